@@ -1,0 +1,90 @@
+// What a GPU API must offer. Two backends implement it: backends/cuda/ and backends/opencl/, file by file alike.
+//
+// 1. backends_list fills a table of devices, or of reasons why an API is not there.
+// 2. backend->open gives a device; its traits tell lowering how to specialise kernels.
+// 3. device_reserve takes all memory at once; nothing is allocated after program_load.
+// 4. program_load compiles a program's kernels (through the cache) and prepares every record.
+// 5. run submits one section; read waits for it.
+#ifndef BRIM_BACKENDS_BACKEND_H
+#define BRIM_BACKENDS_BACKEND_H
+
+#include "backends/program.h"
+
+typedef struct device_traits {
+    char name[128], driver[128], backend[16];
+    bool cpu;                 // a CPU device: vectors in registers, groups of one
+    int32_t vec;              // floats in a vector: 16 or 8 on a CPU, 4 (or 1) on a GPU
+    int32_t group;            // work-group size of row kernels and elementwise kernels; 1 on a CPU
+    int32_t max_group;
+    int64_t local_bytes;      // of a work-group
+    int64_t memory_bytes, free_bytes; // free: -1 where the driver does not tell
+    int64_t chunk_bytes;      // largest single allocation; 0: no limit
+    int64_t alignment;        // of storages, in bytes
+    bool exact_f32;           // IEEE division, square root and denormals, as on the host
+    int32_t compute_units;
+    char architecture[32];    // "sm_89"; empty for OpenCL
+} device_traits;
+
+typedef struct device_settings { // how tests and users bend the traits; zero is the default
+    int32_t vec, group;
+    bool no_native;   // do not use host libraries inside the queue
+    bool poison;      // fill memory with NaN patterns at start
+    const char *cache_dir; // kernel cache; NULL: the user's cache directory; "": none
+} device_settings;
+
+typedef struct backend_device backend_device;
+typedef struct loaded_program loaded_program;
+
+typedef struct run_timing { double submit_seconds, wait_seconds; } run_timing;
+
+typedef struct backend {
+    const char *name; // "cuda", "opencl"
+
+    // How many devices there are; 0 with the reason in `why`.
+    int (*count)(char *why, size_t size);
+    // Traits of device i without opening it.
+    brim_status (*describe)(int index, device_traits *out, brim_error *err);
+
+    brim_status (*open)(int index, const device_settings *settings, backend_device **out, brim_error *err);
+    void (*close)(backend_device *device);
+    const device_traits *(*traits)(const backend_device *device);
+
+    // All device and host (staging) memory, once. The error names the bytes missing.
+    brim_status (*reserve)(backend_device *device, int64_t device_bytes, int64_t host_bytes, brim_error *err);
+    // The staging area; valid until close.
+    void *(*host_memory)(backend_device *device);
+    // Synchronous, for parameters, checkpoints and tests.
+    brim_status (*write)(backend_device *device, int64_t offset, const void *data, int64_t bytes, brim_error *err);
+    brim_status (*read)(backend_device *device, int64_t offset, void *data, int64_t bytes, brim_error *err);
+
+    // Scratch that the device's matrix-product library wants for a shape (fixed before planning).
+    brim_status (*matmul_workspace)(backend_device *device, const matmul_shape *shape, int64_t *bytes,
+                                    brim_error *err);
+    // True if RECORD_MATMUL of that shape is served by a library; else lowering launches kernels/matmul.k.
+    bool (*matmul_native)(backend_device *device, const matmul_shape *shape);
+
+    // The program must outlive the loaded one.
+    brim_status (*load)(backend_device *device, const program *p, loaded_program **out, brim_error *err);
+    void (*unload)(loaded_program *loaded);
+    // Submits the records of one section (a SECTION_* bit), `repeat` times.
+    brim_status (*run)(loaded_program *loaded, uint8_t section, brim_error *err);
+    // Waits until all that was submitted is done.
+    brim_status (*wait)(backend_device *device, brim_error *err);
+
+    // Optional: compile one kernel and tell what the compiler says (benchmarks, tests).
+    // Optional: seconds of each record of the last run, for bench_step; NULL where profiling is not offered.
+    brim_status (*profile)(loaded_program *loaded, uint8_t section, double *seconds, brim_error *err);
+} backend;
+
+extern const backend cuda_backend;
+extern const backend opencl_backend;
+
+// The backends this build has, best first; NULL-terminated.
+extern const backend *const backend_list[];
+
+// Parses "cuda", "cuda:1", "opencl:0", "cpu", or "" / "auto" (best found: CUDA, then an OpenCL GPU, then an OpenCL CPU) and opens
+// it. The error lists what there is.
+brim_status backend_open(const char *name, const device_settings *settings, const backend **out_backend,
+                         backend_device **out, brim_error *err);
+
+#endif

@@ -1,0 +1,90 @@
+// Lowering: a scheduled, planned graph becomes a program for one kind of device.
+//
+// kernel_table.c has one row per op: a function that emits the op's records, and one that tells its workspace. Rules are
+// grouped by family (lower_elementwise.c, lower_rows.c, ...). They see operands as bytes with strides, and the
+// device as traits; they never see a driver.
+#ifndef BRIM_BACKENDS_LOWER_H
+#define BRIM_BACKENDS_LOWER_H
+
+#include "backends/backend.h"
+#include "graph/graph.h"
+#include "graph/layout.h"
+
+typedef struct operand {
+    brim_dtype dtype;
+    shape shape;
+    int64_t stride[BRIM_MAX_DIMS]; // in elements
+    int64_t offset;                // bytes in the device space
+    byte_range range;              // the bytes it may touch (its extent, or its whole storage where strided)
+} operand;
+
+typedef struct lowering {
+    const brim_graph *graph;
+    const graph_layout *layout;
+    const memory_plan *plan;
+    const device_traits *traits;
+    const backend *backend;
+    backend_device *device;
+    program *program;
+    const graph_node *node;
+    node_id node_index;
+    uint8_t sections; // of the records being emitted
+    brim_error *err;
+} lowering;
+
+operand lower_input(const lowering *l, int input);
+operand lower_output(const lowering *l, int output);
+byte_range lower_workspace(const lowering *l); // bytes 0: none
+
+// Finds or adds a kernel: `file` is the name of a file in kernels/ ("attention_forward"); defines is printf-like. The
+// traits' VEC, GROUP and device kind are added by the call; group 0 means the traits' own.
+int lower_kernel(lowering *l, const char *file, const char *entry, int group, const char *defines, ...)
+    __attribute__((format(printf, 5, 6)));
+// The same for generated source.
+int lower_generated_kernel(lowering *l, const char *entry, const char *source, int group, const char *defines);
+
+// Emits a launch. Buffer arguments are made by arg_read / arg_write so that each access is declared.
+typedef struct launch_argument {
+    kernel_argument argument;
+    byte_range range; // buffers: what is touched
+    bool writes;
+} launch_argument;
+launch_argument arg_read(const operand *x);
+launch_argument arg_write(const operand *x);
+launch_argument arg_bytes(byte_range range, bool writes);
+launch_argument arg_null(void);
+launch_argument arg_i32(int64_t x); // checked to fit
+launch_argument arg_i64(int64_t x);
+launch_argument arg_f32(double x);
+void lower_launch(lowering *l, int kernel, const int64_t grid[3], const launch_argument *arguments, int count);
+#define LOWER_LAUNCH(l, kernel, gx, gy, gz, ...)                                                   \
+    lower_launch(l, kernel, (const int64_t[3]){gx, gy, gz}, (const launch_argument[]){__VA_ARGS__}, \
+                 (int)(sizeof((const launch_argument[]){__VA_ARGS__}) / sizeof(launch_argument)))
+void lower_matmul_record(lowering *l, const matmul_record *record, const operand *a, const operand *b, const operand *c);
+void lower_fill(lowering *l, byte_range range, uint32_t pattern);
+void lower_copy(lowering *l, byte_range from, byte_range to);
+
+typedef void (*lower_rule)(lowering *l);
+typedef int64_t (*workspace_rule)(const lowering *l); // only graph, node, traits, device are set
+
+typedef struct kernel_row {
+    lower_rule lower; // NULL: nothing to do (a view)
+    workspace_rule workspace; // NULL: none
+} kernel_row;
+extern const kernel_row kernel_table[OP_COUNT];
+
+// The whole graph. Inputs are copied from the staging area at the start of each section, control values too; named
+// results and losses are copied to it at the end of LAST. Staging places are returned by host_place.
+typedef struct staging_place { value_id value; int64_t offset, bytes; } staging_place;
+typedef struct lowered {
+    program *program;
+    staging_place *input, *result; // in order of value id; results in order of brim_output, then loss sum and count
+    int32_t inputs, results;
+    int64_t control_offset; // of the control block in the staging area
+} lowered;
+brim_status lower_graph(const brim_graph *g, const graph_layout *layout, const graph_schedule *schedule,
+                        const memory_plan *plan, const backend *b, backend_device *device, lowered *out,
+                        brim_error *err);
+void lowered_free(lowered *l);
+
+#endif

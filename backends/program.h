@@ -1,0 +1,106 @@
+// The flat program: what lowering makes of a scheduled and planned graph, and all that a backend ever sees.
+//
+// A program is a list of records in the order of submission. Each says on which queue it runs, which bytes it touches,
+// and which earlier records of other queues it waits for; program_verify proves that any two records that touch
+// the same bytes, one of them writing, are ordered. The text form (program_print) is compared with golden files.
+#ifndef BRIM_BACKENDS_PROGRAM_H
+#define BRIM_BACKENDS_PROGRAM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <brim/dtype.h>
+#include "core/arena.h"
+#include "core/error.h"
+
+typedef enum memory_space { SPACE_DEVICE, SPACE_HOST } memory_space; // HOST: the staging area, pinned where possible
+
+// Bytes of one memory space. Offsets are of the whole space; the backend cuts it into chunks.
+typedef struct byte_range {
+    memory_space space;
+    int64_t offset, bytes;
+} byte_range;
+
+typedef struct record_access {
+    byte_range range;
+    bool writes; // or reads and writes
+} record_access;
+
+typedef enum argument_kind { ARGUMENT_BUFFER, ARGUMENT_I32, ARGUMENT_I64, ARGUMENT_F32 } argument_kind;
+
+// A BUFFER becomes two kernel arguments: the base of its chunk, and a 64-bit byte offset. offset -1: a null buffer.
+typedef struct kernel_argument {
+    argument_kind kind;
+    union { int64_t offset; int32_t i32; int64_t i64; float f32; } as;
+} kernel_argument;
+
+// A kernel in one specialisation. Source is the text of a .k file or generated; defines is "-DX=1 -DY=f32".
+typedef struct kernel_spec {
+    const char *name;    // the entry
+    const char *file;    // where the source comes from, for messages; "chain" for generated ones
+    const char *source;
+    const char *defines;
+    int32_t group;       // work-group size, always 1-D
+} kernel_spec;
+
+typedef struct launch_record {
+    int32_t kernel;  // index into program.kernel
+    int32_t grid[3]; // in groups
+    int32_t arguments;
+    const kernel_argument *argument;
+} launch_record;
+
+// C[batch] = op(A[batch]) op(B[batch]), row-major, f32 accumulation, rounded once. Strides in elements.
+typedef struct matmul_shape {
+    brim_dtype in, out;
+    int64_t m, n, k, batch;
+    bool transpose_a, transpose_b;
+    int64_t row_a, row_b, row_c;             // leading dimensions of the stored matrices
+    int64_t batch_a, batch_b, batch_c;       // 0: broadcast
+} matmul_shape;
+
+typedef struct matmul_record {
+    matmul_shape shape;
+    int64_t a, b, c, workspace; // byte offsets in the device space
+    int64_t workspace_bytes;
+} matmul_record;
+
+typedef struct copy_record { byte_range from, to; } copy_record; // host to device, device to host, or within device
+typedef struct fill_record { byte_range range; uint32_t pattern; } fill_record; // bytes a multiple of 4
+
+typedef enum record_kind { RECORD_LAUNCH, RECORD_MATMUL, RECORD_COPY, RECORD_FILL } record_kind;
+typedef enum queue_id { QUEUE_COMPUTE, QUEUE_IN, QUEUE_OUT, QUEUE_COUNT } queue_id;
+
+typedef struct program_record {
+    record_kind kind;
+    queue_id queue;
+    uint8_t sections; // SECTION_* bits: runs where its bit is set
+    int32_t node;     // of the graph, for messages; -1: none
+    const char *label;
+    int32_t accesses, waits;
+    const record_access *access;
+    const int32_t *wait; // indices of earlier records in other queues
+    union {
+        launch_record launch;
+        matmul_record matmul;
+        copy_record copy;
+        fill_record fill;
+    } as;
+} program_record;
+
+typedef struct program {
+    arena *memory; // owns everything below
+    program_record *record;
+    kernel_spec *kernel;
+    int32_t records, record_capacity, kernels, kernel_capacity;
+    int64_t device_bytes, host_bytes; // extents of the two spaces
+} program;
+
+brim_status program_create(program **out, brim_error *err);
+void program_free(program *p);
+void program_print(const program *p, FILE *out);
+
+// Proves that no wait is missing and that every access lies inside its space.
+brim_status program_verify(const program *p, brim_error *err);
+
+#endif
