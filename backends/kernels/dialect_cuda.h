@@ -3,6 +3,9 @@
 // Stands alone under NVRTC without -I: no cuda_fp16.h, no stdint.h. Compile with --ftz=false --prec-div=true
 // --prec-sqrt=true -fmad=false: these are the language's IEEE operations and no contraction. PTX stands only here.
 
+// A kernel uses few of these functions.
+#pragma nv_diag_suppress 177, 550
+
 #define KERNEL extern "C" __global__ void __launch_bounds__(GROUP)
 #define GLOBAL
 #define LOCAL __shared__
