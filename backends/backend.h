@@ -35,8 +35,6 @@ typedef struct device_settings { // how tests and users bend the traits; zero is
 typedef struct backend_device backend_device;
 typedef struct loaded_program loaded_program;
 
-typedef struct run_timing { double submit_seconds, wait_seconds; } run_timing;
-
 typedef struct backend {
     const char *name; // "cuda", "opencl"
 
@@ -66,12 +64,12 @@ typedef struct backend {
     // The program must outlive the loaded one.
     brim_status (*load)(backend_device *device, const program *p, loaded_program **out, brim_error *err);
     void (*unload)(loaded_program *loaded);
-    // Submits the records of one section (a SECTION_* bit), `repeat` times.
-    brim_status (*run)(loaded_program *loaded, uint8_t section, brim_error *err);
+    // Submits the records of one section (a SECTION_* bit) for one micro-batch of the step (see copy_record); returns
+    // before they are done.
+    brim_status (*run)(loaded_program *loaded, uint8_t section, int32_t micro_batch, brim_error *err);
     // Waits until all that was submitted is done.
     brim_status (*wait)(backend_device *device, brim_error *err);
 
-    // Optional: compile one kernel and tell what the compiler says (benchmarks, tests).
     // Optional: seconds of each record of the last run, for bench_step; NULL where profiling is not offered.
     brim_status (*profile)(loaded_program *loaded, uint8_t section, double *seconds, brim_error *err);
 } backend;

@@ -73,18 +73,19 @@ typedef struct kernel_row {
 } kernel_row;
 extern const kernel_row kernel_table[OP_COUNT];
 
-// The whole graph. Inputs are copied from the staging area at the start of each section, control values too; named
-// results and losses are copied to it at the end of LAST. Staging places are returned by host_place.
+// The whole graph. At the start of each section the inputs and the control block are copied from the staging area (one
+// slot per micro-batch); at the end of LAST the named results are copied to it.
 typedef struct staging_place { value_id value; int64_t offset, bytes; } staging_place;
 typedef struct lowered {
     program *program;
-    staging_place *input, *result; // in order of value id; results in order of brim_output, then loss sum and count
+    staging_place *input, *result; // inputs in order of value id, results in order of graph->result
     int32_t inputs, results;
-    int64_t control_offset; // of the control block in the staging area
+    int64_t control_offset; // of the control block in slot 0
+    int64_t slot_bytes;     // inputs and control of micro-batch i are i * slot_bytes further
 } lowered;
 brim_status lower_graph(const brim_graph *g, const graph_layout *layout, const graph_schedule *schedule,
-                        const memory_plan *plan, const backend *b, backend_device *device, lowered *out,
-                        brim_error *err);
+                        const memory_plan *plan, int32_t micro_batches, const backend *b,
+                        backend_device *device, lowered *out, brim_error *err);
 void lowered_free(lowered *l);
 
 #endif

@@ -65,7 +65,12 @@ typedef struct matmul_record {
     int64_t workspace_bytes;
 } matmul_record;
 
-typedef struct copy_record { byte_range from, to; } copy_record; // host to device, device to host, or within device
+// Host to device, device to host, or within the device. The staging area holds the inputs of all micro-batches of a
+// step: the host side of a copy moves by host_stride times the micro-batch's index.
+typedef struct copy_record {
+    byte_range from, to;
+    int64_t host_stride;
+} copy_record;
 typedef struct fill_record { byte_range range; uint32_t pattern; } fill_record; // bytes a multiple of 4
 
 typedef enum record_kind { RECORD_LAUNCH, RECORD_MATMUL, RECORD_COPY, RECORD_FILL } record_kind;
