@@ -1,0 +1,68 @@
+// The rules that kernel_table.c's rows point to, by the file that holds them.
+//
+// The rule of op NAME is lower_NAME, its workspace rule workspace_NAME. To add one: declare it here, define it in its
+// family's file, and name it in the op's row of kernel_table.c.
+#ifndef BRIM_BACKENDS_LOWER_RULES_H
+#define BRIM_BACKENDS_LOWER_RULES_H
+
+#include "backends/lower.h"
+
+// lower_elementwise.c: every op of family ELEMENTWISE, alone or as a chain.
+void lower_elementwise(lowering *l);
+
+// lower_views.c
+void lower_concat(lowering *l); // parts that the layout did not place in the result
+void lower_pad(lowering *l);
+
+// lower_matmul.c
+void lower_matmul(lowering *l);
+int64_t workspace_matmul(const lowering *l);
+
+// lower_matmul_kernel.c: a product that no library serves, by kernels/matmul.k. The operands give base and range; the
+// shape says the rest (batch strides in elements). A workspace, where it wants one, is lower_workspace(l).
+void lower_matmul_kernel(lowering *l, const matmul_shape *shape, const operand *a, const operand *b, const operand *c);
+int64_t workspace_matmul_kernel(const lowering *l, const matmul_shape *shape);
+
+// Reductions
+void lower_sum(lowering *l);
+void lower_sum_squares(lowering *l);
+void lower_max(lowering *l);
+int64_t workspace_sum(const lowering *l);
+int64_t workspace_sum_squares(const lowering *l);
+int64_t workspace_max(const lowering *l);
+
+// Rows
+void lower_softmax(lowering *l);
+void lower_softmax_backward(lowering *l);
+void lower_log_softmax(lowering *l);
+void lower_log_softmax_backward(lowering *l);
+void lower_layer_norm(lowering *l);
+void lower_layer_norm_backward(lowering *l);
+void lower_layer_norm_backward_params(lowering *l);
+void lower_rms_norm(lowering *l);
+void lower_rms_norm_backward(lowering *l);
+void lower_rms_norm_backward_params(lowering *l);
+void lower_cross_entropy(lowering *l);
+void lower_cross_entropy_backward(lowering *l);
+int64_t workspace_layer_norm_backward_params(const lowering *l);
+int64_t workspace_rms_norm_backward_params(const lowering *l);
+
+// Attention
+void lower_attention(lowering *l);
+void lower_attention_backward(lowering *l);
+int64_t workspace_attention(const lowering *l);
+int64_t workspace_attention_backward(const lowering *l);
+
+// Gathers, positions, randomness
+void lower_embedding(lowering *l);
+void lower_embedding_backward(lowering *l);
+void lower_rotary(lowering *l);
+void lower_dropout(lowering *l);
+int64_t workspace_embedding_backward(const lowering *l);
+
+// Updates
+void lower_accumulate(lowering *l);
+void lower_adamw(lowering *l);
+void lower_sgd(lowering *l);
+
+#endif
