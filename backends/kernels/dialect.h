@@ -23,8 +23,9 @@
 //                 space in OpenCL; f16 in GLOBAL memory only. round_to(T, x), round_to_v(T, v): what a store followed
 //                 by a load would give.
 //  6. Scalars are s_NAME, vectors v_NAME, NAME one of: fma min max abs sqrt rsqrt exp exp2 log tanh erf floor pow
-//     sigmoid silu gelu_tanh gelu_erf, comparisons lt le gt ge eq ne (v_ only), where(mask, if_true, if_false),
-//     as_int as_float (bits), to_int (towards zero, undefined out of range), from_int; s_sin, s_cos.
+//     relu sigmoid silu gelu_tanh gelu_erf and silu_slope gelu_tanh_slope gelu_erf_slope (derivatives), is_finite (1 or
+//     0), comparisons lt le gt ge eq ne, where(mask, if_true, if_false), as_int as_float (bits),
+//     to_int (towards zero, undefined out of range), from_int; s_sin, s_cos.
 //     min and max give NaN if either operand is NaN, as numpy's minimum and maximum do.
 //     + - * / and unary - work on vecf, + - * on veci, with a scalar on either side too.
 //     Vectors: splat(x), splat_i(x), lane_index() = 0, 1, 2 ...; vget(v, i), vset(v, i, x) (i a constant after
@@ -76,6 +77,12 @@ typedef int_t brim_elem_i32;
 
 // ---- functions of scalars and vectors --------------------------------------------------------------------------
 
+#define s_lt(a, b) ((a) < (b))
+#define s_le(a, b) ((a) <= (b))
+#define s_gt(a, b) ((a) > (b))
+#define s_ge(a, b) ((a) >= (b))
+#define s_eq(a, b) ((a) == (b))
+#define s_ne(a, b) ((a) != (b))
 DEVICE_FN float s_max(float a, float b) { return a > b || a != a ? a : b; }
 DEVICE_FN float s_min(float a, float b) { return a < b || a != a ? a : b; }
 DEVICE_FN vecf v_max(vecf a, vecf b) { return v_where(m_or(v_gt(a, b), v_ne(a, a)), a, b); }
@@ -208,20 +215,45 @@ BRIM_MATH(v_, vecf, veci)
 #endif
 #endif
 
-// sigmoid(x) = 1 / (1 + exp(-x)): no overflow trouble, since 1 / inf is 0.
-// gelu_tanh, gelu_erf: Hendrycks and Gimpel 2016, the approximation and the definition.
-#define BRIM_ACTIVATIONS(P, F)                                                                     \
+// sigmoid(x) = 1 / (1 + exp(-x)): no overflow trouble, since 1 / inf is 0. gelu_tanh, gelu_erf: Hendrycks and Gimpel
+// 2016, the approximation and the definition. NAME_slope is the derivative of NAME; beyond 30 those of gelu are 0 or 1
+// to the last bit, and the limit keeps the squares finite. _(c) makes an F of a constant.
+#define BRIM_ACTIVATIONS(P, F, _)                                                                  \
+    DEVICE_FN F P##relu(F x) { return P##max(x, _(0.0f)); }                                        \
+    DEVICE_FN F P##is_finite(F x)                                                                  \
+    {                                                                                              \
+        return P##where(P##le(P##abs(x), _(3.40282347e38f)), _(1.0f), _(0.0f));                    \
+    }                                                                                              \
     DEVICE_FN F P##sigmoid(F x) { return 1.0f / (1.0f + P##exp(-x)); }                             \
     DEVICE_FN F P##silu(F x) { return x * P##sigmoid(x); }                                         \
+    DEVICE_FN F P##silu_slope(F x)                                                                 \
+    {                                                                                              \
+        F s = P##sigmoid(x);                                                                       \
+        return s * P##fma(x, 1.0f - s, _(1.0f));                                                   \
+    }                                                                                              \
     DEVICE_FN F P##gelu_tanh(F x)                                                                  \
     {                                                                                              \
         F inner = 0.797884561f * P##fma(0.044715f * x * x, x, x);                                  \
         return 0.5f * x * (1.0f + P##tanh(inner));                                                 \
     }                                                                                              \
-    DEVICE_FN F P##gelu_erf(F x) { return 0.5f * x * (1.0f + P##erf(x * 0.707106781f)); }
+    DEVICE_FN F P##gelu_tanh_slope(F x)                                                            \
+    {                                                                                              \
+        x = P##min(P##max(x, _(-30.0f)), _(30.0f));                                                \
+        F z = x * x, t = P##tanh(0.797884561f * P##fma(0.044715f * z, x, x));                      \
+        F slope = 0.797884561f * P##fma(z, _(0.134145f), _(1.0f));                                 \
+        return 0.5f * P##fma(x * (1.0f - t * t), slope, 1.0f + t);                                 \
+    }                                                                                              \
+    DEVICE_FN F P##gelu_erf(F x) { return 0.5f * x * (1.0f + P##erf(x * 0.707106781f)); }          \
+    DEVICE_FN F P##gelu_erf_slope(F x)                                                             \
+    {                                                                                              \
+        x = P##min(P##max(x, _(-30.0f)), _(30.0f));                                                \
+        F density = 0.398942280f * P##exp(-0.5f * x * x);                                          \
+        return P##fma(x, density, 0.5f * (1.0f + P##erf(x * 0.707106781f)));                       \
+    }
 
-BRIM_ACTIVATIONS(s_, float)
-BRIM_ACTIVATIONS(v_, vecf)
+#define BRIM_AS_IS(x) (x)
+BRIM_ACTIVATIONS(s_, float, BRIM_AS_IS)
+BRIM_ACTIVATIONS(v_, vecf, splat)
 
 // ---- reductions over the group ---------------------------------------------------------------------------------
 

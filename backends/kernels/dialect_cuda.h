@@ -293,6 +293,8 @@ BRIM_V1(v_round_bf16, s_round_bf16)
 #define store_bf16(p, i, v) ((p)[i] = s_encode_bf16(v))
 
 #if VEC == 1
+#define v_load(p, i) ((p)[i])
+#define v_store(p, i, v) ((p)[i] = (v))
 #define loadv_f32(p, i) load_f32(p, i)
 #define storev_f32(p, i, v) store_f32(p, i, v)
 #define loadv_i32(p, i) load_i32(p, i)
@@ -302,6 +304,13 @@ BRIM_V1(v_round_bf16, s_round_bf16)
 #define loadv_bf16(p, i) load_bf16(p, i)
 #define storev_bf16(p, i, v) store_bf16(p, i, v)
 #else
+template <class I> DEVICE_FN vecf v_load(const float *p, I i)
+{
+    vecf r;
+    BRIM_EACH r.e[lane] = p[i + lane];
+    return r;
+}
+template <class I> DEVICE_FN void v_store(float *p, I i, vecf v) { BRIM_EACH p[i + lane] = v.e[lane]; }
 // Four elements are one access where ALIGNED promises that VEC of them lie on a multiple of their size.
 #if ALIGNED
 #define BRIM_ACCESS(name, E, Q, V, decode, encode)                                                 \

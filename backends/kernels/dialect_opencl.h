@@ -54,10 +54,6 @@ typedef BRIM_JOIN(float, VEC) vecf;
 typedef BRIM_JOIN(int, VEC) veci;
 typedef BRIM_JOIN(uint, VEC) vecu;
 typedef BRIM_JOIN(ushort, VEC) vech;
-#if ALIGNED
-// The address space is not known here, and a cast would need it: a packed copy of the address's type is not possible
-// in OpenCL C. vload is what compilers turn into one wide access either way.
-#endif
 #define BRIM_VLOAD(p, i) BRIM_JOIN(vload, VEC)(0, (p) + (i))
 #define BRIM_VSTORE(p, i, v) BRIM_JOIN(vstore, VEC)((v), 0, (p) + (i))
 #define v_as_int(x) BRIM_JOIN(as_int, VEC)(x)
@@ -213,18 +209,31 @@ DEVICE_FN float v_sum(vecf v)
 BRIM_STORAGE(s_, float, uint, as_float, as_uint, convert_ushort, convert_uint, ushort)
 BRIM_STORAGE(v_, vecf, vecu, v_as_float, v_as_uint, BRIM_V_HALF, BRIM_V_WIDE, vech)
 
+#define v_load(p, i) BRIM_VLOAD(p, i)
+#define v_store(p, i, v) BRIM_VSTORE(p, i, v)
+// What is promised to lie on a multiple of 4 elements becomes one access; a CPU gains nothing by that.
+#if ALIGNED && VEC == 4 && !BRIM_CPU
+#define BRIM_ELEMV_LOAD(E, p, i) (*(const GLOBAL E *)((p) + (i)))
+#define BRIM_ELEMV_STORE(E, p, i, v) (*(GLOBAL E *)((p) + (i)) = (v))
+#define BRIM_HALF4(name) name##a_half4
+#else
+#define BRIM_ELEMV_LOAD(E, p, i) BRIM_VLOAD(p, i)
+#define BRIM_ELEMV_STORE(E, p, i, v) BRIM_VSTORE(p, i, v)
+#define BRIM_HALF4(name) BRIM_JOIN(name##_half, VEC)
+#endif
+
 #define load_f32(p, i) ((p)[i])
 #define store_f32(p, i, v) ((p)[i] = (v))
-#define loadv_f32(p, i) BRIM_VLOAD(p, i)
-#define storev_f32(p, i, v) BRIM_VSTORE(p, i, v)
+#define loadv_f32(p, i) BRIM_ELEMV_LOAD(vecf, p, i)
+#define storev_f32(p, i, v) BRIM_ELEMV_STORE(vecf, p, i, v)
 #define load_i32(p, i) ((p)[i])
 #define store_i32(p, i, v) ((p)[i] = (v))
-#define loadv_i32(p, i) BRIM_VLOAD(p, i)
-#define storev_i32(p, i, v) BRIM_VSTORE(p, i, v)
+#define loadv_i32(p, i) BRIM_ELEMV_LOAD(veci, p, i)
+#define storev_i32(p, i, v) BRIM_ELEMV_STORE(veci, p, i, v)
 #define load_bf16(p, i) s_decode_bf16((p)[i])
 #define store_bf16(p, i, v) ((p)[i] = s_encode_bf16(v))
-#define loadv_bf16(p, i) v_decode_bf16(BRIM_VLOAD(p, i))
-#define storev_bf16(p, i, v) BRIM_VSTORE(p, i, v_encode_bf16(v))
+#define loadv_bf16(p, i) v_decode_bf16(BRIM_ELEMV_LOAD(vech, p, i))
+#define storev_bf16(p, i, v) BRIM_ELEMV_STORE(vech, p, i, v_encode_bf16(v))
 #if BRIM_CPU
 #define load_f16(p, i) s_decode_f16((p)[i])
 #define store_f16(p, i, v) ((p)[i] = s_encode_f16(v))
@@ -237,8 +246,8 @@ BRIM_STORAGE(v_, vecf, vecu, v_as_float, v_as_uint, BRIM_V_HALF, BRIM_V_WIDE, ve
 #define loadv_f16(p, i) load_f16(p, i)
 #define storev_f16(p, i, v) store_f16(p, i, v)
 #else
-#define loadv_f16(p, i) BRIM_JOIN(vload_half, VEC)(0, (const GLOBAL half *)((p) + (i)))
+#define loadv_f16(p, i) BRIM_HALF4(vload)(0, (const GLOBAL half *)((p) + (i)))
 #define storev_f16(p, i, v)                                                                        \
-    BRIM_JOIN(BRIM_JOIN(vstore_half, VEC), _rte)((v), 0, (GLOBAL half *)((p) + (i)))
+    BRIM_JOIN(BRIM_HALF4(vstore), _rte)((v), 0, (GLOBAL half *)((p) + (i)))
 #endif
 #endif
