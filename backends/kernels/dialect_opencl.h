@@ -1,7 +1,7 @@
 // The kernel dialect, OpenCL C 1.2 part. See dialect.h for the interface; the loader puts this text in front of it.
 //
-// Needs neither cl_khr_fp16 nor cl_khr_fp64: f16 is 16 bits of storage, converted with vload_half/vstore_half_rte on a
-// GPU and with integer operations where BRIM_CPU is set (PoCL converts halves one at a time) and in registers.
+// Needs neither cl_khr_fp16 nor cl_khr_fp64: f16 is 16 bits of storage, converted with vload_half and vstore_half_rte
+// in memory, and with integer operations in registers.
 
 // Contraction would make a value's bits depend on what the compiler saw around it.
 #pragma OPENCL FP_CONTRACT OFF
@@ -199,8 +199,6 @@ DEVICE_FN float v_sum(vecf v)
         U r = (bits + (U)0x7fffu + ((bits >> 16) & (U)1u)) >> 16;                                  \
         return (bits & (U)0x7fffffffu) > (U)0x7f800000u ? (bits >> 16) | (U)0x40u : r;             \
     }                                                                                              \
-    DEVICE_FN H P##encode_f16(F x) { return NARROW(P##f16_bits32(x)); }                            \
-    DEVICE_FN F P##decode_f16(H h) { return P##f16_value32(WIDE(h)); }                             \
     DEVICE_FN F P##round_f16(F x) { return P##f16_value32(P##f16_bits32(x)); }                     \
     DEVICE_FN H P##encode_bf16(F x) { return NARROW(P##bf16_bits32(x)); }                          \
     DEVICE_FN F P##decode_bf16(H h) { return AS_F(WIDE(h) << 16); }                                \
@@ -211,15 +209,27 @@ BRIM_STORAGE(v_, vecf, vecu, v_as_float, v_as_uint, BRIM_V_HALF, BRIM_V_WIDE, ve
 
 #define v_load(p, i) BRIM_VLOAD(p, i)
 #define v_store(p, i, v) BRIM_VSTORE(p, i, v)
-// What is promised to lie on a multiple of 4 elements becomes one access; a CPU gains nothing by that.
-#if ALIGNED && VEC == 4 && !BRIM_CPU
-#define BRIM_ELEMV_LOAD(E, p, i) (*(const GLOBAL E *)((p) + (i)))
-#define BRIM_ELEMV_STORE(E, p, i, v) (*(GLOBAL E *)((p) + (i)) = (v))
-#define BRIM_HALF4(name) name##a_half4
-#else
+// What is promised to lie on a multiple of 4 elements becomes one access; a CPU gains nothing by that. PoCL stores a
+// vector of 16-bit elements one by one unless it is the member of a packed struct.
+#define BRIM_HALF(name) BRIM_JOIN(name##_half, VEC)
 #define BRIM_ELEMV_LOAD(E, p, i) BRIM_VLOAD(p, i)
 #define BRIM_ELEMV_STORE(E, p, i, v) BRIM_VSTORE(p, i, v)
-#define BRIM_HALF4(name) BRIM_JOIN(name##_half, VEC)
+#define BRIM_BF16_STORE(p, i, v) BRIM_VSTORE(p, i, v)
+#if BRIM_CPU && VEC > 1
+typedef struct __attribute__((packed)) brim_packed_vech {
+    vech v;
+} brim_packed_vech;
+#undef BRIM_BF16_STORE
+#define BRIM_BF16_STORE(p, i, bits) (((GLOBAL brim_packed_vech *)((p) + (i)))->v = (bits))
+#elif ALIGNED && VEC == 4
+#undef BRIM_HALF
+#undef BRIM_ELEMV_LOAD
+#undef BRIM_ELEMV_STORE
+#undef BRIM_BF16_STORE
+#define BRIM_HALF(name) name##a_half4
+#define BRIM_ELEMV_LOAD(E, p, i) (*(const GLOBAL E *)((p) + (i)))
+#define BRIM_ELEMV_STORE(E, p, i, v) (*(GLOBAL E *)((p) + (i)) = (v))
+#define BRIM_BF16_STORE(p, i, bits) BRIM_ELEMV_STORE(vech, p, i, bits)
 #endif
 
 #define load_f32(p, i) ((p)[i])
@@ -233,21 +243,13 @@ BRIM_STORAGE(v_, vecf, vecu, v_as_float, v_as_uint, BRIM_V_HALF, BRIM_V_WIDE, ve
 #define load_bf16(p, i) s_decode_bf16((p)[i])
 #define store_bf16(p, i, v) ((p)[i] = s_encode_bf16(v))
 #define loadv_bf16(p, i) v_decode_bf16(BRIM_ELEMV_LOAD(vech, p, i))
-#define storev_bf16(p, i, v) BRIM_ELEMV_STORE(vech, p, i, v_encode_bf16(v))
-#if BRIM_CPU
-#define load_f16(p, i) s_decode_f16((p)[i])
-#define store_f16(p, i, v) ((p)[i] = s_encode_f16(v))
-#define loadv_f16(p, i) v_decode_f16(BRIM_VLOAD(p, i))
-#define storev_f16(p, i, v) BRIM_VSTORE(p, i, v_encode_f16(v))
-#else
+#define storev_bf16(p, i, v) BRIM_BF16_STORE(p, i, v_encode_bf16(v))
 #define load_f16(p, i) vload_half(0, (const GLOBAL half *)((p) + (i)))
 #define store_f16(p, i, v) vstore_half_rte((float)(v), 0, (GLOBAL half *)((p) + (i)))
 #if VEC == 1
 #define loadv_f16(p, i) load_f16(p, i)
 #define storev_f16(p, i, v) store_f16(p, i, v)
 #else
-#define loadv_f16(p, i) BRIM_HALF4(vload)(0, (const GLOBAL half *)((p) + (i)))
-#define storev_f16(p, i, v)                                                                        \
-    BRIM_JOIN(BRIM_HALF4(vstore), _rte)((v), 0, (GLOBAL half *)((p) + (i)))
-#endif
+#define loadv_f16(p, i) BRIM_HALF(vload)(0, (const GLOBAL half *)((p) + (i)))
+#define storev_f16(p, i, v) BRIM_JOIN(BRIM_HALF(vstore), _rte)((v), 0, (GLOBAL half *)((p) + (i)))
 #endif
