@@ -29,6 +29,10 @@ typedef struct lowering {
     const graph_node *node;
     node_id node_index;
     uint8_t sections; // of the records being emitted
+    // The section that a step's first micro-batch runs: SECTION_FIRST, or SECTION_LAST where there is only one. (A rule
+    // that does something else in it, as ACCUMULATE, narrows `sections` for each of its records.)
+    uint8_t first_section;
+    int32_t micro_batches;
     brim_error *err;
 } lowering;
 
@@ -65,13 +69,22 @@ void lower_fill(lowering *l, byte_range range, uint32_t pattern);
 void lower_copy(lowering *l, byte_range from, byte_range to);
 
 typedef void (*lower_rule)(lowering *l);
-typedef int64_t (*workspace_rule)(const lowering *l); // only graph, node, traits, device are set
+typedef int64_t (*workspace_rule)(const lowering *l); // before planning: operands have no offsets yet
 
 typedef struct kernel_row {
     lower_rule lower; // NULL: nothing to do (a view)
     workspace_rule workspace; // NULL: none
 } kernel_row;
 extern const kernel_row kernel_table[OP_COUNT];
+
+// For plan_request: workspace = lower_workspace_bytes, user = a workspace_request.
+typedef struct workspace_request {
+    const graph_layout *layout;
+    const backend *backend;
+    backend_device *device;
+    brim_error *err; // set where a rule fails; look after planning
+} workspace_request;
+int64_t lower_workspace_bytes(const brim_graph *g, node_id node, void *request);
 
 // The whole graph. At the start of each section the inputs and the control block are copied from the staging area (one
 // slot per micro-batch); at the end of LAST the named results are copied to it.

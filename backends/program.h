@@ -57,6 +57,7 @@ typedef struct matmul_shape {
     bool transpose_a, transpose_b;
     int64_t row_a, row_b, row_c;             // leading dimensions of the stored matrices
     int64_t batch_a, batch_b, batch_c;       // 0: broadcast
+    int32_t alignment; // every matrix starts at a multiple of this many bytes: a power of two up to 256
 } matmul_shape;
 
 typedef struct matmul_record {
@@ -84,7 +85,9 @@ typedef struct program_record {
     const char *label;
     int32_t accesses, waits;
     const record_access *access;
-    const int32_t *wait; // indices of earlier records in other queues
+    // Indices of earlier records in other queues. Of a record that has run several times, its latest run is meant; one
+    // that has not run yet in this step is not waited for.
+    const int32_t *wait;
     union {
         launch_record launch;
         matmul_record matmul;
@@ -99,13 +102,24 @@ typedef struct program {
     kernel_spec *kernel;
     int32_t records, record_capacity, kernels, kernel_capacity;
     int64_t device_bytes, host_bytes; // extents of the two spaces
+    int32_t micro_batches;            // of a step, at least 1: FIRST, MIDDLE and LAST, or LAST alone
 } program;
 
 brim_status program_create(program **out, brim_error *err);
 void program_free(program *p);
 void program_print(const program *p, FILE *out);
 
-// Proves that no wait is missing and that every access lies inside its space.
+// Append; what the record and the spec point to is copied. -1 on failure, else the index.
+int32_t program_add_record(program *p, const program_record *record, brim_error *err);
+int32_t program_add_kernel(program *p, const kernel_spec *spec, brim_error *err);
+
+// The names that program_print and messages use: "launch", "compute", "first+last".
+const char *record_kind_name(record_kind kind);
+const char *queue_name(queue_id queue);
+const char *sections_name(uint8_t sections);
+
+// Proves that no wait is missing and that every access lies inside its space: steps are run one after another, without
+// a wait on the host between them, each as its sections in order.
 brim_status program_verify(const program *p, brim_error *err);
 
 #endif
