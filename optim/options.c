@@ -1,0 +1,89 @@
+#include <fnmatch.h>
+#include <math.h>
+#include "core/error.h"
+#include "optim/training_graph.h"
+
+typedef struct range { const char *field; double value, low, high; } range;
+
+static void check_ranges(const range *ranges, int count, brim_error *err) {
+    for (int i = 0; i < count; i++) {
+        const range *r = &ranges[i];
+        if (!(r->value >= r->low && r->value <= r->high))
+            brim_fail(err, BRIM_ARGUMENT, "options.%s is %g; expected %g to %g", r->field, r->value,
+                      r->low, r->high);
+    }
+}
+
+static void check_groups(const brim_trainer_options *o, brim_error *err) {
+    if (o->group_count < 0 || (o->group_count > 0 && !o->groups)) {
+        brim_fail(err, BRIM_ARGUMENT, "options.group_count is %d, but options.groups is %s",
+                  o->group_count, o->groups ? "set" : "NULL");
+        return;
+    }
+    for (int i = 0; i < o->group_count; i++) {
+        const brim_parameter_group *g = &o->groups[i];
+        if (!g->pattern)
+            brim_fail(err, BRIM_ARGUMENT, "options.groups[%d].pattern is NULL; expected a name pattern", i);
+        else if (!(g->lr_scale >= 0 && isfinite(g->lr_scale)) ||
+                 !(g->weight_decay >= 0 && isfinite(g->weight_decay)))
+            brim_fail(err, BRIM_ARGUMENT,
+                      "options.groups[%d] (\"%s\"): lr_scale %g and weight_decay %g; expected 0 or more",
+                      i, g->pattern, g->lr_scale, g->weight_decay);
+    }
+}
+
+brim_trainer_options training_options(const brim_trainer_options *given, brim_error *err) {
+    brim_trainer_options o = given ? *given : (brim_trainer_options){0};
+    brim_optimizer *p = &o.optimizer;
+    if (o.batch == 0) o.batch = 1;
+    if (o.accumulate == 0) o.accumulate = 1;
+    if (p->lr == 0) p->lr = p->kind == BRIM_SGD ? 1e-2f : 1e-3f;
+    if (p->beta1 == 0) p->beta1 = 0.9f;
+    if (p->beta2 == 0) p->beta2 = 0.999f;
+    if (p->eps == 0) p->eps = 1e-8f;
+
+    const double most = 1099511627776.0; // 2^40: no count of a script is larger
+    const range ranges[] = {
+        {"batch", (double)o.batch, 1, most},
+        {"length", (double)o.length, 0, most},
+        {"accumulate", (double)o.accumulate, 1, 1 << 20},
+        {"precision", (double)o.precision, BRIM_PRECISION_F32, BRIM_PRECISION_F16},
+        {"optimizer.kind", (double)p->kind, BRIM_ADAMW, BRIM_SGD},
+        {"optimizer.lr", p->lr, 0, 1e6},
+        {"optimizer.beta1", p->beta1, 0, 0.99999994},
+        {"optimizer.beta2", p->beta2, 0, 0.99999994},
+        {"optimizer.eps", p->eps, 0, 1},
+        {"optimizer.momentum", p->momentum, 0, 0.99999994},
+        {"optimizer.weight_decay", p->weight_decay, 0, 1e6},
+        {"optimizer.clip", p->clip, 0, 1e30},
+        {"schedule.kind", (double)o.schedule.kind, BRIM_CONSTANT, BRIM_COSINE},
+        {"schedule.warmup", (double)o.schedule.warmup, 0, most},
+        {"schedule.steps", (double)o.schedule.steps, 0, most},
+        {"schedule.min_lr", o.schedule.min_lr, 0, 1e6},
+    };
+    check_ranges(ranges, (int)(sizeof ranges / sizeof *ranges), err);
+    check_groups(&o, err);
+    return o;
+}
+
+parameter_rule training_parameter_rule(const brim_trainer_options *options, const char *name, int rank) {
+    // As GPT-2 and its successors are trained: decay matrices, not biases and gains.
+    parameter_rule rule = {.lr_scale = 1, .decay = rank >= 2 ? options->optimizer.weight_decay : 0};
+    for (int i = options->group_count - 1; i >= 0; i--) {
+        const brim_parameter_group *g = &options->groups[i];
+        if (fnmatch(g->pattern, name, 0) != 0) continue;
+        rule.frozen = g->frozen;
+        if (g->lr_scale > 0) rule.lr_scale = g->lr_scale;
+        if (g->set_weight_decay) rule.decay = g->weight_decay;
+        break;
+    }
+    return rule;
+}
+
+optimizer_layout optimizer_states(brim_optimizer_kind kind) {
+    static const optimizer_layout layouts[] = {
+        [BRIM_ADAMW] = {2, {"m", "v"}},
+        [BRIM_SGD] = {1, {"m"}},
+    };
+    return layouts[kind];
+}

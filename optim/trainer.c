@@ -1,0 +1,251 @@
+#include "optim/trainer.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include "core/alloc.h"
+#include "core/clock.h"
+#include "optim/initialize.h"
+#include "optim/training_graph.h"
+
+// The caller's strings may die before the trainer does.
+static void keep_strings(brim_trainer *t, brim_error *err) {
+    brim_trainer_options *o = &t->options;
+    if (o->device) o->device = arena_strdup(&t->memory, o->device, err);
+    if (o->group_count == 0) return;
+    brim_parameter_group *groups = arena_array(&t->memory, (size_t)o->group_count, sizeof *groups, err);
+    if (!groups) return;
+    memcpy(groups, o->groups, (size_t)o->group_count * sizeof *groups);
+    for (int i = 0; i < o->group_count; i++)
+        groups[i].pattern = arena_strdup(&t->memory, groups[i].pattern, err);
+    o->groups = groups;
+}
+
+static void list_parameters(brim_trainer *t, brim_error *err) {
+    const brim_graph *g = t->training.graph;
+    t->parameter = brim_calloc_array((size_t)g->values, sizeof *t->parameter, err);
+    if (!t->parameter) return;
+    for (value_id id = 0; id < g->values; id++)
+        if (g->value[id].role == ROLE_PARAMETER) t->parameter[t->parameters++] = id;
+}
+
+brim_trainer *brim_trainer_create(brim_builder build, void *user, const brim_trainer_options *options,
+                                  brim_error *err) {
+    if (failed(err)) return NULL;
+    double start = clock_seconds();
+    brim_trainer_options checked = training_options(options, err);
+    if (!build) brim_fail(err, BRIM_ARGUMENT, "the builder is NULL");
+    brim_trainer *t = brim_calloc_array(1, sizeof *t, err);
+    if (!t) return NULL;
+    t->options = checked;
+    t->progress.scale = loss_scale_start();
+    keep_strings(t, err);
+    t->target.no_fusion = checked.no_fusion;
+
+    // The graph first: a mistake in the script is found before a device is looked for.
+    brim_graph *g = training_graph(build, user, &t->options, err);
+    if (g && backend_open(checked.device ? checked.device : "auto", &(device_settings){0}, &t->target.backend,
+                          &t->target.device, err)) {
+        brim_graph_free(g);
+        g = NULL;
+    }
+    if (g) compiled_plan(&t->training, g, t->options.accumulate, &t->target, err);
+    if (!failed(err)) list_parameters(t, err);
+    t->build_seconds = clock_seconds() - start;
+    if (failed(err)) {
+        brim_trainer_free(t);
+        return NULL;
+    }
+    return t;
+}
+
+void brim_trainer_free(brim_trainer *t) {
+    if (!t) return;
+    if (t->target.device) t->target.backend->wait(t->target.device, &(brim_error){0});
+    for (brim_program *p = t->programs, *next; p; p = next) {
+        next = p->next;
+        compiled_free(&p->compiled, t->target.backend);
+        free(p);
+    }
+    compiled_free(&t->training, t->target.backend);
+    if (t->target.device) t->target.backend->close(t->target.device);
+    free(t->parameter);
+    arena_free(&t->memory);
+    free(t);
+}
+
+brim_program *brim_trainer_program(brim_trainer *t, brim_builder build, void *user, int64_t batch, int64_t length,
+                                   brim_error *err) {
+    if (failed(err)) return NULL;
+    if (t->prepared) {
+        brim_fail(err, BRIM_ARGUMENT, "programs must be added before the first step: its memory is reserved then");
+        return NULL;
+    }
+    brim_program *p = brim_calloc_array(1, sizeof *p, err);
+    if (!p) return NULL;
+    p->trainer = t;
+    p->next = t->programs;
+    t->programs = p;
+    compile_target target = t->target;
+    target.owner = &t->training;
+    brim_graph *g = forward_graph(build, user, batch, length, false, t->options.precision, err);
+    if (g && g->loss.sum >= 0) {
+        brim_output(graph_value_of(g, g->loss.sum), "loss.sum");
+        brim_output(graph_value_of(g, g->loss.count), "loss.count");
+    }
+    if (g) compiled_plan(&p->compiled, g, 1, &target, err);
+    for (value_id id = 0; !failed(err) && id < p->compiled.graph->values; id++) {
+        const graph_value *v = &p->compiled.graph->value[id];
+        if (v->role == ROLE_PARAMETER && compiled_variable(&t->training, v->name) < 0)
+            brim_fail(err, BRIM_GRAPH, "a program uses parameter \"%s\", which the training graph does not have", v->name);
+    }
+    return failed(err) ? NULL : p;
+}
+
+// Preparation ----------------------------------------------------------------------------------------------------------
+
+static int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+
+static int64_t staging_bytes(const compiled *c) { return c->lowered.program->host_bytes; }
+
+static brim_status lower_all(brim_trainer *t, brim_error *err) {
+    compiled *c = &t->training;
+    if (lower_graph(c->graph, &c->layout, &c->schedule, &c->plan, (int32_t)c->micro_batches, t->target.backend,
+                    t->target.device, &c->lowered, err))
+        return err->status;
+    for (brim_program *p = t->programs; p; p = p->next) {
+        c = &p->compiled;
+        if (lower_graph(c->graph, &c->layout, &c->schedule, &c->plan, 1, t->target.backend, t->target.device,
+                        &c->lowered, err))
+            return err->status;
+    }
+    return BRIM_OK;
+}
+
+static brim_status reserve(brim_trainer *t, brim_error *err) {
+    int64_t device = t->training.plan.peak_bytes, host = staging_bytes(&t->training);
+    for (brim_program *p = t->programs; p; p = p->next) {
+        device = larger(device, p->compiled.plan.peak_bytes);
+        host = larger(host, staging_bytes(&p->compiled));
+    }
+    return t->target.backend->reserve(t->target.device, device, host, err);
+}
+
+static brim_status load_all(brim_trainer *t, brim_error *err) {
+    double start = clock_seconds();
+    compiled_load(&t->training, &t->target, err);
+    for (brim_program *p = t->programs; p; p = p->next) compiled_load(&p->compiled, &t->target, err);
+    t->compile_seconds = clock_seconds() - start;
+    return err->status;
+}
+
+// Parameters by their init, states to zero.
+static brim_status initialize(brim_trainer *t, brim_error *err) {
+    const brim_graph *g = t->training.graph;
+    for (value_id id = 0; id < g->values && !failed(err); id++) {
+        const graph_value *v = &g->value[id];
+        if (v->role != ROLE_PARAMETER && v->role != ROLE_STATE) continue;
+        size_t count = (size_t)shape_elements(&v->shape);
+        float *data = brim_calloc_array(count, sizeof *data, err);
+        if (!data) break;
+        if (v->role == ROLE_PARAMETER) initialize_parameter(data, count, v->init, t->options.seed, v->name);
+        t->target.backend->write(t->target.device, t->training.plan.storage[id].offset, data,
+                                 (int64_t)(count * sizeof *data), err);
+        free(data);
+    }
+    return err->status;
+}
+
+brim_status brim_trainer_prepare(brim_trainer *t, brim_error *err) {
+    if (failed(err) || t->prepared) return err->status;
+    double start = clock_seconds();
+    if (lower_all(t, err) || reserve(t, err) || load_all(t, err) || initialize(t, err)) return err->status;
+    t->prepared = true;
+    t->build_seconds += clock_seconds() - start;
+    return BRIM_OK;
+}
+
+// Steps ----------------------------------------------------------------------------------------------------------------
+
+brim_status brim_trainer_feed(brim_trainer *t, const char *input, const void *data, size_t bytes, brim_error *err) {
+    if (brim_trainer_prepare(t, err)) return err->status;
+    return compiled_feed(&t->training, input, data, bytes, err);
+}
+
+static float result_f32(const compiled *c, const compile_target *target, const char *name) {
+    return *(const float *)compiled_result(c, target, name, NULL);
+}
+
+brim_status brim_trainer_step(brim_trainer *t, brim_step_result *result, brim_error *err) {
+    double start = clock_seconds();
+    if (brim_trainer_prepare(t, err)) return err->status;
+    const brim_optimizer *o = &t->options.optimizer;
+    training_progress *p = &t->progress;
+    double lr = brim_schedule_lr(&t->options.schedule, o->lr, p->steps + 1);
+    bool scaled = t->options.precision == BRIM_PRECISION_F16;
+    double scale = scaled ? p->scale.scale : 1;
+    double updates = (double)(p->updates + 1);
+    control_values control = {.lr = (float)lr, .loss_scale = (float)scale,
+                              .bias1 = (float)(1 - pow(o->beta1, updates)), .bias2 = (float)(1 - pow(o->beta2, updates)),
+                              .seed = (int32_t)(t->options.seed ^ t->options.seed >> 32), .step = (int32_t)(p->steps + 1)};
+    if (compiled_run(&t->training, &t->target, &control, err)) return err->status;
+
+    const compiled *c = &t->training;
+    bool applied = result_f32(c, &t->target, "applied") != 0;
+    p->steps++;
+    p->updates += applied;
+    if (scaled) p->scale = loss_scale_next(p->scale, !applied);
+    if (!result) return BRIM_OK;
+    double targets = result_f32(c, &t->target, "loss.count");
+    *result = (brim_step_result){
+        .step = p->steps, .targets = targets, .grad_norm = result_f32(c, &t->target, "grad_norm"), .lr = lr,
+        .loss = targets > 0 ? result_f32(c, &t->target, "loss.sum") / targets : 0,
+        .loss_scale = scale, .skipped = !applied, .seconds = clock_seconds() - start};
+    return BRIM_OK;
+}
+
+brim_status brim_program_feed(brim_program *p, const char *input, const void *data, size_t bytes, brim_error *err) {
+    if (brim_trainer_prepare(p->trainer, err)) return err->status;
+    return compiled_feed(&p->compiled, input, data, bytes, err);
+}
+
+brim_status brim_program_run(brim_program *p, double *loss_sum, double *loss_count, brim_error *err) {
+    if (brim_trainer_prepare(p->trainer, err)) return err->status;
+    const compile_target *target = &p->trainer->target;
+    if ((loss_sum || loss_count) && p->compiled.graph->loss.sum < 0)
+        return brim_fail(err, BRIM_ARGUMENT, "the program's builder returned no loss");
+    if (compiled_run(&p->compiled, target, &(control_values){0}, err)) return err->status;
+    if (loss_sum) *loss_sum = result_f32(&p->compiled, target, "loss.sum");
+    if (loss_count) *loss_count = result_f32(&p->compiled, target, "loss.count");
+    return BRIM_OK;
+}
+
+// What it runs on --------------------------------------------------------------------------------------------------------
+
+brim_trainer_info brim_trainer_describe(const brim_trainer *t) {
+    const compiled *c = &t->training;
+    const device_traits *traits = t->target.backend->traits(t->target.device);
+    brim_trainer_info info = {.device = traits->name, .backend = traits->backend,
+                              .device_bytes = c->plan.peak_bytes, .persistent_bytes = c->plan.persistent_bytes,
+                              .steps = t->progress.steps, .build_seconds = t->build_seconds,
+                              .compile_seconds = t->compile_seconds};
+    for (const brim_program *p = t->programs; p; p = p->next)
+        info.device_bytes = larger(info.device_bytes, p->compiled.plan.peak_bytes);
+    for (int i = 0; i < t->parameters; i++) {
+        const graph_value *v = &c->graph->value[t->parameter[i]];
+        int64_t elements = shape_elements(&v->shape);
+        info.parameters += elements;
+        if (v->update >= 0) info.trained += elements;
+    }
+    if (c->lowered.program) {
+        info.staging_bytes = staging_bytes(c);
+        info.records = c->lowered.program->records;
+        info.kernels = c->lowered.program->kernels;
+    }
+    return info;
+}
+
+void brim_trainer_print(const brim_trainer *t, FILE *out) {
+    memory_plan_print(t->training.graph, &t->training.plan, out);
+    if (t->training.lowered.program) program_print(t->training.lowered.program, out);
+}

@@ -1,0 +1,44 @@
+// The trainer's insides, shared by trainer.c (steps), tensors.c (access by name) and checkpoint.c (save and resume).
+#ifndef BRIM_OPTIM_TRAINER_H
+#define BRIM_OPTIM_TRAINER_H
+
+#include <brim/train.h>
+#include "core/arena.h"
+#include "optim/compiled.h"
+#include "optim/loss_scale.h"
+
+struct brim_program {
+    brim_trainer *trainer;
+    compiled compiled;
+    brim_program *next;
+};
+
+typedef struct attachment { const char *file, *text; struct attachment *next; } attachment;
+typedef struct note { const char *name; int64_t value; struct note *next; } note;
+
+// What a checkpoint holds beside tensors.
+typedef struct training_progress {
+    int64_t steps;   // done, skipped ones too
+    int64_t updates; // applied: the exponent of AdamW's bias correction
+    loss_scale scale;
+} training_progress;
+
+struct brim_trainer {
+    brim_trainer_options options; // defaults filled in; strings live in memory
+    arena memory;
+    compile_target target;        // for the training program
+    compiled training;
+    brim_program *programs;
+    bool prepared;
+    training_progress progress;
+    attachment *attachments;
+    note *notes;
+    value_id *parameter; // ids in the training graph, in order of creation
+    int parameters;
+    double build_seconds, compile_seconds;
+};
+
+// Device offset and elements of a named variable; an error names it where there is none, or where count differs.
+brim_status trainer_locate(brim_trainer *t, const char *name, size_t count, int64_t *offset, brim_error *err);
+
+#endif
