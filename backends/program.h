@@ -85,8 +85,8 @@ typedef struct program_record {
     const char *label;
     int32_t accesses, waits;
     const record_access *access;
-    // Indices of earlier records in other queues. Of a record that has run several times, its latest run is meant; one
-    // that has not run yet in this step is not waited for.
+    // Indices of earlier records in other queues. What is waited for is such a record's latest run, whichever section and
+    // step it was in; nothing, where it never ran.
     const int32_t *wait;
     union {
         launch_record launch;
