@@ -46,6 +46,14 @@ typedef struct brim_error {
 // The status's short name, such as "shape".
 BRIM_API const char *brim_status_name(brim_status status);
 
+// Sets status and text unless an error is already set; returns err's status. Scripts may use it for their own checks.
+BRIM_API brim_status brim_fail(brim_error *err, brim_status status, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+// Puts "CONTEXT: " before the text of the error that is set; for callers that know the file, op or tensor.
+BRIM_API void brim_error_prefix(brim_error *err, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
 // Prints "error: TEXT" to stderr if there is one. Returns a process exit code: 0, or 1 with an error.
 BRIM_API int brim_error_report(const brim_error *err);
 
