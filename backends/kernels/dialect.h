@@ -34,6 +34,9 @@
 //  7. Group:      group_sum(x, scratch), group_max(x, scratch): scratch is LOCAL float[GROUP]; fixed tree, the result in
 //                 every work-item, scratch free again on return.
 //  8. Random:     philox4x32(c0, c1, c2, c3, k0, k1).x[0..3]; uniform01(bits).
+//  9. Rows:       EACH_ROW(row, rows, per): the rows of this group, which takes `per` of them (1 on a GPU, more on a CPU
+//                 device, where a launch has a cost for each group). Inside a row of n elements, which the work-items of a
+//                 group share: EACH_VECTOR(i, n) its whole vectors, EACH_REST(i, n) the elements after them.
 //
 // There are no float atomics, and no contraction: a product and a sum are fused only where fma is written.
 // Precision: + - * / sqrt fma are IEEE; rsqrt is 1 / sqrt(x), the same bits everywhere. On a GPU the others are the
@@ -279,6 +282,15 @@ BRIM_GROUP_REDUCE(group_max, s_max)
 #define group_sum(x, scratch) ((void)(scratch), (x))
 #define group_max(x, scratch) ((void)(scratch), (x))
 #endif
+
+// ---- rows ------------------------------------------------------------------------------------------------------
+
+#define EACH_ROW(row, rows, per)                                                                   \
+    for (long_t row = (long_t)group_id(0) * (per),                                                 \
+                row##_end = row + (per) < (rows) ? row + (per) : (rows);                           \
+         row < row##_end; ++row)
+#define EACH_VECTOR(i, n) for (int_t i = local_id() * VEC; i <= (n) - VEC; i += GROUP * VEC)
+#define EACH_REST(i, n) for (int_t i = (n) - (n) % VEC + local_id(); i < (n); i += GROUP)
 
 // ---- random numbers --------------------------------------------------------------------------------------------
 
