@@ -38,6 +38,9 @@ typedef struct lowering {
 
 operand lower_input(const lowering *l, int input);
 operand lower_output(const lowering *l, int output);
+operand lower_value(const lowering *l, value_id id);
+// The box of shape s that starts at start[].
+operand lower_part(const operand *x, const int64_t *start, const shape *s);
 byte_range lower_workspace(const lowering *l); // bytes 0: none
 
 // Finds or adds a kernel: `file` is the name of a file in kernels/ ("attention_forward"); defines is printf-like. The
@@ -67,6 +70,8 @@ void lower_launch(lowering *l, int kernel, const int64_t grid[3], const launch_a
 void lower_matmul_record(lowering *l, const matmul_record *record, const operand *a, const operand *b, const operand *c);
 void lower_fill(lowering *l, byte_range range, uint32_t pattern);
 void lower_copy(lowering *l, byte_range from, byte_range to);
+// With a host side that moves from one micro-batch to the next; `name` is the label.
+void lower_staged_copy(lowering *l, byte_range from, byte_range to, int64_t host_stride, const char *name);
 
 typedef void (*lower_rule)(lowering *l);
 typedef int64_t (*workspace_rule)(const lowering *l); // before planning: operands have no offsets yet
