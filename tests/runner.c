@@ -1,0 +1,59 @@
+// Runs all suites, or those named on the command line, and ends with "N passed, N failed, N skipped".
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "tests/skips.h"
+
+#define SUITE(name) Suite *name##_suite(void);
+#include "tests/suites.def"
+#undef SUITE
+
+typedef struct suite_row { const char *name; Suite *(*make)(void); } suite_row;
+
+static const suite_row suites[] = {
+#define SUITE(name) {#name, name##_suite},
+#include "tests/suites.def"
+#undef SUITE
+};
+enum { SUITES = sizeof suites / sizeof *suites };
+
+static int wanted(const char *name, int argc, char **argv) {
+    for (int i = 1; i < argc; i++)
+        if (strcmp(argv[i], name) == 0) return 1;
+    return argc < 2;
+}
+
+static int run_one(const suite_row *row, int *passed, int *failed_count) {
+    SRunner *runner = srunner_create(row->make());
+    printf("== %s\n", row->name);
+    fflush(stdout);
+    srunner_run_all(runner, CK_ENV);
+    int ran = srunner_ntests_run(runner), bad = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    *passed += ran - bad;
+    *failed_count += bad;
+    return ran;
+}
+
+int main(int argc, char **argv) {
+    int passed = 0, failures = 0, chosen = 0;
+    skips_begin();
+    for (int i = 0; i < SUITES; i++) {
+        if (!wanted(suites[i].name, argc, argv)) continue;
+        chosen++;
+        if (run_one(&suites[i], &passed, &failures) == 0) {
+            printf("suite %s ran no test\n", suites[i].name);
+            failures++;
+        }
+    }
+    if (chosen == 0) {
+        printf("no suite of that name; there are:");
+        for (int i = 0; i < SUITES; i++) printf(" %s", suites[i].name);
+        printf("\n");
+        return 2;
+    }
+    int skipped = skips_report();
+    printf("%d passed, %d failed, %d skipped\n", passed, failures, skipped);
+    return failures > 0;
+}
