@@ -10,11 +10,14 @@ static bool batch_tokens(int64_t batch, int64_t sequence, int64_t *tokens, brim_
         brim_fail(err, BRIM_ARGUMENT,
                   "a batch of %lld rows of %lld tokens: both must be at least 1", (long long)batch,
                   (long long)sequence);
-    } else if (!i64_mul(batch, sequence, tokens) || !i64_add(*tokens, 1, tokens)) {
+        return false;
+    }
+    if (!i64_mul(batch, sequence, tokens) || !i64_add(*tokens, 1, tokens)) {
         brim_fail(err, BRIM_ARGUMENT, "a batch of %lld rows of %lld tokens is beyond 2^63 tokens",
                   (long long)batch, (long long)sequence);
+        return false;
     }
-    return !failed(err);
+    return true;
 }
 
 static void check_range(const loader_options *o, brim_error *err) {

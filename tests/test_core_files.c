@@ -1,0 +1,348 @@
+#include <dirent.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include "core/checksum.h"
+#include "core/files.h"
+#include "core/mapfile.h"
+#include "test_core.h"
+
+static void assert_contents(const char *path, const char *expected) {
+    size_t size;
+    char *text = test_contents(path, &size);
+    ck_assert_uint_eq(size, strlen(expected));
+    ck_assert_str_eq(text, expected);
+    free(text);
+}
+
+// Names in a folder that begin so.
+static int entries(const char *folder, const char *beginning) {
+    DIR *opened = opendir(folder);
+    ck_assert_ptr_nonnull(opened);
+    int count = 0;
+    for (struct dirent *entry; (entry = readdir(opened));) {
+        if (entry->d_name[0] == '.') continue;
+        count += strncmp(entry->d_name, beginning, strlen(beginning)) == 0;
+    }
+    closedir(opened);
+    return count;
+}
+
+START_TEST(file_appears_whole) {
+    brim_error err = {0};
+    const char *path = test_path("whole");
+    file_writer *w = file_create(path, &err);
+    ASSERT_FINE(err);
+    ck_assert(file_write(w, "Hello, ", 7, &err));
+    ck_assert(file_write(w, "world", 5, &err));
+    ck_assert(file_write(w, "", 0, &err));
+    ck_assert_uint_eq(file_size(w), 12);
+    ck_assert_str_eq(file_path(w), path);
+    ck_assert(file_rewrite(w, 0, "h", 1, &err));
+    ck_assert(access(path, F_OK) != 0);
+    ck_assert_int_eq(entries(test_directory, "whole.tmp-"), 1);
+    ck_assert(file_commit(w, &err));
+    ASSERT_FINE(err);
+    assert_contents(path, "hello, world");
+    ck_assert_int_eq(entries(test_directory, "whole"), 1);
+    struct stat status;
+    ck_assert_int_eq(stat(path, &status), 0);
+    mode_t mask = umask(0);
+    umask(mask);
+    ck_assert_uint_eq(status.st_mode & 0777, 0666 & ~mask);
+}
+END_TEST
+
+START_TEST(failed_file_leaves_the_old_one) {
+    brim_error err = {0};
+    const char *path = test_file("kept", "old", 3);
+    file_writer *w = file_create(path, &err);
+    ck_assert(file_write(w, "new", 3, &err));
+    brim_fail(&err, BRIM_DEVICE, "something else went wrong");
+    ck_assert(!file_write(w, "more", 4, &err));
+    ck_assert(!file_commit(w, &err));
+    ASSERT_FAILS(err, BRIM_DEVICE, "something else");
+    assert_contents(path, "old");
+
+    w = file_create(path, &err);
+    ck_assert(file_write(w, "new", 3, &err));
+    file_discard(w);
+    assert_contents(path, "old");
+
+    w = file_create(path, &err);
+    ck_assert(file_write(w, "new", 3, &err));
+    ck_assert(!file_rewrite(w, 2, "xy", 2, &err));
+    ck_assert(!file_commit(w, &err));
+    ASSERT_FAILS(err, BRIM_IO, "not there yet");
+    assert_contents(path, "old");
+    ck_assert_int_eq(entries(test_directory, "kept"), 1);
+}
+END_TEST
+
+// A limit on file sizes stands for a full disk: the system first takes a part, then nothing.
+START_TEST(full_disk) {
+    brim_error err = {0};
+    const char *path = test_file("full", "old", 3);
+    signal(SIGXFSZ, SIG_IGN);
+    struct rlimit former, limit;
+    ck_assert_int_eq(getrlimit(RLIMIT_FSIZE, &former), 0);
+    limit = former;
+    limit.rlim_cur = 1000;
+    file_writer *w = file_create(path, &err);
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    static char data[3000];
+    bool written = file_write(w, data, sizeof data, &err);
+    bool committed = file_commit(w, &err);
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &former), 0);
+    ck_assert(!written && !committed);
+    ck_assert_ptr_nonnull(strstr(err.text, "full.tmp-"));
+    ASSERT_FAILS(err, BRIM_IO, "cannot be written at byte 1000: File too large");
+    assert_contents(path, "old");
+    ck_assert_int_eq(entries(test_directory, "full"), 1);
+}
+END_TEST
+
+START_TEST(places_where_no_file_can_be) {
+    brim_error err = {0};
+    ck_assert_ptr_null(file_create("/nonexistent/file", &err));
+    ASSERT_FAILS(err, BRIM_IO, "No such file or directory");
+    ck_assert(!file_replace("/nonexistent/file", "x", 1, &err));
+    ASSERT_FAILS(err, BRIM_IO, "/nonexistent/file.tmp-");
+    const char *folder = test_path("folder");
+    ck_assert_int_eq(mkdir(folder, 0777), 0);
+    ck_assert(!file_replace(folder, "x", 1, &err));
+    ASSERT_FAILS(err, BRIM_IO, "cannot be renamed");
+    ck_assert_int_eq(entries(test_directory, "folder"), 1);
+    brim_fail(&err, BRIM_SHAPE, "earlier");
+    ck_assert_ptr_null(file_create(test_path("never"), &err));
+    ck_assert_int_eq(entries(test_directory, "never"), 0);
+    file_discard(NULL);
+}
+END_TEST
+
+START_TEST(small_files) {
+    brim_error err = {0};
+    size_t size;
+    const char *path = test_path("small");
+    ck_assert(file_replace(path, "first", 5, &err));
+    ck_assert(file_replace(path, "a\0b", 3, &err));
+    char *text = file_read(path, 3, &size, &err);
+    ASSERT_FINE(err);
+    ck_assert_uint_eq(size, 3);
+    ck_assert_mem_eq(text, "a\0b", 4);
+    free(text);
+    ck_assert_ptr_null(file_read(path, 2, &size, &err));
+    ASSERT_FAILS(err, BRIM_FORMAT, "more than the 2 bytes");
+    text = file_read(test_file("empty", "", 0), 0, &size, &err);
+    ck_assert_str_eq(text, "");
+    free(text);
+    ck_assert_ptr_null(file_read("/nonexistent", 9, NULL, &err));
+    ASSERT_FAILS(err, BRIM_IO, "/nonexistent cannot be opened");
+    ck_assert_ptr_null(file_read(test_directory, 9, NULL, &err));
+    ASSERT_FAILS(err, BRIM_IO, "Is a directory");
+    ck_assert_ptr_null(file_read("/dev/zero", 100000, NULL, &err)); // endless
+    ASSERT_FAILS(err, BRIM_FORMAT, "more than the 100000 bytes");
+}
+END_TEST
+
+START_TEST(mapped_files) {
+    brim_error err = {0};
+    mapfile file;
+    ck_assert(mapfile_open(&file, test_file("m", "abc", 3), &err));
+    ck_assert_uint_eq(file.size, 3);
+    ck_assert_mem_eq(file.data, "abc", 3);
+    mapfile_close(&file);
+    mapfile_close(&file);
+    ck_assert(mapfile_open(&file, test_file("m", "", 0), &err));
+    ck_assert(file.size == 0 && file.data);
+    mapfile_close(&file);
+    ck_assert(!mapfile_open(&file, test_directory, &err));
+    ASSERT_FAILS(err, BRIM_IO, "is a directory");
+    ck_assert(!mapfile_open(&file, "/dev/null", &err));
+    ASSERT_FAILS(err, BRIM_IO, "not a regular file");
+    ck_assert(!mapfile_open(&file, "/nonexistent", &err));
+    ASSERT_FAILS(err, BRIM_IO, "/nonexistent cannot be opened");
+}
+END_TEST
+
+static void make_in(const char *folder, const char *name, const char *text) {
+    brim_error err = {0};
+    char *path = path_join(folder, name, &err);
+    ck_assert(file_replace(path, text, strlen(text), &err));
+    free(path);
+}
+
+static void assert_in(const char *folder, const char *name, const char *text) {
+    brim_error err = {0};
+    char *path = path_join(folder, name, &err);
+    assert_contents(path, text);
+    free(path);
+}
+
+START_TEST(folder_appears_whole) {
+    brim_error err = {0};
+    char path[160];
+    strcpy(path, test_path("step-1"));
+    folder_writer *f = folder_create(path, &err);
+    ASSERT_FINE(err);
+    make_in(folder_path(f), "model", "weights");
+    char *inner = path_join(folder_path(f), "inner", &err);
+    ck_assert(folder_make(inner, 0777, &err));
+    make_in(inner, "state", "numbers");
+    ck_assert(access(path, F_OK) != 0);
+    ck_assert(folder_commit(f, false, &err));
+    ASSERT_FINE(err);
+    assert_in(path, "model", "weights");
+    assert_in(path, "inner/state", "numbers");
+    ck_assert_int_eq(entries(test_directory, "step-1"), 1);
+    free(inner);
+}
+END_TEST
+
+START_TEST(folder_replaces_only_when_told) {
+    brim_error err = {0};
+    char path[160];
+    strcpy(path, test_path("step-2"));
+    folder_writer *f = folder_create(path, &err);
+    make_in(folder_path(f), "model", "old");
+    make_in(folder_path(f), "only-old", "x");
+    ck_assert(folder_commit(f, false, &err));
+
+    f = folder_create(path, &err);
+    make_in(folder_path(f), "model", "new");
+    ck_assert(!folder_commit(f, false, &err));
+    ASSERT_FAILS(err, BRIM_IO, "step-2 exists already");
+    assert_in(path, "model", "old");
+
+    f = folder_create(path, &err);
+    make_in(folder_path(f), "model", "new");
+    brim_fail(&err, BRIM_DEVICE, "something else");
+    ck_assert(!folder_commit(f, true, &err));
+    ASSERT_FAILS(err, BRIM_DEVICE, "something else");
+    assert_in(path, "model", "old");
+    ck_assert_int_eq(entries(test_directory, "step-2"), 1);
+
+    f = folder_create(path, &err);
+    make_in(folder_path(f), "model", "new");
+    ck_assert(folder_commit(f, true, &err));
+    ASSERT_FINE(err);
+    assert_in(path, "model", "new");
+    ck_assert_int_eq(entries(path, ""), 1);
+    ck_assert_int_eq(entries(test_directory, "step-2"), 1);
+
+    f = folder_create(path, &err);
+    folder_discard(f);
+    ck_assert_int_eq(entries(test_directory, "step-2"), 1);
+    ck_assert_ptr_null(folder_create("/nonexistent/step", &err));
+    ASSERT_FAILS(err, BRIM_IO, "/nonexistent/step.tmp-");
+}
+END_TEST
+
+START_TEST(folders_made_and_removed) {
+    brim_error err = {0};
+    char path[160], deep[200];
+    strcpy(path, test_path("made"));
+    snprintf(deep, sizeof deep, "%s/a//b/c/", path);
+    ck_assert(folder_make(deep, 0777, &err));
+    ck_assert(folder_make(deep, 0777, &err));
+    ASSERT_FINE(err);
+    make_in(deep, "file", "x");
+    snprintf(deep, sizeof deep, "%s/a/b/c/file/d", path);
+    ck_assert(!folder_make(deep, 0777, &err));
+    ASSERT_FAILS(err, BRIM_IO, "c/file cannot be made: something else has that name");
+
+    // A link out of the folder is removed; what it names stays.
+    const char *outside = test_file("outside", "x", 1);
+    snprintf(deep, sizeof deep, "%s/link", path);
+    ck_assert_int_eq(symlink(test_directory, deep), 0);
+    ck_assert(folder_remove(path, &err));
+    ASSERT_FINE(err);
+    ck_assert(access(path, F_OK) != 0);
+    assert_contents(outside, "x");
+    ck_assert(folder_remove(path, &err));
+    ck_assert(!folder_sync(path, &err));
+    ASSERT_FAILS(err, BRIM_IO, "cannot be synced");
+}
+END_TEST
+
+START_TEST(cache_folder) {
+    brim_error err = {0};
+    char buffer[160], expected[200];
+    ck_assert_int_eq(setenv("XDG_CACHE_HOME", test_path("cache"), 1), 0);
+    ck_assert(brim_cache_dir(buffer, sizeof buffer, &err));
+    ck_assert_str_eq(buffer, test_path("cache/brim"));
+    struct stat status;
+    ck_assert_int_eq(stat(buffer, &status), 0);
+    ck_assert_uint_eq(status.st_mode & 077, 0);
+    ck_assert(!brim_cache_dir(buffer, 5, &err));
+    ASSERT_FAILS(err, BRIM_IO, "too long");
+
+    ck_assert_int_eq(setenv("XDG_CACHE_HOME", "relative", 1),
+                     0); // the specification says to ignore it
+    ck_assert_int_eq(setenv("HOME", test_directory, 1), 0);
+    ck_assert(brim_cache_dir(buffer, sizeof buffer, &err));
+    snprintf(expected, sizeof expected, "%s/.cache/brim", test_directory);
+    ck_assert_str_eq(buffer, expected);
+    ck_assert_int_eq(unsetenv("HOME"), 0);
+    ck_assert(!brim_cache_dir(buffer, sizeof buffer, &err));
+    ASSERT_FAILS(err, BRIM_IO, "no cache folder");
+}
+END_TEST
+
+START_TEST(paths) {
+    brim_error err = {0};
+    static const char *const parents[][2] = {
+        {"a", "."},     {"a/b", "a"}, {"a/b/", "a"}, {"/a", "/"},
+        {"/a/b", "/a"}, {"/", "/"},   {"a//b", "a"}, {"./a", "."},
+    };
+    for (size_t i = 0; i < sizeof parents / sizeof *parents; i++) {
+        char *parent = path_parent(parents[i][0], &err);
+        ck_assert_str_eq(parent, parents[i][1]);
+        free(parent);
+    }
+    static const char *const joined[][3] = {
+        {"a", "b", "a/b"}, {"a/", "b", "a/b"}, {"/", "b", "/b"}, {"", "b", "b"}};
+    for (size_t i = 0; i < sizeof joined / sizeof *joined; i++) {
+        char *path = path_join(joined[i][0], joined[i][1], &err);
+        ck_assert_str_eq(path, joined[i][2]);
+        free(path);
+    }
+    char *a = path_temporary("x/", "tmp", &err), *b = path_temporary("x/", "tmp", &err);
+    ck_assert_int_eq(strncmp(a, "x.tmp-", 6), 0);
+    ck_assert_uint_eq(strlen(a), 14);
+    ck_assert_str_ne(a, b);
+    free(a);
+    free(b);
+}
+END_TEST
+
+START_TEST(checksums) {
+    // The check values of CRC-32 and Adler-32 for the nine digits.
+    ck_assert_uint_eq(checksum_add(checksum_start(), "123456789", 9), 0xcbf43926091e01de);
+    uint64_t parts = checksum_add(checksum_start(), "1234", 4);
+    parts = checksum_add(parts, "", 0);
+    ck_assert_uint_eq(checksum_add(parts, "56789", 5), 0xcbf43926091e01de);
+}
+END_TEST
+
+Suite *core_files_suite(void) {
+    Suite *suite = suite_create("core/files");
+    TCase *tests = tcase_create("files");
+    tcase_add_unchecked_fixture(tests, make_test_directory, remove_test_directory);
+    tcase_add_test(tests, file_appears_whole);
+    tcase_add_test(tests, failed_file_leaves_the_old_one);
+    tcase_add_test(tests, full_disk);
+    tcase_add_test(tests, places_where_no_file_can_be);
+    tcase_add_test(tests, small_files);
+    tcase_add_test(tests, mapped_files);
+    tcase_add_test(tests, folder_appears_whole);
+    tcase_add_test(tests, folder_replaces_only_when_told);
+    tcase_add_test(tests, folders_made_and_removed);
+    tcase_add_test(tests, cache_folder);
+    tcase_add_test(tests, paths);
+    tcase_add_test(tests, checksums);
+    suite_add_tcase(suite, tests);
+    return suite;
+}
