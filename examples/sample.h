@@ -1,0 +1,18 @@
+// Lets a trained GPT write.
+#ifndef EXAMPLES_SAMPLE_H
+#define EXAMPLES_SAMPLE_H
+
+#include "gpt.h"
+
+typedef struct sample_options {
+    brim_program *program;   // built by gpt_build_next for one sequence of `length`
+    int64_t length, vocabulary;
+    double temperature;      // 0: the likeliest token
+    uint64_t seed;
+} sample_options;
+
+// Continues tokens[0 .. given-1] up to tokens[given + count - 1]; given is 1 or more. The model sees the last `length`.
+brim_status sample_tokens(const sample_options *options, int32_t *tokens, int64_t given, int64_t count,
+                          brim_error *err);
+
+#endif
