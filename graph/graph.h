@@ -142,6 +142,9 @@ typedef struct graph_node {
     const char *scope;
 } graph_node;
 
+// Bytes of a name or scope with its NUL; open scopes; inputs of a FUSED or CONCAT have no limit, outputs of a node do.
+enum { GRAPH_NAME_BYTES = 256, GRAPH_SCOPE_DEPTH = 32, GRAPH_MAX_OUTPUTS = 64 };
+
 struct brim_graph {
     brim_error *err;
     arena *memory; // strings, input lists, attributes
@@ -150,7 +153,10 @@ struct brim_graph {
     int32_t values, value_capacity, nodes, node_capacity;
     node_phase phase; // of the nodes being made
     bool training;    // false: dropout is the identity
-    char scope[256];
+    char scope[GRAPH_NAME_BYTES];          // the open scopes, joined by dots
+    uint16_t scope_end[GRAPH_SCOPE_DEPTH]; // bytes of scope before each push
+    int32_t scope_depth;
+    const char *scope_text; // scope as the newest nodes share it
     value_id *result; // named results, in the order of brim_output
     int32_t results, result_capacity;
     uint32_t dropouts; // made so far

@@ -1,0 +1,134 @@
+// Constructors of contractions, reductions and ops on rows.
+#include <stdint.h>
+#include "graph/build.h"
+#include "graph/shape.h"
+
+brim_value brim_matmul_t(brim_value a, bool transpose_a, brim_value b, bool transpose_b) {
+    brim_value operands[] = {a, b};
+    brim_graph *g = graph_of("matmul", operands, 2);
+    brim_attr attr = {.matmul = {transpose_a, transpose_b}};
+    return g ? graph_op(g, OP_MATMUL, operands, 2, &attr) : GRAPH_INVALID;
+}
+
+brim_value brim_matmul(brim_value a, brim_value b) {
+    return brim_matmul_t(a, false, b, false);
+}
+
+// Reductions --------------------------------------------------------------------------------------
+
+// The bit set of a list of axes; none listed means all. False with an error stuck.
+static bool axis_set(const char *what, brim_value a, const int *axes, int count, uint32_t *set) {
+    int rank = brim_rank(a);
+    *set = count ? 0 : (1u << rank) - 1;
+    if (count < 0 || (count && !axes)) {
+        graph_refuse(a.graph, BRIM_ARGUMENT, what, &a, 1, "a list of %d axes was given", count);
+        return false;
+    }
+    for (int i = 0; i < count; i++) {
+        int axis = axes[i];
+        if (!graph_axis(what, a, &axis)) return false;
+        if (*set >> axis & 1) {
+            graph_refuse(a.graph, BRIM_ARGUMENT, what, &a, 1, "axis %d is listed twice", axes[i]);
+            return false;
+        }
+        *set |= 1u << axis;
+    }
+    return true;
+}
+
+static brim_value reduce(const char *what, op_id op, brim_value a, const int *axes, int count, bool keep) {
+    uint32_t set;
+    if (!graph_of(what, &a, 1) || !axis_set(what, a, axes, count, &set)) return GRAPH_INVALID;
+    return graph_op(a.graph, op, &a, 1, &(brim_attr){.reduce = {set, keep}});
+}
+
+brim_value brim_sum(brim_value a, const int *axes, int count, bool keep) {
+    return reduce("sum", OP_SUM, a, axes, count, keep);
+}
+
+brim_value brim_max(brim_value a, const int *axes, int count, bool keep) {
+    return reduce("max", OP_MAX, a, axes, count, keep);
+}
+
+brim_value brim_mean(brim_value a, const int *axes, int count, bool keep) {
+    brim_value sum = reduce("mean", OP_SUM, a, axes, count, keep);
+    if (sum.id < 0) return sum;
+    const graph_value *v = a.graph->value;
+    double elements = (double)shape_elements(&v[a.id].shape), left = (double)shape_elements(&v[sum.id].shape);
+    return brim_scale(sum, left / elements);
+}
+
+// Rows --------------------------------------------------------------------------------------------
+
+// Rows are those of the last axis: another one changes places with it, and back.
+static brim_value along_axis(const char *what, op_id op, brim_value a, int axis) {
+    if (!graph_of(what, &a, 1) || !graph_axis(what, a, &axis)) return GRAPH_INVALID;
+    int rank = brim_rank(a);
+    int64_t exchange[BRIM_MAX_DIMS];
+    for (int i = 0; i < rank; i++) exchange[i] = i;
+    exchange[axis] = rank - 1;
+    exchange[rank - 1] = axis;
+    brim_value rows = brim_permute_axes(a, rank, exchange);
+    if (rows.id < 0) return rows;
+    rows = graph_op(a.graph, op, &rows, 1, NULL);
+    return rows.id < 0 ? rows : brim_permute_axes(rows, rank, exchange);
+}
+
+brim_value brim_softmax(brim_value a, int axis) {
+    return along_axis("softmax", OP_SOFTMAX, a, axis);
+}
+
+brim_value brim_log_softmax(brim_value a, int axis) {
+    return along_axis("log_softmax", OP_LOG_SOFTMAX, a, axis);
+}
+
+brim_value brim_layer_norm_with(brim_value x, brim_value gain, brim_value bias, double eps) {
+    brim_value operands[] = {x, gain, bias};
+    brim_graph *g = graph_of("layer_norm", operands, 3);
+    brim_attr attr = {.scalar = {(float)eps}};
+    return g ? graph_op(g, OP_LAYER_NORM, operands, 3, &attr) : GRAPH_INVALID;
+}
+
+brim_value brim_rms_norm_with(brim_value x, brim_value gain, double eps) {
+    brim_value operands[] = {x, gain};
+    brim_graph *g = graph_of("rms_norm", operands, 2);
+    brim_attr attr = {.scalar = {(float)eps}};
+    return g ? graph_op(g, OP_RMS_NORM, operands, 2, &attr) : GRAPH_INVALID;
+}
+
+// Losses ------------------------------------------------------------------------------------------
+
+static const brim_loss no_loss = {{NULL, -1}, {NULL, -1}};
+
+brim_loss brim_cross_entropy(brim_value logits, brim_value targets, int32_t ignore) {
+    brim_value operands[] = {logits, targets};
+    brim_graph *g = graph_of("cross_entropy", operands, 2);
+    if (!g) return no_loss;
+    // The count compares targets with `ignore` in f32. Below 2^24 no other integer is rounded to the same number.
+    if (ignore <= -(1 << 24) || ignore >= 1 << 24) {
+        graph_refuse(g, BRIM_ARGUMENT, "cross_entropy", operands, 2,
+                     "the target to ignore is %d, one below 2^24 is expected", (int)ignore);
+        return no_loss;
+    }
+    brim_attr attr = {.targets = {ignore}};
+    brim_value losses = graph_op(g, OP_CROSS_ENTROPY, operands, 2, &attr);
+    if (losses.id < 0) return no_loss;
+    brim_value counted = brim_ne(targets, graph_constant(g, BRIM_I32, ignore));
+    return (brim_loss){brim_sum(losses, NULL, 0, false),
+                       brim_sum(graph_cast(counted, BRIM_F32), NULL, 0, false)};
+}
+
+brim_loss brim_mse(brim_value prediction, brim_value target) {
+    brim_value operands[] = {prediction, target};
+    brim_graph *g = graph_of("mse", operands, 2);
+    if (!g) return no_loss;
+    const shape *s = &g->value[prediction.id].shape;
+    if (!shape_equal(s, &g->value[target.id].shape)) {
+        graph_refuse(g, BRIM_SHAPE, "mse", operands, 2, "one shape is expected");
+        return no_loss;
+    }
+    double elements = (double)shape_elements(s);
+    brim_value difference = brim_sub(graph_cast(prediction, BRIM_F32), graph_cast(target, BRIM_F32));
+    return (brim_loss){reduce("mse", OP_SUM_SQUARES, difference, NULL, 0, false),
+                       brim_constant(g, elements)};
+}
