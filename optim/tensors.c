@@ -6,11 +6,11 @@
 #include "optim/trainer.h"
 
 int brim_trainer_tensor_count(const brim_trainer *t) {
-    return t->parameters;
+    return t ? t->parameters : 0;
 }
 
 bool brim_trainer_tensor_info(const brim_trainer *t, int index, brim_tensor_info *out) {
-    if (index < 0 || index >= t->parameters) return false;
+    if (!t || index < 0 || index >= t->parameters) return false;
     const graph_value *v = &t->training.graph->value[t->parameter[index]];
     *out = (brim_tensor_info){.name = v->name, .rank = v->shape.rank, .elements = shape_elements(&v->shape),
                               .frozen = v->update < 0};

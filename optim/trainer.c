@@ -205,12 +205,12 @@ brim_status brim_trainer_step(brim_trainer *t, brim_step_result *result, brim_er
 }
 
 brim_status brim_program_feed(brim_program *p, const char *input, const void *data, size_t bytes, brim_error *err) {
-    if (brim_trainer_prepare(p->trainer, err)) return err->status;
+    if (failed(err) || brim_trainer_prepare(p->trainer, err)) return err->status;
     return compiled_feed(&p->compiled, input, data, bytes, err);
 }
 
 brim_status brim_program_run(brim_program *p, double *loss_sum, double *loss_count, brim_error *err) {
-    if (brim_trainer_prepare(p->trainer, err)) return err->status;
+    if (failed(err) || brim_trainer_prepare(p->trainer, err)) return err->status;
     const compile_target *target = &p->trainer->target;
     if ((loss_sum || loss_count) && p->compiled.graph->loss.sum < 0)
         return brim_fail(err, BRIM_ARGUMENT, "the program's builder returned no loss");
@@ -223,6 +223,7 @@ brim_status brim_program_run(brim_program *p, double *loss_sum, double *loss_cou
 // What it runs on --------------------------------------------------------------------------------------------------------
 
 brim_trainer_info brim_trainer_describe(const brim_trainer *t) {
+    if (!t) return (brim_trainer_info){0};
     const compiled *c = &t->training;
     const device_traits *traits = t->target.backend->traits(t->target.device);
     brim_trainer_info info = {.device = traits->name, .backend = traits->backend,
@@ -246,6 +247,7 @@ brim_trainer_info brim_trainer_describe(const brim_trainer *t) {
 }
 
 void brim_trainer_print(const brim_trainer *t, FILE *out) {
+    if (!t) return;
     memory_plan_print(t->training.graph, &t->training.plan, out);
     if (t->training.lowered.program) program_print(t->training.lowered.program, out);
 }
