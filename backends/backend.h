@@ -28,6 +28,8 @@ typedef struct device_traits {
 typedef struct device_settings { // how tests and users bend the traits; zero is the default
     int32_t vec, group;
     bool no_native;   // do not use host libraries inside the queue
+    bool clblast;     // OpenCL: use CLBlast on a CPU device, too
+    bool separate_queues; // OpenCL: a queue for each queue_id on a CPU device, too
     bool poison;      // fill memory with NaN patterns at start
     const char *cache_dir; // kernel cache; NULL: the user's cache directory; "": none
 } device_settings;
@@ -58,6 +60,8 @@ typedef struct backend {
     // Scratch that the device's matrix-product library wants for a shape (fixed before planning).
     brim_status (*matmul_workspace)(backend_device *device, const matmul_shape *shape, int64_t *bytes,
                                     brim_error *err);
+    // What serves matrix products, with its version; "" where no library does. Valid until close.
+    const char *(*matmul_library)(const backend_device *device);
     // True if RECORD_MATMUL of that shape is served by a library; else lowering launches kernels/matmul.k.
     bool (*matmul_native)(backend_device *device, const matmul_shape *shape);
 
@@ -70,7 +74,8 @@ typedef struct backend {
     // Waits until all that was submitted is done.
     brim_status (*wait)(backend_device *device, brim_error *err);
 
-    // Optional: seconds of each record of the last run, for bench_step; NULL where profiling is not offered.
+    // Optional: runs a section once more (micro-batch 0) and tells the seconds of each record; 0 for those that are not
+    // of the section. For bench_step; NULL where profiling is not offered.
     brim_status (*profile)(loaded_program *loaded, uint8_t section, double *seconds, brim_error *err);
 } backend;
 
