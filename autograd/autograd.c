@@ -205,10 +205,9 @@ static void fail_without_rule(const tape *t, const graph_node *node) {
         char text[128], number[32];
         snprintf(number, sizeof number, "value %d", (int)v);
         brim_fail(t->err, BRIM_GRAPH,
-                  "%s%sop '%s' has no derivative, which the gradient of '%s' %s would need",
-                  node->scope && *node->scope ? node->scope : "",
-                  node->scope && *node->scope ? ": " : "", op_table[node->op].name,
-                  g->value[v].name ? g->value[v].name : number,
+                  "%s%s%s%s: it has no derivative; the gradient of \"%s\" %s needs one",
+                  op_table[node->op].name, *node->scope ? " in scope \"" : "", node->scope,
+                  *node->scope ? "\"" : "", g->value[v].name ? g->value[v].name : number,
                   shape_print(&g->value[v].shape, text, sizeof text));
         return;
     }
@@ -282,7 +281,8 @@ static void walk(tape *t, brim_value loss, brim_value seed) {
     for (node_id n = g->value[loss.id].producer; n >= 0 && !failed(t->err) && !failed(g->err);
          n--) {
         graph_node node = g->node[n];
-        snprintf(g->scope, sizeof g->scope, "%s", node.scope ? node.scope : "");
+        snprintf(g->scope, sizeof g->scope, "%s", node.scope);
+        g->scope_text = node.scope;
         visit(t, &node);
     }
 }

@@ -33,8 +33,11 @@ brim_value derive_to_input(const rule_context *c, brim_value gradient, int input
         if (missing || one) attr.reduce.axes |= 1u << i;
         has_ones |= one;
     }
-    if (attr.reduce.axes)
-        gradient = graph_op_as(c->graph, OP_SUM, &gradient, 1, &attr, c->dtype[input]);
+    if (attr.reduce.axes) {
+        // An f32 sum is not written as 16 bits by SUM itself; the caller casts it.
+        brim_dtype dtype = c->dtype[input] == from->dtype ? from->dtype : BRIM_F32;
+        gradient = graph_op_as(c->graph, OP_SUM, &gradient, 1, &attr, dtype);
+    }
     return has_ones ? brim_reshape_dims(gradient, target.rank, target.dim) : gradient;
 }
 
@@ -42,9 +45,9 @@ bool derive_only_first(const rule_context *c) {
     for (int32_t i = 1; i < c->node->outputs; i++) {
         if (c->gradient_out[i].id < 0) continue;
         brim_fail(c->graph->err, BRIM_GRAPH,
-                  "%s%s%s: output %d has no derivative; only output 0 may lead to a loss",
-                  c->node->scope && *c->node->scope ? c->node->scope : "",
-                  c->node->scope && *c->node->scope ? ": " : "", op_table[c->node->op].name, i);
+                  "%s%s%s%s: output %d has no derivative; only output 0 may lead to a loss",
+                  op_table[c->node->op].name, *c->node->scope ? " in scope \"" : "", c->node->scope,
+                  *c->node->scope ? "\"" : "", i);
         return false;
     }
     return c->gradient_out[0].id >= 0;
