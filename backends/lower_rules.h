@@ -9,8 +9,13 @@
 
 // lower_elementwise.c: every op of family ELEMENTWISE, alone or as a chain.
 void lower_elementwise(lowering *l);
+// The chain over the outputs' shape; the inputs broadcast into it. Outputs all have one shape and no stride of 0.
+void lower_chain(lowering *l, const chain *c, const operand *inputs, int count, const operand *outputs);
+void lower_copy_elements(lowering *l, const operand *from, const operand *to);
+void lower_fill_elements(lowering *l, double value, const operand *to);
 
 // lower_views.c
+void lower_view(lowering *l); // RESHAPE, PERMUTE, SLICE, BROADCAST: nothing, where the layout made them views
 void lower_concat(lowering *l); // parts that the layout did not place in the result
 void lower_pad(lowering *l);
 
