@@ -8,6 +8,7 @@
 #include "gpt.h"
 
 enum { CONFIG_BYTES = 1 << 20 }; // no config.json is larger
+enum { GPT2_END_OF_TEXT = 50256 };
 
 static char *read_text(const char *file, brim_error *err) {
     FILE *in = fopen(file, "rb");
@@ -49,6 +50,20 @@ static void check_text(const cJSON *json, const char *file, const char *field, c
         brim_fail(err, BRIM_FORMAT, "%s: field \"%s\" is \"%.60s\"; expected \"%s\"", file, field, found, wanted);
 }
 
+// Variants of GPT-2 that are not built, with the value that means "not this one".
+typedef struct switch_field { const char *name; bool wanted; } switch_field;
+static const switch_field switches[] = {
+    {"tie_word_embeddings", true},        {"scale_attn_weights", true}, {"scale_attn_by_inverse_layer_idx", false},
+    {"add_cross_attention", false},
+};
+
+static void check_switch(const cJSON *json, const char *file, const switch_field *f, brim_error *err) {
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(json, f->name);
+    if (item && cJSON_IsTrue(item) != f->wanted)
+        brim_fail(err, BRIM_UNSUPPORTED, "%s: field \"%s\" is not %s, the only form that is built", file, f->name,
+                  f->wanted ? "true" : "false");
+}
+
 static void read_fields(const cJSON *json, const char *file, gpt_config *c, brim_error *err) {
     const size_field fields[] = {{"vocab_size", &c->vocabulary}, {"n_positions", &c->positions},
                                  {"n_embd", &c->width},          {"n_layer", &c->layers},
@@ -60,6 +75,7 @@ static void read_fields(const cJSON *json, const char *file, gpt_config *c, brim
     if (cJSON_IsNumber(inner) && inner->valuedouble != 4.0 * (double)c->width)
         brim_fail(err, BRIM_FORMAT, "%s: field \"n_inner\" is %g; expected 4 n_embd = %lld", file, inner->valuedouble,
                   4 * (long long)c->width);
+    for (size_t i = 0; i < sizeof switches / sizeof *switches; i++) check_switch(json, file, &switches[i], err);
     const cJSON *eps = cJSON_GetObjectItemCaseSensitive(json, "layer_norm_epsilon");
     c->norm_eps = cJSON_IsNumber(eps) && eps->valuedouble > 0 ? eps->valuedouble : 1e-5;
 }
@@ -92,6 +108,12 @@ char *gpt_config_text(const gpt_config *c, brim_error *err) {
     bool complete = true;
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         complete &= cJSON_AddNumberToObject(json, numbers[i].name, numbers[i].value) != NULL;
+    // Text taken as bytes has no token that begins or ends a document.
+    bool gpt2_tokens = c->vocabulary > GPT2_END_OF_TEXT;
+    const char *const ends[] = {"bos_token_id", "eos_token_id"};
+    for (int i = 0; i < 2; i++)
+        complete &= (gpt2_tokens ? cJSON_AddNumberToObject(json, ends[i], GPT2_END_OF_TEXT)
+                                 : cJSON_AddNullToObject(json, ends[i])) != NULL;
     complete &= cJSON_AddBoolToObject(json, "tie_word_embeddings", true) != NULL;
     char *text = complete ? cJSON_Print(json) : NULL;
     cJSON_Delete(json);

@@ -1,0 +1,358 @@
+// Trains a GPT on the user's own text. See --help.
+#include <math.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include "gpt.h"
+#include "sample.h"
+#include "text_figures.h"
+#include "train_gpt_options.h"
+
+enum { TEXT_VOCABULARY = 256, GPT2_VOCABULARY = 50257, EVALUATION_BATCHES = 16, SAMPLE_LENGTH = 256 };
+static const double held_out_fraction = 0.02;
+static const char parameter_prefix[] = "transformer.";
+
+static volatile sig_atomic_t interrupted;
+
+static void interrupt(int signal) {
+    (void)signal;
+    interrupted = 1;
+}
+
+typedef struct run {
+    train_options options;
+    gpt_config config;
+    brim_dataset *data;
+    brim_loader train, held_out;
+    brim_trainer *trainer;
+    brim_program *evaluation, *next;
+    brim_log *log;
+    brim_progress *progress;
+    int32_t *tokens, *targets; // of a whole step
+    int64_t steps;             // to do in all
+    int64_t sample_length;     // tokens that the model sees while sampling
+    double held_out_loss;      // of the last evaluation; NaN before it
+} run;
+
+static void join(char out[4096], const char *dir, const char *file) {
+    snprintf(out, 4096, "%s/%s", dir, file);
+}
+
+static bool exists(const char *dir, const char *file) {
+    char path[4096];
+    struct stat status;
+    join(path, dir, file);
+    return stat(path, &status) == 0;
+}
+
+// Sizes ----------------------------------------------------------------------------------------------------------------
+
+static int64_t or_else(int64_t given, int64_t otherwise) {
+    return given ? given : otherwise;
+}
+
+static void fresh_config(run *r, brim_error *err) {
+    const train_options *o = &r->options;
+    bool text = brim_dataset_is_text(r->data);
+    r->config = (gpt_config){
+        .vocabulary = or_else(o->vocabulary, text ? TEXT_VOCABULARY : GPT2_VOCABULARY),
+        .positions = or_else(o->sequence, 256),
+        .width = or_else(o->width, 384), .layers = or_else(o->layers, 6), .heads = or_else(o->heads, 6),
+        .norm_eps = 1e-5};
+    gpt_config_check(&r->config, err);
+}
+
+typedef struct given_size { const char *option; int64_t given, kept; } given_size;
+
+// What the command line says of sizes must agree with what is continued.
+static void check_given(const run *r, const char *file, brim_error *err) {
+    const train_options *o = &r->options;
+    const gpt_config *c = &r->config;
+    const given_size sizes[] = {{"layers", o->layers, c->layers}, {"heads", o->heads, c->heads},
+                                {"dim", o->width, c->width}, {"vocab", o->vocabulary, c->vocabulary}};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        if (sizes[i].given && sizes[i].given != sizes[i].kept)
+            brim_fail(err, BRIM_ARGUMENT, "--%s %lld contradicts %s, which says %lld", sizes[i].option,
+                      (long long)sizes[i].given, file, (long long)sizes[i].kept);
+}
+
+static void choose_config(run *r, brim_error *err) {
+    train_options *o = &r->options;
+    char file[4096];
+    if (o->resume && !exists(o->out, "latest")) {
+        brim_fail(err, BRIM_ARGUMENT, "--resume: %s/latest does not exist, so there is nothing to go on from", o->out);
+        return;
+    }
+    if (!o->resume && exists(o->out, "latest")) {
+        brim_fail(err, BRIM_ARGUMENT, "%s holds checkpoints of an earlier run; give --resume, or another --out", o->out);
+        return;
+    }
+    if (o->init) join(file, o->init, "config.json");
+    else if (o->resume) brim_checkpoint_file(file, sizeof file, o->out, "config.json", err);
+    else {
+        fresh_config(r, err);
+        return;
+    }
+    gpt_config_read(file, &r->config, err);
+    if (err->status) return;
+    check_given(r, file, err);
+    if (o->sequence > r->config.positions)
+        brim_fail(err, BRIM_ARGUMENT, "--seq %lld is longer than the model's %lld positions (%s)",
+                  (long long)o->sequence, (long long)r->config.positions, file);
+}
+
+// Data -----------------------------------------------------------------------------------------------------------------
+
+static void open_loaders(run *r, brim_error *err) {
+    const train_options *o = &r->options;
+    int64_t split = brim_dataset_count(r->data);
+    if (!o->sequential && !brim_loader_split(split, o->batch, o->sequence, held_out_fraction, &split, err)) return;
+    brim_loader_options all = {.data = r->data, .batch = o->batch, .sequence = o->sequence, .end = split,
+                               .sequential = o->sequential, .seed = (uint64_t)o->seed,
+                               .vocabulary = (int32_t)r->config.vocabulary};
+    brim_loader_init(&r->train, &all, err);
+    if (o->sequential || err->status) return;
+    all.begin = split;
+    all.end = 0;
+    all.sequential = true;
+    brim_loader_init(&r->held_out, &all, err);
+}
+
+static void choose_steps(run *r) {
+    const train_options *o = &r->options;
+    if (o->epochs) {
+        int64_t batches = brim_loader_batches_per_epoch(&r->train) * o->epochs;
+        r->steps = (batches + o->accumulate - 1) / o->accumulate;
+    } else {
+        r->steps = or_else(o->steps, 1000);
+    }
+}
+
+// The trainer ------------------------------------------------------------------------------------------------------------
+
+static void create_trainer(run *r, brim_error *err) {
+    const train_options *o = &r->options;
+    r->config.dropout = o->dropout;
+    r->trainer = brim_trainer_create(gpt_build, &r->config, &(brim_trainer_options){
+        .batch = o->batch, .length = o->sequence, .accumulate = o->accumulate, .device = o->device,
+        .precision = o->precision, .seed = (uint64_t)o->seed,
+        .optimizer = {.kind = BRIM_ADAMW, .lr = (float)o->lr, .beta1 = (float)o->beta1, .beta2 = (float)o->beta2,
+                      .eps = (float)o->eps, .weight_decay = (float)o->weight_decay, .clip = (float)o->clip},
+        .schedule = {.kind = o->schedule, .warmup = o->warmup, .steps = r->steps, .min_lr = (float)o->min_lr}}, err);
+    if (!o->sequential)
+        r->evaluation = brim_trainer_program(r->trainer, gpt_build, &r->config, o->batch, o->sequence, err);
+    if (o->sample) {
+        r->sample_length = o->sequence < SAMPLE_LENGTH ? o->sequence : SAMPLE_LENGTH;
+        r->next = brim_trainer_program(r->trainer, gpt_build_next, &r->config, 1, r->sample_length, err);
+    }
+    char *config = gpt_config_text(&r->config, err);
+    if (config) brim_trainer_attach(r->trainer, "config.json", config, err);
+    free(config);
+    brim_trainer_prepare(r->trainer, err);
+}
+
+static void load_weights(run *r, brim_error *err) {
+    const train_options *o = &r->options;
+    char file[4096];
+    if (o->init) {
+        join(file, o->init, "model.safetensors");
+        brim_trainer_load_model(r->trainer, file, parameter_prefix, err);
+    }
+    if (o->resume && brim_trainer_resume(r->trainer, o->out, err) == BRIM_OK)
+        brim_loader_restore(&r->train, brim_trainer_noted(r->trainer, "data_position", 0), err);
+}
+
+static void open_log(run *r, brim_error *err) {
+    char file[4096];
+    if (r->options.log) snprintf(file, sizeof file, "%s", r->options.log);
+    else join(file, r->options.out, "log.jsonl");
+    int64_t done = brim_trainer_describe(r->trainer).steps;
+    brim_folder_make(r->options.out, err);
+    r->log = brim_log_open(file, done, err);
+    r->progress = brim_progress_open(stdout, err);
+}
+
+static void print_start(const run *r) {
+    brim_trainer_info info = brim_trainer_describe(r->trainer);
+    char arena[32];
+    printf("%s: %lld parameters, %lld layers of width %lld, %lld heads\n", info.device, (long long)info.parameters,
+           (long long)r->config.layers, (long long)r->config.width, (long long)r->config.heads);
+    printf("device memory %s, planned and reserved; %d kernels, ready in %.2f s\n",
+           brim_bytes_text(info.device_bytes, arena, sizeof arena), info.kernels, info.build_seconds);
+    fflush(stdout);
+}
+
+// Steps ----------------------------------------------------------------------------------------------------------------
+
+// The steps of the --seq option and of the whole step's arrays.
+static int64_t micro_tokens(const run *r) {
+    return r->options.batch * r->options.sequence;
+}
+
+static void one_step(run *r, brim_step_result *result, brim_error *err) {
+    int64_t each = micro_tokens(r), all = each * r->options.accumulate;
+    for (int64_t m = 0; m < r->options.accumulate; m++)
+        brim_loader_next(&r->train, r->tokens + m * each, r->targets + m * each, err);
+    brim_trainer_feed(r->trainer, "tokens", r->tokens, (size_t)all * sizeof *r->tokens, err);
+    brim_trainer_feed(r->trainer, "targets", r->targets, (size_t)all * sizeof *r->targets, err);
+    brim_trainer_step(r->trainer, result, err);
+    brim_trainer_note(r->trainer, "data_position", r->train.position, err);
+}
+
+static void evaluate(run *r, int64_t step, brim_error *err) {
+    if (!r->evaluation) return;
+    size_t bytes = (size_t)micro_tokens(r) * sizeof *r->tokens;
+    int64_t batches = brim_loader_batches_per_epoch(&r->held_out);
+    if (batches > EVALUATION_BATCHES) batches = EVALUATION_BATCHES;
+    double sum = 0, count = 0;
+    brim_loader_restore(&r->held_out, 0, err);
+    for (int64_t i = 0; i < batches && err->status == BRIM_OK; i++) {
+        double s = 0, n = 0;
+        brim_loader_next(&r->held_out, r->tokens, r->targets, err);
+        brim_program_feed(r->evaluation, "tokens", r->tokens, bytes, err);
+        brim_program_feed(r->evaluation, "targets", r->targets, bytes, err);
+        brim_program_run(r->evaluation, &s, &n, err);
+        sum += s;
+        count += n;
+    }
+    if (err->status) return;
+    r->held_out_loss = sum / count;
+    brim_log_write(r->log, err, "step", (double)step, "held_out_loss", r->held_out_loss, NULL);
+    brim_progress_say(r->progress, "step %lld  held-out loss %.4f", (long long)step, r->held_out_loss);
+}
+
+static void report_step(run *r, const brim_step_result *s, brim_error *err) {
+    double tokens = (double)(micro_tokens(r) * r->options.accumulate) / s->seconds;
+    brim_log_write(r->log, err, "step", (double)s->step, "loss", s->loss, "grad_norm", s->grad_norm, "lr", s->lr,
+                   "tokens_per_second", tokens, "loss_scale", s->loss_scale, "skipped", (double)s->skipped,
+                   "seconds", s->seconds, NULL);
+    if (s->skipped)
+        brim_progress_say(r->progress, "step %lld  skipped: gradients were not finite (loss scale %g)",
+                          (long long)s->step, s->loss_scale);
+    brim_progress_step(r->progress, s->step, r->steps, "loss %.4f  %.0f tokens/s", s->loss, tokens);
+}
+
+static bool due(int64_t every, int64_t step) {
+    return every > 0 && step % every == 0;
+}
+
+static void train(run *r, brim_error *err) {
+    int64_t step = brim_trainer_describe(r->trainer).steps, saved = step, evaluated = -1;
+    while (step < r->steps && !interrupted && err->status == BRIM_OK) {
+        brim_step_result s = {0};
+        one_step(r, &s, err);
+        if (err->status) break;
+        step = s.step;
+        report_step(r, &s, err);
+        if (due(r->options.eval_every, step)) evaluate(r, evaluated = step, err);
+        if (due(r->options.save_every, step) && brim_trainer_save(r->trainer, r->options.out, err) == BRIM_OK) saved = step;
+    }
+    brim_progress_end(r->progress);
+    if (interrupted && err->status == BRIM_OK) printf("stopped at step %lld\n", (long long)step);
+    if (saved != step) brim_trainer_save(r->trainer, r->options.out, err);
+    if (evaluated != step && !interrupted) evaluate(r, step, err);
+}
+
+// The end --------------------------------------------------------------------------------------------------------------
+
+static void print_figures(run *r, brim_error *err) {
+    double entropy;
+    if (!brim_dataset_is_text(r->data) || isnan(r->held_out_loss)) return;
+    if (byte_entropy(r->data, &entropy, err)) return;
+    printf("held-out loss %.3f bits a byte: %.3f of the entropy of single bytes (%.3f bits)\n", r->held_out_loss / log(2),
+           r->held_out_loss / entropy, entropy / log(2));
+}
+
+static void print_sample(const run *r, const int32_t *tokens, int64_t given, int64_t count, brim_error *err) {
+    if (!brim_dataset_is_text(r->data)) {
+        for (int64_t i = given; i < given + count; i++) printf("%d%s", tokens[i], i + 1 < given + count ? " " : "\n");
+        return;
+    }
+    char *text = malloc((size_t)count);
+    if (!text) {
+        brim_fail(err, BRIM_MEMORY, "no memory for the sample");
+        return;
+    }
+    for (int64_t i = 0; i < count; i++) text[i] = (char)tokens[given + i];
+    printf("-----\n%.*s\n-----\n", (int)count, text);
+    known_words words;
+    if (count_known_words(r->data, text, (size_t)count, &words, err) == BRIM_OK && words.words > 0)
+        printf("%d of the sample's %d words of 4 letters or more occur in the data (%.0f%%)\n", words.known, words.words,
+               100.0 * words.known / words.words);
+    free(text);
+}
+
+static void sample(run *r, brim_error *err) {
+    const train_options *o = &r->options;
+    const char *prompt = o->prompt ? o->prompt : "\n";
+    bool text = brim_dataset_is_text(r->data);
+    int64_t given = text ? (int64_t)strlen(prompt) : 1;
+    int32_t *tokens = calloc((size_t)(given + o->sample), sizeof *tokens);
+    if (!tokens) {
+        brim_fail(err, BRIM_MEMORY, "no memory for a sample of %lld tokens", (long long)o->sample);
+        return;
+    }
+    for (int64_t i = 0; i < given; i++) tokens[i] = text ? (unsigned char)prompt[i] : 0;
+    sample_options how = {.program = r->next, .length = r->sample_length, .vocabulary = r->config.vocabulary,
+                          .temperature = o->temperature, .seed = (uint64_t)o->seed};
+    if (sample_tokens(&how, tokens, given, o->sample, err) == BRIM_OK) print_sample(r, tokens, given, o->sample, err);
+    free(tokens);
+}
+
+static void finish(run *r, brim_error *err) {
+    char file[4096];
+    join(file, r->options.out, "loss.svg");
+    brim_log_plot(r->log, file, err);
+    print_figures(r, err);
+    if (r->options.sample && !interrupted && err->status == BRIM_OK) sample(r, err);
+    if (err->status == BRIM_OK) printf("checkpoint, log and loss.svg are in %s\n", r->options.out);
+}
+
+static void start(run *r, brim_error *err) {
+    train_options *o = &r->options;
+    r->held_out_loss = NAN;
+    r->data = brim_dataset_open(o->files, (size_t)o->file_count, err);
+    if (err->status) return;
+    if (o->prompt && !brim_dataset_is_text(r->data))
+        brim_fail(err, BRIM_ARGUMENT, "--prompt needs text data; token files say nothing of the tokens' spelling");
+    choose_config(r, err);
+    if (err->status) return;
+    if (!o->sequence) o->sequence = r->config.positions;
+    open_loaders(r, err);
+    if (err->status) return;
+    choose_steps(r);
+    size_t tokens = (size_t)(micro_tokens(r) * o->accumulate);
+    r->tokens = calloc(tokens, sizeof *r->tokens);
+    r->targets = calloc(tokens, sizeof *r->targets);
+    if (!r->tokens || !r->targets) brim_fail(err, BRIM_MEMORY, "no memory for %zu tokens a step", tokens);
+    create_trainer(r, err);
+    load_weights(r, err);
+    open_log(r, err);
+}
+
+static void end(run *r) {
+    brim_progress_close(r->progress);
+    brim_log_close(r->log);
+    brim_trainer_free(r->trainer);
+    brim_dataset_close(r->data);
+    free(r->tokens);
+    free(r->targets);
+    free(r->options.files);
+}
+
+int main(int argc, char **argv) {
+    brim_error err = {0};
+    run r = {0};
+    if (train_options_parse(argc, argv, &r.options, &err) == BRIM_OK) start(&r, &err);
+    if (err.status == BRIM_OK) {
+        // Without SA_RESETHAND a second Ctrl-C could not end a run that hangs.
+        sigaction(SIGINT, &(struct sigaction){.sa_handler = interrupt, .sa_flags = (int)SA_RESETHAND}, NULL);
+        sigaction(SIGTERM, &(struct sigaction){.sa_handler = interrupt, .sa_flags = (int)SA_RESETHAND}, NULL);
+        print_start(&r);
+        train(&r, &err);
+        if (err.status == BRIM_OK) finish(&r, &err);
+    }
+    end(&r);
+    return brim_error_report(&err);
+}
