@@ -11,7 +11,7 @@
 #define LOCAL __local
 #define LOCAL_PTR __local
 #define CONSTANT __constant
-#define DEVICE_FN static inline
+#define DEVICE_FN static inline __attribute__((always_inline))
 #define UNROLL _Pragma("unroll")
 #define NO_UNROLL _Pragma("nounroll")
 
@@ -251,5 +251,16 @@ typedef struct __attribute__((packed)) brim_packed_vech {
 #define storev_f16(p, i, v) store_f16(p, i, v)
 #else
 #define loadv_f16(p, i) BRIM_HALF(vload)(0, (const GLOBAL half *)((p) + (i)))
+#if BRIM_CPU
+// By way of a variable: PoCL stores a constant with vstore_half as if its address were a multiple of the vector's size.
+DEVICE_FN vech v_encode_f16(vecf x)
+{
+    vech h;
+    BRIM_JOIN(BRIM_HALF(vstore), _rte)(x, 0, (half *)&h);
+    return h;
+}
+#define storev_f16(p, i, v) BRIM_BF16_STORE(p, i, v_encode_f16(v))
+#else
 #define storev_f16(p, i, v) BRIM_JOIN(BRIM_HALF(vstore), _rte)((v), 0, (GLOBAL half *)((p) + (i)))
+#endif
 #endif
