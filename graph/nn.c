@@ -1,0 +1,129 @@
+// Layers. Each opens a scope of its name, so that its parameters are NAME.weight and so on, and errors name it.
+#include <brim/nn.h>
+
+#include <inttypes.h>
+#include <math.h>
+#include "graph/build.h"
+
+// The graph, with the layer's scope open; NULL with an error stuck.
+static brim_graph *open_layer(const char *what, brim_value x, const char *name, int least_rank) {
+    brim_graph *g = graph_of(what, &x, 1);
+    if (!g) return NULL;
+    int rank = brim_rank(x);
+    if (rank < least_rank) {
+        graph_refuse(g, BRIM_SHAPE, what, &x, 1, "%d axes, at least %d are expected", rank, least_rank);
+        return NULL;
+    }
+    brim_scope_push(g, "%s", name ? name : "");
+    return failed(g->err) ? NULL : g;
+}
+
+static brim_value close_layer(brim_graph *g, brim_value result) {
+    brim_scope_pop(g);
+    return failed(g->err) ? GRAPH_INVALID : result;
+}
+
+static bool is_default(brim_init init) {
+    return init.kind == BRIM_ZEROS && init.scale == 0;
+}
+
+// x [.., in] times the weight, as one product over all leading axes.
+static brim_value rows_times(brim_value x, brim_value weight, int64_t out, bool transpose) {
+    int rank = brim_rank(x);
+    int64_t dims[BRIM_MAX_DIMS];
+    for (int i = 0; i < rank; i++) dims[i] = brim_dim(x, i);
+    brim_value rows = brim_reshape(x, -1, dims[rank - 1]);
+    brim_value product = brim_matmul_t(rows, false, weight, transpose);
+    dims[rank - 1] = out;
+    return brim_reshape_dims(product, rank, dims);
+}
+
+brim_value brim_linear_with(brim_value x, const char *name, int64_t out,
+                            const brim_linear_options *options) {
+    static const brim_linear_options defaults;
+    const brim_linear_options *o = options ? options : &defaults;
+    brim_graph *g = open_layer("linear", x, name, 1);
+    if (!g) return GRAPH_INVALID;
+    bool out_in = o->layout == BRIM_OUT_IN;
+    int64_t in = brim_dim(x, -1);
+    brim_init weight_init = o->init, bias_init = {BRIM_ZEROS, 0};
+    if (is_default(o->init)) // as torch.nn.Linear: both uniform in +-1/sqrt(in)
+        weight_init = bias_init = (brim_init){BRIM_UNIFORM, (float)(1 / sqrt((double)in))};
+    brim_value weight =
+        brim_parameter(g, "weight", weight_init, out_in ? out : in, out_in ? in : out);
+    brim_value y = rows_times(x, weight, out, out_in);
+    if (!o->no_bias) y = brim_add(y, brim_parameter(g, "bias", bias_init, out));
+    return close_layer(g, y);
+}
+
+brim_value brim_embedding(brim_value ids, const char *name, int64_t rows, int64_t width,
+                          brim_init init) {
+    brim_graph *g = open_layer("embedding", ids, name, 0);
+    if (!g) return GRAPH_INVALID;
+    if (is_default(init)) init = (brim_init){BRIM_NORMAL, 1};
+    brim_value table = brim_parameter(g, "weight", init, rows, width);
+    return close_layer(g, brim_gather(table, ids));
+}
+
+static const double default_eps = 1e-5;
+
+brim_value brim_layer_norm(brim_value x, const char *name, double eps) {
+    brim_graph *g = open_layer("layer_norm", x, name, 1);
+    if (!g) return GRAPH_INVALID;
+    int64_t width = brim_dim(x, -1);
+    brim_value gain = brim_parameter(g, "weight", ((brim_init){BRIM_ONES, 0}), width);
+    brim_value bias = brim_parameter(g, "bias", ((brim_init){BRIM_ZEROS, 0}), width);
+    return close_layer(g, brim_layer_norm_with(x, gain, bias, eps != 0 ? eps : default_eps));
+}
+
+brim_value brim_rms_norm(brim_value x, const char *name, double eps) {
+    brim_graph *g = open_layer("rms_norm", x, name, 1);
+    if (!g) return GRAPH_INVALID;
+    brim_value gain = brim_parameter(g, "weight", ((brim_init){BRIM_ONES, 0}), brim_dim(x, -1));
+    return close_layer(g, brim_rms_norm_with(x, gain, eps != 0 ? eps : default_eps));
+}
+
+// Heads first .. first + heads - 1 of a packed projection [B, T, all heads * size], as [B, T, heads, size]. A slice of
+// the last axis which is then split stays expressible as strides: no copy.
+static brim_value take_heads(brim_value packed, int64_t first, int64_t heads, int64_t size) {
+    brim_value part = brim_slice(packed, -1, first * size, heads * size);
+    return brim_reshape(part, brim_dim(packed, 0), brim_dim(packed, 1), heads, size);
+}
+
+static bool check_heads(brim_graph *g, brim_value x, int64_t heads, int64_t kv_heads) {
+    int64_t width = brim_dim(x, -1);
+    if (brim_rank(x) != 3)
+        graph_refuse(g, BRIM_SHAPE, "self_attention", &x, 1, "3 axes are expected");
+    else if (heads < 1 || width % heads)
+        graph_refuse(g, BRIM_SHAPE, "self_attention", &x, 1,
+                     "width %" PRId64 " is not a multiple of %" PRId64 " heads", width, heads);
+    else if (kv_heads < 1 || heads % kv_heads)
+        graph_refuse(g, BRIM_SHAPE, "self_attention", &x, 1,
+                     "%" PRId64 " heads are not a multiple of %" PRId64 " key-value heads", heads,
+                     kv_heads);
+    return !failed(g->err);
+}
+
+brim_value brim_self_attention(brim_value x, const char *name, int64_t heads,
+                               const brim_self_attention_options *options) {
+    static const brim_self_attention_options defaults;
+    const brim_self_attention_options *o = options ? options : &defaults;
+    brim_graph *g = open_layer("self_attention", x, name, 3);
+    int64_t kv_heads = o->kv_heads ? o->kv_heads : heads;
+    if (!g || !check_heads(g, x, heads, kv_heads)) return GRAPH_INVALID;
+    int64_t width = brim_dim(x, -1), size = width / heads;
+
+    brim_value packed = brim_linear_with(x, o->qkv_name ? o->qkv_name : "qkv",
+                                         (heads + 2 * kv_heads) * size, &o->qkv);
+    brim_value q = take_heads(packed, 0, heads, size);
+    brim_value k = take_heads(packed, heads, kv_heads, size);
+    brim_value v = take_heads(packed, heads + kv_heads, kv_heads, size);
+    if (o->rotary_base != 0) {
+        q = brim_rotary(q, o->rotary_base, GRAPH_INVALID);
+        k = brim_rotary(k, o->rotary_base, GRAPH_INVALID);
+    }
+    brim_value y = brim_attention(q, k, v, &o->attention);
+    y = brim_reshape(y, brim_dim(x, 0), brim_dim(x, 1), width);
+    y = brim_linear_with(y, o->projection_name ? o->projection_name : "proj", width, &o->projection);
+    return close_layer(g, brim_dropout(y, o->dropout));
+}
