@@ -1,4 +1,4 @@
-#include "core/dataset.h"
+#include <brim/data.h>
 
 #include <stdlib.h>
 #include <string.h>
@@ -13,10 +13,10 @@ typedef struct segment {
     unsigned char *unpacked;     // NULL for a plain file
     const unsigned char *tokens; // into one of the two, 1 or 2 bytes each
     int64_t begin, count;        // in tokens of the whole stream
-    dataset_kind kind;
+    brim_dataset_kind kind;
 } segment;
 
-struct dataset {
+struct brim_dataset {
     segment *segments;
     size_t count;
     int64_t tokens;
@@ -44,8 +44,8 @@ static bool ends_with(const char *text, const char *end) {
     return length >= tail && strcmp(text + length - tail, end) == 0;
 }
 
-static const char *kind_name(dataset_kind kind) {
-    return kind == DATASET_TEXT ? "text" : "a token file";
+static const char *kind_name(brim_dataset_kind kind) {
+    return kind == BRIM_DATA_TEXT ? "text" : "a token file";
 }
 
 static void open_tokens(segment *s, brim_error *err) {
@@ -72,7 +72,7 @@ static void open_tokens(segment *s, brim_error *err) {
                   "has %zu",
                   s->path, count, TOKENS_HEADER + (size_t)count * TOKEN_BYTES, s->file.size);
     } else {
-        s->kind = DATASET_TOKENS;
+        s->kind = BRIM_DATA_TOKENS;
         s->tokens = data + TOKENS_HEADER;
         s->count = count;
     }
@@ -117,7 +117,7 @@ static void refuse_other_formats(const segment *s, brim_error *err) {
 }
 
 static void open_text(segment *s, brim_error *err) {
-    s->kind = DATASET_TEXT;
+    s->kind = BRIM_DATA_TEXT;
     if (gunzip_detect(s->file.data, s->file.size)) {
         unpack_text(s, err);
     } else {
@@ -139,7 +139,7 @@ static void open_segment(segment *s, const char *path, brim_error *err) {
         open_text(s, err);
 }
 
-static void append_segment(dataset *data, const char *path, brim_error *err) {
+static void append_segment(brim_dataset *data, const char *path, brim_error *err) {
     segment *s = &data->segments[data->count++];
     open_segment(s, path, err);
     if (failed(err)) return;
@@ -155,21 +155,21 @@ static void append_segment(dataset *data, const char *path, brim_error *err) {
     }
 }
 
-dataset *dataset_open(const char *const *paths, size_t count, brim_error *err) {
+brim_dataset *brim_dataset_open(const char *const *paths, size_t count, brim_error *err) {
     if (failed(err)) return NULL;
     if (count == 0) {
         brim_fail(err, BRIM_ARGUMENT, "no data file is given, expected at least one");
         return NULL;
     }
-    dataset *data = brim_calloc_array(1, sizeof *data, err);
+    brim_dataset *data = brim_calloc_array(1, sizeof *data, err);
     if (data) data->segments = brim_calloc_array(count, sizeof *data->segments, err);
     for (size_t i = 0; i < count && !failed(err); i++) append_segment(data, paths[i], err);
     if (!failed(err)) return data;
-    dataset_close(data);
+    brim_dataset_close(data);
     return NULL;
 }
 
-void dataset_close(dataset *data) {
+void brim_dataset_close(brim_dataset *data) {
     if (!data) return;
     for (size_t i = 0; i < data->count; i++) {
         mapfile_close(&data->segments[i].file);
@@ -180,20 +180,20 @@ void dataset_close(dataset *data) {
     free(data);
 }
 
-dataset_kind dataset_kind_of(const dataset *data) {
+brim_dataset_kind brim_dataset_kind_of(const brim_dataset *data) {
     return data->segments[0].kind;
 }
 
-int64_t dataset_count(const dataset *data) {
+int64_t brim_dataset_count(const brim_dataset *data) {
     return data->tokens;
 }
 
-int32_t dataset_token_limit(const dataset *data) {
-    return dataset_kind_of(data) == DATASET_TEXT ? 1 << 8 : 1 << 16;
+int32_t brim_dataset_token_limit(const brim_dataset *data) {
+    return brim_dataset_kind_of(data) == BRIM_DATA_TEXT ? 1 << 8 : 1 << 16;
 }
 
 // The segment that holds position, which is inside the stream. No segment is empty.
-static const segment *find_segment(const dataset *data, int64_t position) {
+static const segment *find_segment(const brim_dataset *data, int64_t position) {
     size_t low = 0, high = data->count;
     while (high - low > 1) {
         size_t middle = low + (high - low) / 2;
@@ -206,7 +206,7 @@ static const segment *find_segment(const dataset *data, int64_t position) {
 }
 
 static void copy_tokens(const segment *s, int64_t offset, int32_t *tokens, int64_t count) {
-    if (s->kind == DATASET_TEXT) {
+    if (s->kind == BRIM_DATA_TEXT) {
         const unsigned char *from = s->tokens + offset;
         for (int64_t i = 0; i < count; i++) tokens[i] = from[i];
     } else {
@@ -215,7 +215,7 @@ static void copy_tokens(const segment *s, int64_t offset, int32_t *tokens, int64
     }
 }
 
-static void copy_across_segments(const dataset *data, int64_t position, int32_t *tokens,
+static void copy_across_segments(const brim_dataset *data, int64_t position, int32_t *tokens,
                                  int64_t count) {
     if (count == 0) return;
     for (const segment *s = find_segment(data, position); count > 0; s++) {
@@ -228,8 +228,8 @@ static void copy_across_segments(const dataset *data, int64_t position, int32_t 
     }
 }
 
-bool dataset_read(const dataset *data, int64_t position, int32_t *tokens, int64_t count,
-                  brim_error *err) {
+bool brim_dataset_read(const brim_dataset *data, int64_t position, int32_t *tokens, int64_t count,
+                       brim_error *err) {
     if (failed(err)) return false;
     if (position < 0 || count < 0 || count > data->tokens || position > data->tokens - count) {
         brim_fail(err, BRIM_ARGUMENT,
@@ -241,8 +241,9 @@ bool dataset_read(const dataset *data, int64_t position, int32_t *tokens, int64_
     return true;
 }
 
-int32_t dataset_max_token(const dataset *data,
-                          void (*progress)(void *user, int64_t done, int64_t total), void *user) {
+int32_t brim_dataset_max_token(const brim_dataset *data,
+                               void (*progress)(void *user, int64_t done, int64_t total),
+                               void *user) {
     enum { PART = 1 << 14, PARTS_PER_CALL = 256 };
     int32_t tokens[PART], largest = 0;
     int64_t part = 0;
@@ -260,7 +261,7 @@ int32_t dataset_max_token(const dataset *data,
     return largest;
 }
 
-const char *dataset_locate(const dataset *data, int64_t position, int64_t *within) {
+const char *brim_dataset_locate(const brim_dataset *data, int64_t position, int64_t *within) {
     const segment *s = find_segment(data, position);
     *within = position - s->begin;
     return s->path;

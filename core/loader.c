@@ -1,4 +1,5 @@
-#include "core/loader.h"
+#include <brim/data.h>
+#include "core/error.h"
 
 #include <math.h>
 #include "core/philox.h"
@@ -20,8 +21,8 @@ static bool batch_tokens(int64_t batch, int64_t sequence, int64_t *tokens, brim_
     return true;
 }
 
-static void check_range(const loader_options *o, brim_error *err) {
-    int64_t count = dataset_count(o->data), needed;
+static void check_range(const brim_loader_options *o, brim_error *err) {
+    int64_t count = brim_dataset_count(o->data), needed;
     if (o->begin < 0 || o->end > count || o->begin > o->end) {
         brim_fail(err, BRIM_ARGUMENT, "tokens %lld to %lld are not a range of the %lld in the data",
                   (long long)o->begin, (long long)o->end, (long long)count);
@@ -37,11 +38,11 @@ static void check_range(const loader_options *o, brim_error *err) {
     }
 }
 
-bool loader_init(loader *l, const loader_options *options, brim_error *err) {
+bool brim_loader_init(brim_loader *l, const brim_loader_options *options, brim_error *err) {
     if (failed(err)) return false;
-    *l = (loader){.options = *options};
-    loader_options *o = &l->options;
-    if (o->end == 0) o->end = dataset_count(o->data);
+    *l = (brim_loader){.options = *options};
+    brim_loader_options *o = &l->options;
+    if (o->end == 0) o->end = brim_dataset_count(o->data);
     check_range(o, err);
     if (failed(err)) return false;
 
@@ -56,8 +57,8 @@ bool loader_init(loader *l, const loader_options *options, brim_error *err) {
 }
 
 // The first token of the row, counted from the start of the data.
-static int64_t row_begin(const loader *l, int64_t row) {
-    const loader_options *o = &l->options;
+static int64_t row_begin(const brim_loader *l, int64_t row) {
+    const brim_loader_options *o = &l->options;
     if (o->sequential) return o->begin + l->position + row * o->sequence;
     enum { PHASE_STREAM = 1 };
     uint64_t epoch = (uint64_t)((l->position + row) / l->windows);
@@ -68,13 +69,14 @@ static int64_t row_begin(const loader *l, int64_t row) {
     return o->begin + phase + window * o->sequence;
 }
 
-static bool check_tokens(const loader *l, const int32_t *tokens, int64_t begin, brim_error *err) {
-    const loader_options *o = &l->options;
+static bool check_tokens(const brim_loader *l, const int32_t *tokens, int64_t begin,
+                         brim_error *err) {
+    const brim_loader_options *o = &l->options;
     if (o->vocabulary <= 0) return true;
     for (int64_t i = 0; i < o->sequence; i++) {
         if (tokens[i] < o->vocabulary) continue;
         int64_t within;
-        const char *path = dataset_locate(o->data, begin + i, &within);
+        const char *path = brim_dataset_locate(o->data, begin + i, &within);
         brim_fail(err, BRIM_FORMAT,
                   "%s: token number %lld is %d, expected less than the vocabulary of %d", path,
                   (long long)within, tokens[i], o->vocabulary);
@@ -83,12 +85,12 @@ static bool check_tokens(const loader *l, const int32_t *tokens, int64_t begin, 
     return true;
 }
 
-bool loader_next(loader *l, int32_t *tokens, int32_t *targets, brim_error *err) {
-    const loader_options *o = &l->options;
+bool brim_loader_next(brim_loader *l, int32_t *tokens, int32_t *targets, brim_error *err) {
+    const brim_loader_options *o = &l->options;
     for (int64_t row = 0; row < o->batch; row++) {
         int64_t begin = row_begin(l, row), at = row * o->sequence;
-        if (!dataset_read(o->data, begin, tokens + at, o->sequence, err)) return false;
-        if (!dataset_read(o->data, begin + 1, targets + at, o->sequence, err)) return false;
+        if (!brim_dataset_read(o->data, begin, tokens + at, o->sequence, err)) return false;
+        if (!brim_dataset_read(o->data, begin + 1, targets + at, o->sequence, err)) return false;
         if (!check_tokens(l, tokens + at, begin, err)) return false;
         if (!check_tokens(l, targets + at, begin + 1, err)) return false;
     }
@@ -102,9 +104,9 @@ bool loader_next(loader *l, int32_t *tokens, int32_t *targets, brim_error *err) 
     return true;
 }
 
-bool loader_restore(loader *l, int64_t position, brim_error *err) {
+bool brim_loader_restore(brim_loader *l, int64_t position, brim_error *err) {
     if (failed(err)) return false;
-    const loader_options *o = &l->options;
+    const brim_loader_options *o = &l->options;
     int64_t range = o->end - o->begin, step = o->batch * o->sequence;
     if (position < 0 || (o->sequential && position > range)) {
         brim_fail(err, BRIM_FORMAT, "data position %lld is not inside the %lld tokens of the data",
@@ -119,14 +121,14 @@ bool loader_restore(loader *l, int64_t position, brim_error *err) {
     return true;
 }
 
-int64_t loader_batches_per_epoch(const loader *l) {
-    const loader_options *o = &l->options;
+int64_t brim_loader_batches_per_epoch(const brim_loader *l) {
+    const brim_loader_options *o = &l->options;
     if (!o->sequential) return l->windows / o->batch;
     return (o->end - o->begin - 1) / (o->batch * o->sequence);
 }
 
-bool loader_split(int64_t count, int64_t batch, int64_t sequence, double fraction, int64_t *split,
-                  brim_error *err) {
+bool brim_loader_split(int64_t count, int64_t batch, int64_t sequence, double fraction,
+                       int64_t *split, brim_error *err) {
     int64_t needed;
     if (failed(err) || !batch_tokens(batch, sequence, &needed, err)) return false;
     if (!(fraction >= 0 && fraction < 1)) {

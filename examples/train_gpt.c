@@ -46,6 +46,10 @@ static bool exists(const char *dir, const char *file) {
     return stat(path, &status) == 0;
 }
 
+static bool is_text(const run *r) {
+    return brim_dataset_kind_of(r->data) == BRIM_DATA_TEXT;
+}
+
 // Sizes ----------------------------------------------------------------------------------------------------------------
 
 static int64_t or_else(int64_t given, int64_t otherwise) {
@@ -54,7 +58,7 @@ static int64_t or_else(int64_t given, int64_t otherwise) {
 
 static void fresh_config(run *r, brim_error *err) {
     const train_options *o = &r->options;
-    bool text = brim_dataset_is_text(r->data);
+    bool text = is_text(r);
     r->config = (gpt_config){
         .vocabulary = or_else(o->vocabulary, text ? TEXT_VOCABULARY : GPT2_VOCABULARY),
         .positions = or_else(o->sequence, 256),
@@ -258,14 +262,14 @@ static void train(run *r, brim_error *err) {
 
 static void print_figures(run *r, brim_error *err) {
     double entropy;
-    if (!brim_dataset_is_text(r->data) || isnan(r->held_out_loss)) return;
+    if (!is_text(r) || isnan(r->held_out_loss)) return;
     if (byte_entropy(r->data, &entropy, err)) return;
     printf("held-out loss %.3f bits a byte: %.3f of the entropy of single bytes (%.3f bits)\n", r->held_out_loss / log(2),
            r->held_out_loss / entropy, entropy / log(2));
 }
 
 static void print_sample(const run *r, const int32_t *tokens, int64_t given, int64_t count, brim_error *err) {
-    if (!brim_dataset_is_text(r->data)) {
+    if (!is_text(r)) {
         for (int64_t i = given; i < given + count; i++) printf("%d%s", tokens[i], i + 1 < given + count ? " " : "\n");
         return;
     }
@@ -286,7 +290,7 @@ static void print_sample(const run *r, const int32_t *tokens, int64_t given, int
 static void sample(run *r, brim_error *err) {
     const train_options *o = &r->options;
     const char *prompt = o->prompt ? o->prompt : "\n";
-    bool text = brim_dataset_is_text(r->data);
+    bool text = is_text(r);
     int64_t given = text ? (int64_t)strlen(prompt) : 1;
     int32_t *tokens = calloc((size_t)(given + o->sample), sizeof *tokens);
     if (!tokens) {
@@ -314,7 +318,7 @@ static void start(run *r, brim_error *err) {
     r->held_out_loss = NAN;
     r->data = brim_dataset_open(o->files, (size_t)o->file_count, err);
     if (err->status) return;
-    if (o->prompt && !brim_dataset_is_text(r->data))
+    if (o->prompt && !is_text(r))
         brim_fail(err, BRIM_ARGUMENT, "--prompt needs text data; token files say nothing of the tokens' spelling");
     choose_config(r, err);
     if (err->status) return;

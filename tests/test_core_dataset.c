@@ -1,6 +1,6 @@
 #include <sys/stat.h>
 #include <zlib.h>
-#include "core/dataset.h"
+#include <brim/data.h>
 #include "test_core.h"
 
 // One file of llm.c's token format, built field by field.
@@ -26,8 +26,8 @@ static size_t gzip(const void *text, size_t size, unsigned char *out, size_t cap
     return stream.total_out;
 }
 
-static dataset *open_one(const char *path, brim_error *err) {
-    return dataset_open(&path, 1, err);
+static brim_dataset *open_one(const char *path, brim_error *err) {
+    return brim_dataset_open(&path, 1, err);
 }
 
 static void assert_refused(const char *path, brim_status status, const char *part) {
@@ -39,17 +39,17 @@ static void assert_refused(const char *path, brim_status status, const char *par
 
 START_TEST(text_is_bytes) {
     brim_error err = {0};
-    dataset *data = open_one(test_file("a.txt", "a\xc3\xa4\n\0z", 6), &err);
+    brim_dataset *data = open_one(test_file("a.txt", "a\xc3\xa4\n\0z", 6), &err);
     ASSERT_FINE(err);
-    ck_assert_int_eq(dataset_kind_of(data), DATASET_TEXT);
-    ck_assert_int_eq(dataset_count(data), 6);
-    ck_assert_int_eq(dataset_token_limit(data), 256);
+    ck_assert_int_eq(brim_dataset_kind_of(data), BRIM_DATA_TEXT);
+    ck_assert_int_eq(brim_dataset_count(data), 6);
+    ck_assert_int_eq(brim_dataset_token_limit(data), 256);
     int32_t tokens[6];
     const int32_t expected[6] = {'a', 0xc3, 0xa4, '\n', 0, 'z'};
-    ck_assert(dataset_read(data, 0, tokens, 6, &err));
+    ck_assert(brim_dataset_read(data, 0, tokens, 6, &err));
     ck_assert_mem_eq(tokens, expected, sizeof tokens);
-    ck_assert_int_eq(dataset_max_token(data, NULL, NULL), 0xc3);
-    dataset_close(data);
+    ck_assert_int_eq(brim_dataset_max_token(data, NULL, NULL), 0xc3);
+    brim_dataset_close(data);
 }
 END_TEST
 
@@ -62,39 +62,39 @@ START_TEST(files_form_one_stream) {
     strcpy(names[2], test_file("3.txt", packed, size));
     const char *paths[] = {names[0], names[1], names[2]};
     brim_error err = {0};
-    dataset *data = dataset_open(paths, 3, &err);
+    brim_dataset *data = brim_dataset_open(paths, 3, &err);
     ASSERT_FINE(err);
-    ck_assert_int_eq(dataset_count(data), 8);
+    ck_assert_int_eq(brim_dataset_count(data), 8);
     for (int64_t from = 0; from <= 8; from++) {
         for (int64_t count = 0; count <= 8 - from; count++) {
             int32_t tokens[9] = {0};
-            ck_assert(dataset_read(data, from, tokens, count, &err));
+            ck_assert(brim_dataset_read(data, from, tokens, count, &err));
             for (int64_t i = 0; i < count; i++) ck_assert_int_eq(tokens[i], 'a' + from + i);
             ck_assert_int_eq(tokens[count], 0);
         }
     }
     int64_t within;
-    ck_assert_str_eq(dataset_locate(data, 3, &within), names[1]);
+    ck_assert_str_eq(brim_dataset_locate(data, 3, &within), names[1]);
     ck_assert_int_eq(within, 0);
-    ck_assert_str_eq(dataset_locate(data, 7, &within), names[2]);
+    ck_assert_str_eq(brim_dataset_locate(data, 7, &within), names[2]);
     ck_assert_int_eq(within, 3);
-    dataset_close(data);
+    brim_dataset_close(data);
 }
 END_TEST
 
 START_TEST(reads_stay_inside) {
     brim_error err = {0};
-    dataset *data = open_one(test_file("a.txt", "abcd", 4), &err);
+    brim_dataset *data = open_one(test_file("a.txt", "abcd", 4), &err);
     int32_t tokens[8] = {7, 7, 7, 7, 7, 7, 7, 7};
     static const int64_t wrong[][2] = {{0, 5},  {4, 1},         {-1, 2},        {5, 0},
                                        {2, -1}, {INT64_MAX, 2}, {2, INT64_MAX}, {INT64_MIN, 1}};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
-        ck_assert(!dataset_read(data, wrong[i][0], tokens, wrong[i][1], &err));
+        ck_assert(!brim_dataset_read(data, wrong[i][0], tokens, wrong[i][1], &err));
         ASSERT_FAILS(err, BRIM_ARGUMENT, "not inside the 4");
     }
     ck_assert_int_eq(tokens[0], 7);
-    ck_assert(dataset_read(data, 4, tokens, 0, &err));
-    dataset_close(data);
+    ck_assert(brim_dataset_read(data, 4, tokens, 0, &err));
+    brim_dataset_close(data);
 }
 END_TEST
 
@@ -111,23 +111,23 @@ START_TEST(token_files) {
     brim_error err = {0};
     const uint16_t tokens[] = {0, 65535, 1000, 256};
     const int32_t header[] = {20240520, 1, 4};
-    dataset *data = open_one(token_file("t.bin", header, tokens, 8), &err);
+    brim_dataset *data = open_one(token_file("t.bin", header, tokens, 8), &err);
     ASSERT_FINE(err);
-    ck_assert_int_eq(dataset_kind_of(data), DATASET_TOKENS);
-    ck_assert_int_eq(dataset_count(data), 4);
-    ck_assert_int_eq(dataset_token_limit(data), 65536);
+    ck_assert_int_eq(brim_dataset_kind_of(data), BRIM_DATA_TOKENS);
+    ck_assert_int_eq(brim_dataset_count(data), 4);
+    ck_assert_int_eq(brim_dataset_token_limit(data), 65536);
     int32_t read[4];
-    ck_assert(dataset_read(data, 0, read, 4, &err));
+    ck_assert(brim_dataset_read(data, 0, read, 4, &err));
     for (int i = 0; i < 4; i++) ck_assert_int_eq(read[i], tokens[i]);
-    ck_assert_int_eq(dataset_max_token(data, count_calls, "user"), 65535);
+    ck_assert_int_eq(brim_dataset_max_token(data, count_calls, "user"), 65535);
     ck_assert_int_eq(calls, 1);
     ck_assert_int_eq(last_done, 4);
-    dataset_close(data);
+    brim_dataset_close(data);
 
     data = open_one(token_file("told-by-magic", header, tokens, 8), &err);
     ASSERT_FINE(err);
-    ck_assert_int_eq(dataset_kind_of(data), DATASET_TOKENS);
-    dataset_close(data);
+    ck_assert_int_eq(brim_dataset_kind_of(data), BRIM_DATA_TOKENS);
+    brim_dataset_close(data);
 }
 END_TEST
 
@@ -161,7 +161,7 @@ END_TEST
 
 START_TEST(wrong_lists_of_files) {
     brim_error err = {0};
-    ck_assert_ptr_null(dataset_open(NULL, 0, &err));
+    ck_assert_ptr_null(brim_dataset_open(NULL, 0, &err));
     ASSERT_FAILS(err, BRIM_ARGUMENT, "no data file");
     const uint16_t tokens[] = {1};
     const int32_t header[] = {20240520, 1, 1};
@@ -169,14 +169,14 @@ START_TEST(wrong_lists_of_files) {
     strcpy(names[0], test_file("a.txt", "text", 4));
     strcpy(names[1], token_file("b.bin", header, tokens, 2));
     const char *mixed[] = {names[0], names[1]};
-    ck_assert_ptr_null(dataset_open(mixed, 2, &err));
+    ck_assert_ptr_null(brim_dataset_open(mixed, 2, &err));
     ck_assert_ptr_nonnull(strstr(err.text, names[0]));
     ASSERT_FAILS(err, BRIM_ARGUMENT, "b.bin is a token file but");
     const char *mixed_back[] = {names[1], names[0]};
-    ck_assert_ptr_null(dataset_open(mixed_back, 2, &err));
+    ck_assert_ptr_null(brim_dataset_open(mixed_back, 2, &err));
     ASSERT_FAILS(err, BRIM_ARGUMENT, "a.txt is text but");
     const char *with_missing[] = {names[0], "/nonexistent/file"};
-    ck_assert_ptr_null(dataset_open(with_missing, 2, &err));
+    ck_assert_ptr_null(brim_dataset_open(with_missing, 2, &err));
     ASSERT_FAILS(err, BRIM_IO, "/nonexistent/file cannot be opened: No such file");
 }
 END_TEST
@@ -202,9 +202,10 @@ START_TEST(what_is_no_text) {
     size_t size = gzip("\x88\xd8\x34\x01rest", 8, packed, sizeof packed);
     assert_refused(test_file("t.bin.gz", packed, size), BRIM_FORMAT, "token file in gzip");
     brim_error err = {0};
-    dataset *data = open_one(test_file("B.txt", "B", 1), &err); // shorter than any magic number
+    brim_dataset *data =
+        open_one(test_file("B.txt", "B", 1), &err); // shorter than any magic number
     ASSERT_FINE(err);
-    dataset_close(data);
+    brim_dataset_close(data);
 }
 END_TEST
 
@@ -233,10 +234,10 @@ START_TEST(damaged_gzip) {
 
     memset(packed + size, 0, 4); // padding
     brim_error err = {0};
-    dataset *data = open_one(test_file("padded.gz", packed, size + 4), &err);
+    brim_dataset *data = open_one(test_file("padded.gz", packed, size + 4), &err);
     ASSERT_FINE(err);
-    ck_assert_int_eq(dataset_count(data), sizeof text);
-    dataset_close(data);
+    ck_assert_int_eq(brim_dataset_count(data), sizeof text);
+    brim_dataset_close(data);
 }
 END_TEST
 
@@ -245,13 +246,13 @@ START_TEST(gzip_of_several_members) {
     size_t first = gzip("abc", 3, packed, 100);
     size_t second = gzip("defg", 4, packed + first, 100);
     brim_error err = {0};
-    dataset *data = open_one(test_file("two.gz", packed, first + second), &err);
+    brim_dataset *data = open_one(test_file("two.gz", packed, first + second), &err);
     ASSERT_FINE(err);
-    ck_assert_int_eq(dataset_count(data), 7);
+    ck_assert_int_eq(brim_dataset_count(data), 7);
     int32_t tokens[7];
-    ck_assert(dataset_read(data, 0, tokens, 7, &err));
+    ck_assert(brim_dataset_read(data, 0, tokens, 7, &err));
     for (int i = 0; i < 7; i++) ck_assert_int_eq(tokens[i], 'a' + i);
-    dataset_close(data);
+    brim_dataset_close(data);
     assert_refused(test_file("two.gz", packed, first + second - 1), BRIM_FORMAT, "ends early");
 }
 END_TEST
@@ -266,10 +267,10 @@ START_TEST(gzip_with_an_extra_field) {
     memcpy(packed + 10, extra, sizeof extra);
     memcpy(packed + 10 + sizeof extra, plain + 10, size - 10);
     brim_error err = {0};
-    dataset *data = open_one(test_file("d.dict.dz", packed, size + sizeof extra), &err);
+    brim_dataset *data = open_one(test_file("d.dict.dz", packed, size + sizeof extra), &err);
     ASSERT_FINE(err);
-    ck_assert_int_eq(dataset_count(data), 10);
-    dataset_close(data);
+    ck_assert_int_eq(brim_dataset_count(data), 10);
+    brim_dataset_close(data);
 }
 END_TEST
 

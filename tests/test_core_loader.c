@@ -1,8 +1,8 @@
-#include "core/loader.h"
+#include <brim/data.h>
 #include "test_core.h"
 
 // A stream in which token i is i, so that every batch tells where it was cut.
-static dataset *counting(int32_t count) {
+static brim_dataset *counting(int32_t count) {
     static unsigned char data[1024 + 2 * 60000];
     const int32_t header[] = {20240520, 1, count};
     memset(data, 0, 1024);
@@ -13,19 +13,19 @@ static dataset *counting(int32_t count) {
     }
     const char *path = test_file("counting.bin", data, 1024 + 2 * (size_t)count);
     brim_error err = {0};
-    dataset *opened = dataset_open(&path, 1, &err);
+    brim_dataset *opened = brim_dataset_open(&path, 1, &err);
     ASSERT_FINE(err);
     return opened;
 }
 
 // Checks that each row counts up and that targets are one further; gives each row's first token.
-static void next_batch(loader *l, int32_t *starts) {
+static void next_batch(brim_loader *l, int32_t *starts) {
     enum { MOST = 4096 };
     static int32_t tokens[MOST], targets[MOST];
     int64_t batch = l->options.batch, sequence = l->options.sequence;
     ck_assert(batch * sequence <= MOST);
     brim_error err = {0};
-    ck_assert(loader_next(l, tokens, targets, &err));
+    ck_assert(brim_loader_next(l, tokens, targets, &err));
     ASSERT_FINE(err);
     for (int64_t b = 0; b < batch; b++) {
         starts[b] = tokens[b * sequence];
@@ -39,12 +39,13 @@ static void next_batch(loader *l, int32_t *starts) {
 // The loader of llm.c, written from its description.
 START_TEST(sequential_order) {
     enum { COUNT = 103, B = 3, T = 8 };
-    dataset *data = counting(COUNT);
+    brim_dataset *data = counting(COUNT);
     brim_error err = {0};
-    loader l;
-    ck_assert(loader_init(
-        &l, &(loader_options){.data = data, .batch = B, .sequence = T, .sequential = true}, &err));
-    ck_assert_int_eq(loader_batches_per_epoch(&l), 4);
+    brim_loader l;
+    ck_assert(brim_loader_init(
+        &l, &(brim_loader_options){.data = data, .batch = B, .sequence = T, .sequential = true},
+        &err));
+    ck_assert_int_eq(brim_loader_batches_per_epoch(&l), 4);
     int32_t p = 0, wraps = 0;
     for (int step = 0; step < 20; step++) {
         ck_assert_int_eq(l.position, p);
@@ -55,47 +56,47 @@ START_TEST(sequential_order) {
         if (COUNT - p < B * T + 1) p = 0, wraps++;
     }
     ck_assert_int_eq(wraps, 5);
-    dataset_close(data);
+    brim_dataset_close(data);
 }
 END_TEST
 
 START_TEST(sequential_range_that_fits_exactly) {
-    dataset *data = counting(100);
+    brim_dataset *data = counting(100);
     brim_error err = {0};
-    loader l;
-    ck_assert(loader_init(
+    brim_loader l;
+    ck_assert(brim_loader_init(
         &l,
-        &(loader_options){
+        &(brim_loader_options){
             .data = data, .batch = 2, .sequence = 4, .begin = 50, .end = 67, .sequential = true},
         &err));
-    ck_assert_int_eq(loader_batches_per_epoch(&l), 2);
+    ck_assert_int_eq(brim_loader_batches_per_epoch(&l), 2);
     static const int32_t expected[] = {50, 58, 50, 58};
     for (int i = 0; i < 4; i++) {
         int32_t starts[2];
         next_batch(&l, starts);
         ck_assert_int_eq(starts[0], expected[i]);
     }
-    ck_assert(loader_restore(&l, 8, &err) && l.position == 8);
-    ck_assert(loader_restore(&l, 9, &err) && l.position == 0); // saved with smaller batches
-    ck_assert(!loader_restore(&l, 18, &err));
+    ck_assert(brim_loader_restore(&l, 8, &err) && l.position == 8);
+    ck_assert(brim_loader_restore(&l, 9, &err) && l.position == 0); // saved with smaller batches
+    ck_assert(!brim_loader_restore(&l, 18, &err));
     ASSERT_FAILS(err, BRIM_FORMAT, "position 18 is not inside the 17");
-    ck_assert(!loader_restore(&l, -1, &err));
+    ck_assert(!brim_loader_restore(&l, -1, &err));
     ASSERT_FAILS(err, BRIM_FORMAT, "position -1");
-    dataset_close(data);
+    brim_dataset_close(data);
 }
 END_TEST
 
 START_TEST(shuffled_epochs_visit_each_window_once) {
     enum { COUNT = 1000, T = 7, BEGIN = 100, END = 900 };
-    dataset *data = counting(COUNT);
+    brim_dataset *data = counting(COUNT);
     brim_error err = {0};
-    loader l;
-    ck_assert(loader_init(
+    brim_loader l;
+    ck_assert(brim_loader_init(
         &l,
-        &(loader_options){
+        &(brim_loader_options){
             .data = data, .batch = 1, .sequence = T, .begin = BEGIN, .end = END, .seed = 5},
         &err));
-    int windows = (int)loader_batches_per_epoch(&l);
+    int windows = (int)brim_loader_batches_per_epoch(&l);
     ck_assert_int_eq(windows, (END - BEGIN - 1) / T - 1);
     int phases[T] = {0}, in_file_order = 0;
     for (int epoch = 0; epoch < 50; epoch++) {
@@ -116,20 +117,20 @@ START_TEST(shuffled_epochs_visit_each_window_once) {
     }
     for (int i = 0; i < T; i++) ck_assert_int_gt(phases[i], 0);
     ck_assert_int_lt(in_file_order, 50 * 5); // about one each epoch by chance
-    dataset_close(data);
+    brim_dataset_close(data);
 }
 END_TEST
 
 START_TEST(seeds_and_resuming) {
     enum { B = 3 };
-    dataset *data = counting(5000);
+    brim_dataset *data = counting(5000);
     brim_error err = {0};
-    loader_options options = {.data = data, .batch = B, .sequence = 16, .seed = 5};
-    loader a, b, other;
-    ck_assert(loader_init(&a, &options, &err));
-    ck_assert(loader_init(&b, &options, &err));
+    brim_loader_options options = {.data = data, .batch = B, .sequence = 16, .seed = 5};
+    brim_loader a, b, other;
+    ck_assert(brim_loader_init(&a, &options, &err));
+    ck_assert(brim_loader_init(&b, &options, &err));
     options.seed = 6;
-    ck_assert(loader_init(&other, &options, &err));
+    ck_assert(brim_loader_init(&other, &options, &err));
     int same = 0;
     for (int i = 0; i < 150; i++) { // into the second epoch
         int32_t from_a[B], from_other[B];
@@ -139,48 +140,48 @@ START_TEST(seeds_and_resuming) {
     }
     ck_assert_int_lt(same, 3);
     ck_assert_int_eq(a.position, 450);
-    ck_assert(loader_restore(&b, a.position, &err));
+    ck_assert(brim_loader_restore(&b, a.position, &err));
     for (int i = 0; i < 150; i++) {
         int32_t from_a[B], from_b[B];
         next_batch(&a, from_a);
         next_batch(&b, from_b);
         ck_assert_mem_eq(from_a, from_b, sizeof from_a);
     }
-    ck_assert(!loader_restore(&b, -1, &err));
+    ck_assert(!brim_loader_restore(&b, -1, &err));
     ASSERT_FAILS(err, BRIM_FORMAT, "position -1");
-    ck_assert(!loader_restore(&b, INT64_MAX, &err));
+    ck_assert(!brim_loader_restore(&b, INT64_MAX, &err));
     ASSERT_FAILS(err, BRIM_FORMAT, "beyond 2^62");
-    dataset_close(data);
+    brim_dataset_close(data);
 }
 END_TEST
 
 START_TEST(the_least_data) {
-    dataset *data = counting(13);
+    brim_dataset *data = counting(13);
     brim_error err = {0};
-    loader l;
+    brim_loader l;
     for (int sequential = 0; sequential < 2; sequential++) {
-        loader_options options = {
+        brim_loader_options options = {
             .data = data, .batch = 3, .sequence = 4, .sequential = sequential};
-        ck_assert(loader_init(&l, &options, &err));
-        ck_assert_int_eq(loader_batches_per_epoch(&l), 1);
+        ck_assert(brim_loader_init(&l, &options, &err));
+        ck_assert_int_eq(brim_loader_batches_per_epoch(&l), 1);
         for (int i = 0; i < 5; i++) {
             int32_t starts[3];
             next_batch(&l, starts);
             ck_assert_int_eq(starts[0] + starts[1] + starts[2], 12); // 0, 4, 8 in some order
         }
         options.end = 12;
-        ck_assert(!loader_init(&l, &options, &err));
+        ck_assert(!brim_loader_init(&l, &options, &err));
         ASSERT_FAILS(err, BRIM_ARGUMENT,
                      "a batch of 3 x 4 takes 13 tokens with the last target, and there are 12");
     }
-    dataset_close(data);
+    brim_dataset_close(data);
 }
 END_TEST
 
 START_TEST(wrong_options) {
-    dataset *data = counting(100);
+    brim_dataset *data = counting(100);
     brim_error err = {0};
-    loader l;
+    brim_loader l;
     static const struct {
         int64_t batch, sequence, begin, end;
         const char *part;
@@ -192,57 +193,58 @@ START_TEST(wrong_options) {
         {1, 4, 200, 0, "not a range of the 100"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        loader_options options = {.data = data,
-                                  .batch = cases[i].batch,
-                                  .sequence = cases[i].sequence,
-                                  .begin = cases[i].begin,
-                                  .end = cases[i].end};
-        ck_assert(!loader_init(&l, &options, &err));
+        brim_loader_options options = {.data = data,
+                                       .batch = cases[i].batch,
+                                       .sequence = cases[i].sequence,
+                                       .begin = cases[i].begin,
+                                       .end = cases[i].end};
+        ck_assert(!brim_loader_init(&l, &options, &err));
         ASSERT_FAILS(err, BRIM_ARGUMENT, cases[i].part);
     }
-    dataset_close(data);
+    brim_dataset_close(data);
 }
 END_TEST
 
 START_TEST(tokens_beyond_the_vocabulary) {
-    dataset *data = counting(100);
+    brim_dataset *data = counting(100);
     brim_error err = {0};
-    loader l;
+    brim_loader l;
     int32_t tokens[8], targets[8];
-    loader_options options = {
+    brim_loader_options options = {
         .data = data, .batch = 2, .sequence = 4, .sequential = true, .vocabulary = 16};
-    ck_assert(loader_init(&l, &options, &err));
-    ck_assert(loader_next(&l, tokens, targets, &err));
-    ck_assert(!loader_next(&l, tokens, targets, &err)); // token 16 is only a target
+    ck_assert(brim_loader_init(&l, &options, &err));
+    ck_assert(brim_loader_next(&l, tokens, targets, &err));
+    ck_assert(!brim_loader_next(&l, tokens, targets, &err)); // token 16 is only a target
     ck_assert_ptr_nonnull(strstr(err.text, "counting.bin"));
     ASSERT_FAILS(err, BRIM_FORMAT,
                  "token number 16 is 16, expected less than the vocabulary of 16");
     ck_assert_int_eq(l.position, 8);
     l.options.vocabulary = 17;
-    ck_assert(loader_next(&l, tokens, targets, &err));
-    dataset_close(data);
+    ck_assert(brim_loader_next(&l, tokens, targets, &err));
+    brim_dataset_close(data);
 }
 END_TEST
 
 START_TEST(splits) {
     brim_error err = {0};
     int64_t split = 7;
-    ck_assert(loader_split(10000, 2, 8, 0.02, &split, &err) && split == 9800);
-    ck_assert(loader_split(100, 2, 8, 0.02, &split, &err) && split == 83); // one batch at least
-    ck_assert(loader_split(34, 2, 8, 0, &split, &err) && split == 17);
-    ck_assert(!loader_split(33, 2, 8, 0, &split, &err));
+    ck_assert(brim_loader_split(10000, 2, 8, 0.02, &split, &err) && split == 9800);
+    ck_assert(brim_loader_split(100, 2, 8, 0.02, &split, &err) &&
+              split == 83); // one batch at least
+    ck_assert(brim_loader_split(34, 2, 8, 0, &split, &err) && split == 17);
+    ck_assert(!brim_loader_split(33, 2, 8, 0, &split, &err));
     ASSERT_FAILS(err, BRIM_ARGUMENT, "17 tokens with the last target, and there are 33 in all");
-    ck_assert(!loader_split(0, 2, 8, 0.5, &split, &err));
+    ck_assert(!brim_loader_split(0, 2, 8, 0.5, &split, &err));
     ASSERT_FAILS(err, BRIM_ARGUMENT, "too little data");
-    ck_assert(!loader_split(20, 2, 8, 0.999, &split, &err));
+    ck_assert(!brim_loader_split(20, 2, 8, 0.999, &split, &err));
     ASSERT_FAILS(err, BRIM_ARGUMENT, "too little data");
-    ck_assert(!loader_split(10000, 2, 8, 1, &split, &err));
+    ck_assert(!brim_loader_split(10000, 2, 8, 1, &split, &err));
     ASSERT_FAILS(err, BRIM_ARGUMENT, "fraction is 1");
-    ck_assert(!loader_split(10000, 2, 8, -0.1, &split, &err));
+    ck_assert(!brim_loader_split(10000, 2, 8, -0.1, &split, &err));
     ASSERT_FAILS(err, BRIM_ARGUMENT, "fraction is -0.1");
-    ck_assert(!loader_split(10000, 2, 8, 0.0 / 0.0, &split, &err));
+    ck_assert(!brim_loader_split(10000, 2, 8, 0.0 / 0.0, &split, &err));
     ASSERT_FAILS(err, BRIM_ARGUMENT, "fraction");
-    ck_assert(!loader_split(10000, INT64_MAX, 8, 0.1, &split, &err));
+    ck_assert(!brim_loader_split(10000, INT64_MAX, 8, 0.1, &split, &err));
     ASSERT_FAILS(err, BRIM_ARGUMENT, "beyond 2^63");
     ck_assert_int_eq(split, 17);
 }
