@@ -1,0 +1,459 @@
+// A program on an OpenCL device: everything that can be prepared is prepared by load, so that a run
+// only enqueues.
+#include <stdlib.h>
+#include <string.h>
+#include "backends/opencl/device.h"
+#include "core/alloc.h"
+
+typedef struct prepared_launch {
+    cl_kernel kernel; // with its arguments set
+    cl_uint dims;
+    size_t global[3], local[3];
+} prepared_launch;
+
+typedef struct prepared_copy {
+    cl_mem from, to; // NULL: the staging area
+    size_t from_at, to_at;
+} prepared_copy;
+
+typedef struct prepared_record {
+    bool signals; // a record of another queue waits for it
+    union {
+        prepared_launch launch;
+        opencl_product product;
+        prepared_copy copy;
+        struct {
+            cl_mem chunk;
+            size_t at;
+        } fill;
+    } as;
+} prepared_record;
+
+struct loaded_program {
+    backend_device *device;
+    const program *p;
+    cl_program
+        *module; // by kernel of the program; those with one text and one set of defines share one
+    bool *module_owned;
+    prepared_record *record;
+    cl_event *event;            // of the records that signal, while their run is going on
+    cl_event *wait;             // scratch: a record's list
+    cl_command_queue profiling; // made when it is first asked for
+};
+
+// ---- loading: kernels
+// ----------------------------------------------------------------------------
+
+static bool same_module(const kernel_spec *a, const kernel_spec *b) {
+    return strcmp(a->source, b->source) == 0 && strcmp(a->defines, b->defines) == 0;
+}
+
+static bool build_modules(loaded_program *l, brim_error *err) {
+    for (int32_t i = 0; i < l->p->kernels; i++) {
+        const kernel_spec *spec = &l->p->kernel[i];
+        for (int32_t j = 0; j < i && !l->module[i]; j++) {
+            if (same_module(spec, &l->p->kernel[j])) l->module[i] = l->module[j];
+        }
+        if (l->module[i]) continue;
+        l->module[i] = opencl_module_build(l->device, spec, err);
+        if (!l->module[i]) return false;
+        l->module_owned[i] = true;
+    }
+    return true;
+}
+
+// The driver may allow less for a kernel than the device does, once it knows its registers and
+// local memory.
+static bool check_group(backend_device *d, cl_kernel kernel, const kernel_spec *spec,
+                        brim_error *err) {
+    size_t group = 0;
+    cl_ulong local = 0;
+    d->cl.clGetKernelWorkGroupInfo(kernel, d->id, CL_KERNEL_WORK_GROUP_SIZE, sizeof group, &group,
+                                   NULL);
+    d->cl.clGetKernelWorkGroupInfo(kernel, d->id, CL_KERNEL_LOCAL_MEM_SIZE, sizeof local, &local,
+                                   NULL);
+    if (group > 0 && (size_t)spec->group > group)
+        brim_fail(err, BRIM_UNSUPPORTED,
+                  "kernel %s wants groups of %d, %s runs it in groups of %zu at most", spec->name,
+                  spec->group, d->traits.name, group);
+    if ((int64_t)local > d->traits.local_bytes)
+        brim_fail(err, BRIM_UNSUPPORTED, "kernel %s needs %llu bytes of local memory, %s has %lld",
+                  spec->name, (unsigned long long)local, d->traits.name,
+                  (long long)d->traits.local_bytes);
+    return !failed(err);
+}
+
+static bool set_argument(backend_device *d, cl_kernel kernel, const kernel_argument *a,
+                         cl_uint *index, int64_t *bytes, brim_error *err) {
+    size_t size = a->kind == ARGUMENT_I64 ? sizeof a->as.i64 : sizeof a->as.i32;
+    cl_int status;
+    if (a->kind == ARGUMENT_BUFFER) {
+        size_t within = 0;
+        cl_mem chunk = NULL;
+        if (a->as.offset >= 0) {
+            chunk = opencl_chunk(d, a->as.offset, 0, &within, err);
+            if (!chunk) return false;
+        }
+        cl_long offset = (cl_long)within;
+        status = d->cl.clSetKernelArg(kernel, (*index)++, sizeof chunk, chunk ? &chunk : NULL);
+        if (status == CL_SUCCESS)
+            status = d->cl.clSetKernelArg(kernel, (*index)++, sizeof offset, &offset);
+        size = sizeof chunk + sizeof offset;
+    } else {
+        status = d->cl.clSetKernelArg(kernel, (*index)++, size, &a->as);
+    }
+    *bytes += (int64_t)size;
+    return opencl_check(status, "clSetKernelArg", err);
+}
+
+static bool set_arguments(backend_device *d, const launch_record *launch, cl_kernel kernel,
+                          brim_error *err) {
+    cl_uint index = 0, expected = 0;
+    int64_t bytes = 0;
+    for (int32_t i = 0; i < launch->arguments; i++) {
+        if (set_argument(d, kernel, &launch->argument[i], &index, &bytes, err)) continue;
+        brim_error_prefix(err, "argument %d", i);
+        return false;
+    }
+    cl_int status =
+        d->cl.clGetKernelInfo(kernel, CL_KERNEL_NUM_ARGS, sizeof expected, &expected, NULL);
+    if (!opencl_check(status, "clGetKernelInfo", err)) return false;
+    if (index != expected)
+        brim_fail(err, BRIM_ARGUMENT, "%u arguments, the kernel takes %u", index, expected);
+    else if (d->parameter_bytes > 0 && bytes > d->parameter_bytes)
+        brim_fail(err, BRIM_UNSUPPORTED, "its arguments take %lld bytes, %s allows %lld",
+                  (long long)bytes, d->traits.name, (long long)d->parameter_bytes);
+    return !failed(err);
+}
+
+static bool prepare_launch(loaded_program *l, const launch_record *launch, prepared_launch *out,
+                           brim_error *err) {
+    backend_device *d = l->device;
+    const kernel_spec *spec = &l->p->kernel[launch->kernel];
+    cl_int status;
+    out->kernel = d->cl.clCreateKernel(l->module[launch->kernel], spec->name, &status);
+    if (!opencl_check(status, "clCreateKernel", err) || !check_group(d, out->kernel, spec, err))
+        return false;
+    out->dims = launch->grid[2] > 1 ? 3 : launch->grid[1] > 1 ? 2 : 1;
+    for (int i = 0; i < 3; i++) {
+        out->local[i] = i == 0 ? (size_t)spec->group : 1;
+        out->global[i] = (size_t)launch->grid[i] * out->local[i];
+        if (launch->grid[i] > 0 && (d->address_bits > 32 || out->global[i] <= UINT32_MAX)) continue;
+        brim_fail(err, BRIM_ARGUMENT, "a grid of %d groups in dimension %d", launch->grid[i], i);
+        return false;
+    }
+    return set_arguments(d, launch, out->kernel, err);
+}
+
+// ---- loading: other records
+// ----------------------------------------------------------------------
+
+// Where one side of a copy is. The staging area has a record's place of every micro-batch; the last
+// is not known here.
+static bool place_range(backend_device *d, const byte_range *range, cl_mem *out, size_t *at,
+                        brim_error *err) {
+    if (range->space == SPACE_DEVICE) {
+        *out = opencl_chunk(d, range->offset, range->bytes, at, err);
+        return *out != NULL;
+    }
+    if (range->offset < 0 || range->bytes < 0 || range->offset > d->memory.host_bytes ||
+        range->bytes > d->memory.host_bytes - range->offset) {
+        brim_fail(err, BRIM_ARGUMENT, "%lld bytes at %lld are outside the staging area of %lld",
+                  (long long)range->bytes, (long long)range->offset,
+                  (long long)d->memory.host_bytes);
+        return false;
+    }
+    *at = (size_t)range->offset;
+    return true;
+}
+
+static bool prepare_copy(loaded_program *l, const copy_record *copy, prepared_copy *out,
+                         brim_error *err) {
+    if (copy->from.bytes != copy->to.bytes ||
+        (copy->from.space == SPACE_HOST && copy->to.space == SPACE_HOST)) {
+        brim_fail(err, BRIM_ARGUMENT,
+                  "a copy of %lld bytes to %lld bytes, or within the staging area",
+                  (long long)copy->from.bytes, (long long)copy->to.bytes);
+        return false;
+    }
+    return place_range(l->device, &copy->from, &out->from, &out->from_at, err) &&
+           place_range(l->device, &copy->to, &out->to, &out->to_at, err);
+}
+
+static bool prepare_record(loaded_program *l, int32_t i, brim_error *err) {
+    const program_record *r = &l->p->record[i];
+    prepared_record *out = &l->record[i];
+    switch (r->kind) {
+    case RECORD_LAUNCH:
+        return prepare_launch(l, &r->as.launch, &out->as.launch, err);
+    case RECORD_MATMUL:
+        return opencl_matmul_prepare(l->device, &r->as.matmul, &out->as.product, err);
+    case RECORD_COPY:
+        return prepare_copy(l, &r->as.copy, &out->as.copy, err);
+    case RECORD_FILL:
+        return place_range(l->device, &r->as.fill.range, &out->as.fill.chunk, &out->as.fill.at,
+                           err);
+    }
+    brim_fail(err, BRIM_ARGUMENT, "a record of unknown kind %d", (int)r->kind);
+    return false;
+}
+
+static void prepare_records(loaded_program *l, brim_error *err) {
+    for (int32_t i = 0; i < l->p->records; i++) {
+        const program_record *r = &l->p->record[i];
+        if (!prepare_record(l, i, err)) {
+            brim_error_prefix(err, "record %d (%s)", i, r->label ? r->label : "unnamed");
+            return;
+        }
+        for (int32_t w = 0; w < r->waits && l->device->separate_queues; w++)
+            l->record[r->wait[w]].signals = true;
+    }
+}
+
+brim_status opencl_load(backend_device *d, const program *p, loaded_program **out,
+                        brim_error *err) {
+    *out = NULL;
+    if (failed(err)) return err->status;
+    if (p->device_bytes > d->memory.device_bytes || p->host_bytes > d->memory.host_bytes)
+        return brim_fail(
+            err, BRIM_ARGUMENT,
+            "the program needs %lld device and %lld staging bytes; %lld and %lld are reserved",
+            (long long)p->device_bytes, (long long)p->host_bytes, (long long)d->memory.device_bytes,
+            (long long)d->memory.host_bytes);
+    loaded_program *l = brim_calloc_array(1, sizeof *l, err);
+    if (!l) return err->status;
+    l->device = d;
+    l->p = p;
+    size_t records = (size_t)p->records, kernels = (size_t)p->kernels, waits = QUEUE_COUNT;
+    for (size_t i = 0; i < records; i++) waits += (size_t)p->record[i].waits;
+    l->module = brim_calloc_array(kernels, sizeof *l->module, err);
+    l->module_owned = brim_calloc_array(kernels, sizeof *l->module_owned, err);
+    l->record = brim_calloc_array(records, sizeof *l->record, err);
+    l->event = brim_calloc_array(records, sizeof *l->event, err);
+    l->wait = brim_calloc_array(waits, sizeof *l->wait, err);
+    if (!failed(err) && build_modules(l, err)) prepare_records(l, err);
+    if (failed(err)) {
+        brim_error_prefix(err, "loading a program on %s", d->traits.name);
+        opencl_unload(l);
+        return err->status;
+    }
+    *out = l;
+    return BRIM_OK;
+}
+
+static void release_events(loaded_program *l) {
+    for (int32_t i = 0; i < l->p->records; i++) {
+        if (l->event[i]) l->device->cl.clReleaseEvent(l->event[i]);
+        l->event[i] = NULL;
+    }
+}
+
+void opencl_unload(loaded_program *l) {
+    if (!l) return;
+    backend_device *d = l->device;
+    brim_error ignored = {0};
+    opencl_wait(d, &ignored);
+    if (l->event) release_events(l);
+    for (int32_t i = 0; l->record && i < l->p->records; i++) {
+        prepared_record *r = &l->record[i];
+        record_kind kind = l->p->record[i].kind;
+        if (kind == RECORD_LAUNCH && r->as.launch.kernel)
+            d->cl.clReleaseKernel(r->as.launch.kernel);
+        if (kind == RECORD_MATMUL) opencl_matmul_release(d, &r->as.product);
+    }
+    for (int32_t i = 0; l->module && l->module_owned && i < l->p->kernels; i++) {
+        if (l->module_owned[i]) d->cl.clReleaseProgram(l->module[i]);
+    }
+    if (l->profiling) d->cl.clReleaseCommandQueue(l->profiling);
+    free(l->module);
+    free(l->module_owned);
+    free(l->record);
+    free(l->event);
+    free(l->wait);
+    free(l);
+}
+
+// ---- running
+// -------------------------------------------------------------------------------------
+
+// Where and after what a record is enqueued.
+typedef struct submission {
+    cl_command_queue queue;
+    cl_uint waits;
+    const cl_event *wait;
+    cl_event *event;
+    int32_t micro_batch;
+} submission;
+
+static bool enqueue_launch(backend_device *d, const prepared_launch *launch, const submission *s,
+                           brim_error *err) {
+    cl_int status =
+        d->cl.clEnqueueNDRangeKernel(s->queue, launch->kernel, launch->dims, NULL, launch->global,
+                                     launch->local, s->waits, s->wait, s->event);
+    return opencl_check(status, "clEnqueueNDRangeKernel", err);
+}
+
+static bool enqueue_copy(backend_device *d, const copy_record *copy, const prepared_copy *where,
+                         const submission *s, brim_error *err) {
+    size_t bytes = (size_t)copy->from.bytes;
+    if (where->from && where->to) {
+        return opencl_check(d->cl.clEnqueueCopyBuffer(s->queue, where->from, where->to,
+                                                      where->from_at, where->to_at, bytes, s->waits,
+                                                      s->wait, s->event),
+                            "clEnqueueCopyBuffer", err);
+    }
+    int64_t at =
+        (int64_t)(where->from ? where->to_at : where->from_at) + copy->host_stride * s->micro_batch;
+    if (at < 0 || at > d->memory.host_bytes - (int64_t)bytes) {
+        brim_fail(err, BRIM_ARGUMENT, "micro-batch %d is outside the staging area", s->micro_batch);
+        return false;
+    }
+    char *host = (char *)d->memory.host + at;
+    cl_int status = where->from
+                        ? d->cl.clEnqueueReadBuffer(s->queue, where->from, CL_FALSE, where->from_at,
+                                                    bytes, host, s->waits, s->wait, s->event)
+                        : d->cl.clEnqueueWriteBuffer(s->queue, where->to, CL_FALSE, where->to_at,
+                                                     bytes, host, s->waits, s->wait, s->event);
+    return opencl_check(status, where->from ? "clEnqueueReadBuffer" : "clEnqueueWriteBuffer", err);
+}
+
+static bool enqueue_record(loaded_program *l, int32_t i, const submission *s, brim_error *err) {
+    backend_device *d = l->device;
+    const program_record *r = &l->p->record[i];
+    const prepared_record *prepared = &l->record[i];
+    bool done = false;
+    switch (r->kind) {
+    case RECORD_LAUNCH:
+        done = enqueue_launch(d, &prepared->as.launch, s, err);
+        break;
+    case RECORD_MATMUL:
+        done = opencl_matmul_enqueue(d, &prepared->as.product, s->queue, s->waits, s->wait,
+                                     s->event, err);
+        break;
+    case RECORD_COPY:
+        done = enqueue_copy(d, &r->as.copy, &prepared->as.copy, s, err);
+        break;
+    case RECORD_FILL:
+        done = opencl_check(d->cl.clEnqueueFillBuffer(s->queue, prepared->as.fill.chunk,
+                                                      &r->as.fill.pattern, 4, prepared->as.fill.at,
+                                                      (size_t)r->as.fill.range.bytes, s->waits,
+                                                      s->wait, s->event),
+                            "clEnqueueFillBuffer", err);
+        break;
+    }
+    if (!done) brim_error_prefix(err, "record %d (%s)", i, r->label ? r->label : "unnamed");
+    return done;
+}
+
+// The events a record waits for; on its queue's first record of a run, the ends of the run before
+// on the others.
+static cl_uint gather_waits(loaded_program *l, const program_record *r, bool first) {
+    cl_uint count = 0;
+    for (int32_t w = 0; w < r->waits; w++) {
+        if (l->event[r->wait[w]]) l->wait[count++] = l->event[r->wait[w]];
+    }
+    for (int q = 0; q < QUEUE_COUNT && first; q++) {
+        if (q != (int)r->queue && l->device->tail[q]) l->wait[count++] = l->device->tail[q];
+    }
+    return count;
+}
+
+// Marks the end of a run on each queue that it used. A queue that it did not use keeps its mark.
+static void mark_tails(backend_device *d, const bool used[QUEUE_COUNT], brim_error *err) {
+    for (int q = 0; q < QUEUE_COUNT && !failed(err); q++) {
+        if (!used[q]) continue;
+        cl_event tail;
+        cl_int status = d->cl.clEnqueueMarkerWithWaitList(d->queue[q], 0, NULL, &tail);
+        if (!opencl_check(status, "clEnqueueMarkerWithWaitList", err)) return;
+        if (d->tail[q]) d->cl.clReleaseEvent(d->tail[q]);
+        d->tail[q] = tail;
+    }
+}
+
+static void run_on_one_queue(loaded_program *l, uint8_t section, int32_t micro_batch,
+                             brim_error *err) {
+    submission s = {.queue = l->device->queue[QUEUE_COMPUTE], .micro_batch = micro_batch};
+    for (int32_t i = 0; i < l->p->records; i++) {
+        if (!(l->p->record[i].sections & section)) continue;
+        if (!enqueue_record(l, i, &s, err)) return;
+    }
+}
+
+static void run_on_queues(loaded_program *l, uint8_t section, int32_t micro_batch,
+                          brim_error *err) {
+    backend_device *d = l->device;
+    bool used[QUEUE_COUNT] = {false};
+    release_events(l);
+    for (int32_t i = 0; i < l->p->records && !failed(err); i++) {
+        const program_record *r = &l->p->record[i];
+        if (!(r->sections & section)) continue;
+        submission s = {.queue = d->queue[r->queue], .micro_batch = micro_batch};
+        s.waits = gather_waits(l, r, !used[r->queue]);
+        s.wait = s.waits ? l->wait : NULL;
+        s.event = l->record[i].signals ? &l->event[i] : NULL;
+        used[r->queue] = true;
+        enqueue_record(l, i, &s, err);
+    }
+    mark_tails(d, used, err);
+}
+
+brim_status opencl_run(loaded_program *l, uint8_t section, int32_t micro_batch, brim_error *err) {
+    if (failed(err)) return err->status;
+    backend_device *d = l->device;
+    if (d->separate_queues)
+        run_on_queues(l, section, micro_batch, err);
+    else
+        run_on_one_queue(l, section, micro_batch, err);
+    for (int q = 0; q < QUEUE_COUNT; q++) {
+        if (q == 0 || d->separate_queues) opencl_check(d->cl.clFlush(d->queue[q]), "clFlush", err);
+    }
+    return err->status;
+}
+
+brim_status opencl_wait(backend_device *d, brim_error *err) {
+    if (failed(err)) return err->status;
+    for (int q = 0; q < QUEUE_COUNT; q++) {
+        if (q > 0 && !d->separate_queues) continue;
+        if (!opencl_check(d->cl.clFinish(d->queue[q]), "clFinish", err)) return err->status;
+        if (d->tail[q]) d->cl.clReleaseEvent(d->tail[q]);
+        d->tail[q] = NULL;
+    }
+    return BRIM_OK;
+}
+
+// ---- profiling
+// -----------------------------------------------------------------------------------
+
+static bool event_seconds(backend_device *d, cl_event event, double *seconds, brim_error *err) {
+    cl_ulong start = 0, end = 0;
+    cl_int status = d->cl.clGetEventProfilingInfo(event, CL_PROFILING_COMMAND_START, sizeof start,
+                                                  &start, NULL);
+    if (status == CL_SUCCESS)
+        status =
+            d->cl.clGetEventProfilingInfo(event, CL_PROFILING_COMMAND_END, sizeof end, &end, NULL);
+    *seconds = end > start ? (double)(end - start) * 1e-9 : 0;
+    return opencl_check(status, "clGetEventProfilingInfo", err);
+}
+
+// All records on one queue, which is a valid order whatever queues they name.
+brim_status opencl_profile(loaded_program *l, uint8_t section, double *seconds, brim_error *err) {
+    backend_device *d = l->device;
+    if (opencl_wait(d, err) != BRIM_OK) return err->status;
+    cl_int status = CL_SUCCESS;
+    if (!l->profiling)
+        l->profiling =
+            d->cl.clCreateCommandQueue(d->context, d->id, CL_QUEUE_PROFILING_ENABLE, &status);
+    if (!opencl_check(status, "clCreateCommandQueue (profiling)", err)) return err->status;
+    release_events(l);
+    memset(seconds, 0, (size_t)l->p->records * sizeof *seconds);
+    for (int32_t i = 0; i < l->p->records && !failed(err); i++) {
+        submission s = {.queue = l->profiling, .event = &l->event[i]};
+        if (l->p->record[i].sections & section) enqueue_record(l, i, &s, err);
+    }
+    opencl_check(d->cl.clFinish(l->profiling), "clFinish", err);
+    for (int32_t i = 0; i < l->p->records && !failed(err); i++) {
+        if (l->event[i]) event_seconds(d, l->event[i], &seconds[i], err);
+    }
+    release_events(l);
+    return err->status;
+}
