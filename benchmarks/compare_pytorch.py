@@ -1,0 +1,133 @@
+#!/usr/bin/env python3
+"""Trains the same GPT with PyTorch on the CPU, eager and compiled, and with train_gpt, in turn; prints tokens a second.
+
+usage: compare_pytorch.py [--bin build/bin] [--device cpu] [--rounds 3] [--steps 12] [--json FILE]
+
+Needs an interpreter that has torch. Machines are noisy: the sides take turns, each figure is the best round's median
+step, and what counts are the ratios at the end.
+"""
+import argparse
+import json
+import math
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+LAYERS, WIDTH, HEADS, SEQUENCE, BATCH, VOCABULARY = 6, 384, 6, 256, 8, 256
+SETTINGS = dict(lr=6e-4, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1)
+CLIP = 1.0
+WARM_STEPS = 3
+
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.ln_1, self.ln_2 = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
+        self.c_attn, self.c_proj = nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, WIDTH)
+        self.c_fc, self.c_out = nn.Linear(WIDTH, 4 * WIDTH), nn.Linear(4 * WIDTH, WIDTH)
+
+    def forward(self, x):
+        b, t, c = x.shape
+        q, k, v = (y.view(b, t, HEADS, c // HEADS).transpose(1, 2) for y in self.c_attn(self.ln_1(x)).split(c, dim=2))
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + self.c_proj(y.transpose(1, 2).reshape(b, t, c))
+        return x + self.c_out(F.gelu(self.c_fc(self.ln_2(x)), approximate="tanh"))
+
+
+class GPT(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.wte, self.wpe = nn.Embedding(VOCABULARY, WIDTH), nn.Embedding(SEQUENCE, WIDTH)
+        self.blocks = nn.ModuleList(Block() for _ in range(LAYERS))
+        self.ln_f = nn.LayerNorm(WIDTH)
+
+    def forward(self, tokens, targets):
+        x = self.wte(tokens) + self.wpe.weight[: tokens.shape[1]]
+        for block in self.blocks:
+            x = block(x)
+        logits = self.ln_f(x) @ self.wte.weight.T
+        return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+
+
+def median_rate(seconds):
+    return BATCH * SEQUENCE / statistics.median(seconds[WARM_STEPS:])
+
+
+class PyTorchSide:
+    def __init__(self, compiled):
+        torch.manual_seed(1)
+        self.model = GPT()
+        decay = [p for p in self.model.parameters() if p.dim() >= 2]
+        other = [p for p in self.model.parameters() if p.dim() < 2]
+        groups = [dict(params=decay), dict(params=other, weight_decay=0.0)]
+        self.optimizer = torch.optim.AdamW(groups, fused=True, **SETTINGS)
+        self.forward = torch.compile(self.model) if compiled else self.model
+
+    def rate(self, steps):
+        seconds = []
+        for _ in range(steps + WARM_STEPS):
+            text = torch.randint(0, VOCABULARY, (BATCH, SEQUENCE + 1))
+            start = time.perf_counter()
+            self.optimizer.zero_grad(set_to_none=True)
+            loss = self.forward(text[:, :-1], text[:, 1:])
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
+            self.optimizer.step()
+            loss.item()
+            seconds.append(time.perf_counter() - start)
+        return median_rate(seconds)
+
+
+class BrimSide:
+    def __init__(self, program, device, folder):
+        self.folder = pathlib.Path(folder)
+        text = self.folder / "text.txt"
+        text.write_bytes(bytes(torch.randint(0, VOCABULARY, (1 << 20,)).tolist()))
+        self.command = [str(program), "--data", str(text), "--device", device, "--layers", LAYERS, "--dim", WIDTH,
+                        "--heads", HEADS, "--seq", SEQUENCE, "--batch", BATCH, "--sequential"]
+
+    def rate(self, steps):
+        out = pathlib.Path(tempfile.mkdtemp(dir=self.folder))
+        command = [*self.command, "--out", out, "--steps", steps + WARM_STEPS]
+        subprocess.run([str(word) for word in command], check=True, stdout=subprocess.DEVNULL)
+        lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+        return median_rate([line["seconds"] for line in lines if "seconds" in line])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bin", default="build/bin", type=pathlib.Path)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--rounds", default=3, type=int)
+    parser.add_argument("--steps", default=12, type=int)
+    parser.add_argument("--json", type=pathlib.Path)
+    options = parser.parse_args()
+
+    with tempfile.TemporaryDirectory() as folder:
+        sides = {"brim": BrimSide(options.bin / "train_gpt", options.device, folder),
+                 "pytorch eager": PyTorchSide(False), "pytorch compiled": PyTorchSide(True)}
+        best = dict.fromkeys(sides, 0.0)
+        for r in range(options.rounds):
+            for name, side in sides.items():
+                rate = side.rate(options.steps)
+                best[name] = max(best[name], rate)
+                print(f"round {r + 1}  {name:17s} {rate:8.0f} tokens/s", file=sys.stderr)
+
+    result = dict(torch=torch.__version__, threads=torch.get_num_threads(), tokens_per_second=best,
+                  ratio_eager=best["brim"] / best["pytorch eager"], ratio_compiled=best["brim"] / best["pytorch compiled"])
+    for name, rate in best.items():
+        print(f"{name:17s} {rate:8.0f} tokens/s")
+    print(f"brim is {result['ratio_eager']:.2f} times eager and {result['ratio_compiled']:.2f} times compiled PyTorch {torch.__version__}")
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=1) + "\n")
+    assert all(math.isfinite(v) for v in best.values())
+
+
+main()
