@@ -1,7 +1,7 @@
 #include <brim/data.h>
-#include "core/error.h"
 
 #include <math.h>
+#include "core/error.h"
 #include "core/philox.h"
 #include "core/size.h"
 
