@@ -24,7 +24,8 @@ static bool dtypes_differ(const brim_graph *g, const brim_value *operands, int c
 }
 
 // `"name" [2, 3] f32, [3, 4] bf16 and [5] f32`; names and dtypes only where there are any to tell.
-static void describe(const brim_graph *g, const brim_value *operands, int count, char *text, size_t size) {
+static void describe(const brim_graph *g, const brim_value *operands, int count, char *text,
+                     size_t size) {
     bool dtypes = dtypes_differ(g, operands, count);
     size_t used = 0;
     for (int i = 0; i < count && used < size; i++) {
@@ -104,16 +105,28 @@ static const chain *copy_chain(brim_graph *g, const chain *from) {
     return copy;
 }
 
-// Only the op's own member, and only its axes, in zeroed bytes: equal attributes are equal under memcmp.
+// Only the op's own member, and only its axes, in zeroed bytes: equal attributes are equal under
+// memcmp.
 static bool copy_attr(brim_graph *g, op_id op, int rank, const brim_attr *from, brim_attr *to) {
     memset(to, 0, sizeof *to);
     switch (op_table[op].attr) {
-    case ATTR_NONE: break;
-    case ATTR_SCALARS: memcpy(to->scalar, from->scalar, sizeof to->scalar); break;
-    case ATTR_CHAIN: to->chain = copy_chain(g, from->chain); return to->chain != NULL;
-    case ATTR_PERMUTE: memcpy(to->axes, from->axes, (size_t)rank * sizeof *to->axes); break;
-    case ATTR_SLICE: memcpy(to->start, from->start, (size_t)rank * sizeof *to->start); break;
-    case ATTR_AXIS: to->axis = from->axis; break;
+    case ATTR_NONE:
+        break;
+    case ATTR_SCALARS:
+        memcpy(to->scalar, from->scalar, sizeof to->scalar);
+        break;
+    case ATTR_CHAIN:
+        to->chain = copy_chain(g, from->chain);
+        return to->chain != NULL;
+    case ATTR_PERMUTE:
+        memcpy(to->axes, from->axes, (size_t)rank * sizeof *to->axes);
+        break;
+    case ATTR_SLICE:
+        memcpy(to->start, from->start, (size_t)rank * sizeof *to->start);
+        break;
+    case ATTR_AXIS:
+        to->axis = from->axis;
+        break;
     case ATTR_MATMUL:
         to->matmul.transpose_a = from->matmul.transpose_a;
         to->matmul.transpose_b = from->matmul.transpose_b;
@@ -122,12 +135,16 @@ static bool copy_attr(brim_graph *g, op_id op, int rank, const brim_attr *from, 
         to->reduce.axes = from->reduce.axes;
         to->reduce.keep = from->reduce.keep;
         break;
-    case ATTR_TARGETS: to->targets.ignore = from->targets.ignore; break;
+    case ATTR_TARGETS:
+        to->targets.ignore = from->targets.ignore;
+        break;
     case ATTR_ATTENTION:
         to->attention.causal = from->attention.causal;
         to->attention.scale = from->attention.scale;
         break;
-    case ATTR_ROWS: to->rows = from->rows; break;
+    case ATTR_ROWS:
+        to->rows = from->rows;
+        break;
     case ATTR_ROTARY:
         to->rotary.base = from->rotary.base;
         to->rotary.inverse = from->rotary.inverse;
@@ -159,7 +176,8 @@ typedef struct request {
     const shape *shape;
 } request;
 
-// An UPDATE's outputs become the new contents of its first operands, which must be variables that nothing else writes.
+// An UPDATE's outputs become the new contents of its first operands, which must be variables that
+// nothing else writes.
 static bool check_variables(brim_graph *g, const request *r, int outputs) {
     for (int k = 0; k < outputs; k++) {
         const graph_value *v = &g->value[r->inputs[k].id];
@@ -172,8 +190,9 @@ static bool check_variables(brim_graph *g, const request *r, int outputs) {
             if (r->inputs[other].id == r->inputs[k].id) fault = "is given twice";
         }
         if (!fault) continue;
-        graph_refuse(g, BRIM_GRAPH, op_table[r->op].name, r->inputs, r->count, "operand %d%s%s%s %s",
-                     k + 1, v->name ? " \"" : "", v->name ? v->name : "", v->name ? "\"" : "", fault);
+        graph_refuse(g, BRIM_GRAPH, op_table[r->op].name, r->inputs, r->count,
+                     "operand %d%s%s%s %s", k + 1, v->name ? " \"" : "", v->name ? v->name : "",
+                     v->name ? "\"" : "", fault);
         return false;
     }
     return true;
@@ -182,8 +201,13 @@ static bool check_variables(brim_graph *g, const request *r, int outputs) {
 static brim_value append(brim_graph *g, const request *r, const inference *found) {
     value_id *input = arena_array(g->memory, (size_t)r->count, sizeof *input, g->err);
     const char *scope = graph_scope_text(g);
-    graph_node node = {.op = r->op, .inputs = r->count, .outputs = found->outputs, .input = input,
-                       .first_output = g->values, .phase = g->phase, .sections = SECTION_ALL,
+    graph_node node = {.op = r->op,
+                       .inputs = r->count,
+                       .outputs = found->outputs,
+                       .input = input,
+                       .first_output = g->values,
+                       .phase = g->phase,
+                       .sections = SECTION_ALL,
                        .scope = scope};
     int rank = r->count ? found->input[0].shape.rank : 0;
     if (failed(g->err) || !copy_attr(g, r->op, rank, found->attr, &node.attr) ||
@@ -208,11 +232,16 @@ static brim_value append(brim_graph *g, const request *r, const inference *found
 static brim_value check_and_append(brim_graph *g, const request *r, const tensor_type *types) {
     static const brim_attr no_attr;
     const op_info *info = &op_table[r->op];
-    inference found = {.op = r->op, .attr = r->attr ? r->attr : &no_attr, .inputs = r->count,
-                       .input = types, .dtype = r->dtype, .shape = r->shape};
+    inference found = {.op = r->op,
+                       .attr = r->attr ? r->attr : &no_attr,
+                       .inputs = r->count,
+                       .input = types,
+                       .dtype = r->dtype,
+                       .shape = r->shape};
     if (!infer_types(&found))
         return graph_refuse(g, found.status, info->name, r->inputs, r->count, "%s", found.reason);
-    if (info->family == FAMILY_UPDATE && !check_variables(g, r, found.outputs)) return GRAPH_INVALID;
+    if (info->family == FAMILY_UPDATE && !check_variables(g, r, found.outputs))
+        return GRAPH_INVALID;
     return append(g, r, &found);
 }
 
@@ -266,12 +295,13 @@ brim_value graph_cast(brim_value x, brim_dtype dtype) {
     return graph_op_as(g, OP_CAST, &x, 1, NULL, dtype);
 }
 
-// A finite number that becomes infinite in its dtype, or no integer in i32, is a mistake; kernels hold i32 constants as
-// f32, exact up to 2^24.
+// A finite number that becomes infinite in its dtype, or no integer in i32, is a mistake; kernels
+// hold i32 constants as f32, exact up to 2^24.
 static const char *constant_fault(brim_dtype dtype, double value) {
     if (dtype == BRIM_I32)
-        return fabs(value) <= 0x1p24 && value == trunc(value) ? NULL
-                                                              : "an integer of up to 2^24 is expected";
+        return fabs(value) <= 0x1p24 && value == trunc(value)
+                   ? NULL
+                   : "an integer of up to 2^24 is expected";
     float stored = (float)value;
     uint16_t bits;
     if (dtype != BRIM_F32) {

@@ -4,12 +4,14 @@
 
 #include "graph/graph.h"
 
-// Sticks an error to the graph: `WHAT in scope "S": [2, 3] and "w" [4, 5] do not fit: REASON`. Returns GRAPH_INVALID.
+// Sticks an error to the graph: `WHAT in scope "S": [2, 3] and "w" [4, 5] do not fit: REASON`.
+// Returns GRAPH_INVALID.
 brim_value graph_refuse(brim_graph *g, brim_status status, const char *what,
                         const brim_value *operands, int count, const char *format, ...)
     __attribute__((format(printf, 6, 7)));
 
-// The graph of a constructor's operands; NULL where an error has stuck or sticks now because one of them is no value.
+// The graph of a constructor's operands; NULL where an error has stuck or sticks now because one of
+// them is no value.
 brim_graph *graph_of(const char *what, const brim_value *operands, int count);
 
 // True if v was given at all: optional operands are left out as (brim_value){0} or GRAPH_INVALID.
@@ -39,8 +41,8 @@ value_id graph_find_leaf(const brim_graph *g, value_role role, const char *name)
 // A name of a tensor or scope: what is wrong with it, or NULL.
 const char *graph_name_fault(const char *name);
 
-extern const char *const role_names[];          // by value_role
-extern const char *const control_slot_names[];  // by control_slot
+extern const char *const role_names[];         // by value_role
+extern const char *const control_slot_names[]; // by control_slot
 brim_dtype control_slot_dtype(control_slot slot);
 
 #endif

@@ -32,7 +32,9 @@ static brim_value binary(op_id op, brim_value a, brim_value b) {
 }
 
 #define UNARY(name, id)                                                                            \
-    brim_value brim_##name(brim_value a) { return unary(OP_##id, a, 0, 0); }
+    brim_value brim_##name(brim_value a) {                                                         \
+        return unary(OP_##id, a, 0, 0);                                                            \
+    }
 UNARY(neg, NEG)
 UNARY(abs, ABS)
 UNARY(exp, EXP)
@@ -50,7 +52,9 @@ UNARY(is_finite, IS_FINITE)
 #undef UNARY
 
 #define BINARY(name, id)                                                                           \
-    brim_value brim_##name(brim_value a, brim_value b) { return binary(OP_##id, a, b); }
+    brim_value brim_##name(brim_value a, brim_value b) {                                           \
+        return binary(OP_##id, a, b);                                                              \
+    }
 BINARY(add, ADD)
 BINARY(sub, SUB)
 BINARY(mul, MUL)

@@ -3,11 +3,26 @@
 #include "graph/build.h"
 #include "graph/shape.h"
 
+// True for a [.., M, K] times one matrix [K, N]: then a's leading axes are but more rows.
+static bool is_one_product(brim_value a, bool transpose_a, brim_value b, bool transpose_b) {
+    const shape *x = &a.graph->value[a.id].shape, *y = &b.graph->value[b.id].shape;
+    return !transpose_a && x->rank > 2 && y->rank == 2 &&
+           x->dim[x->rank - 1] == y->dim[transpose_b];
+}
+
 brim_value brim_matmul_t(brim_value a, bool transpose_a, brim_value b, bool transpose_b) {
     brim_value operands[] = {a, b};
     brim_graph *g = graph_of("matmul", operands, 2);
+    if (!g) return GRAPH_INVALID;
     brim_attr attr = {.matmul = {transpose_a, transpose_b}};
-    return g ? graph_op(g, OP_MATMUL, operands, 2, &attr) : GRAPH_INVALID;
+    if (!is_one_product(a, transpose_a, b, transpose_b))
+        return graph_op(g, OP_MATMUL, operands, 2, &attr);
+    // One product instead of a batch of them, here and in the derivatives.
+    shape s = g->value[a.id].shape;
+    operands[0] = brim_reshape(a, -1, s.dim[s.rank - 1]);
+    brim_value product = graph_op(g, OP_MATMUL, operands, 2, &attr);
+    s.dim[s.rank - 1] = brim_dim(product, 1);
+    return brim_reshape_dims(product, s.rank, s.dim);
 }
 
 brim_value brim_matmul(brim_value a, brim_value b) {
@@ -36,7 +51,8 @@ static bool axis_set(const char *what, brim_value a, const int *axes, int count,
     return true;
 }
 
-static brim_value reduce(const char *what, op_id op, brim_value a, const int *axes, int count, bool keep) {
+static brim_value reduce(const char *what, op_id op, brim_value a, const int *axes, int count,
+                         bool keep) {
     uint32_t set;
     if (!graph_of(what, &a, 1) || !axis_set(what, a, axes, count, &set)) return GRAPH_INVALID;
     return graph_op(a.graph, op, &a, 1, &(brim_attr){.reduce = {set, keep}});
@@ -54,7 +70,8 @@ brim_value brim_mean(brim_value a, const int *axes, int count, bool keep) {
     brim_value sum = reduce("mean", OP_SUM, a, axes, count, keep);
     if (sum.id < 0) return sum;
     const graph_value *v = a.graph->value;
-    double elements = (double)shape_elements(&v[a.id].shape), left = (double)shape_elements(&v[sum.id].shape);
+    double elements = (double)shape_elements(&v[a.id].shape),
+           left = (double)shape_elements(&v[sum.id].shape);
     return brim_scale(sum, left / elements);
 }
 
@@ -104,7 +121,8 @@ brim_loss brim_cross_entropy(brim_value logits, brim_value targets, int32_t igno
     brim_value operands[] = {logits, targets};
     brim_graph *g = graph_of("cross_entropy", operands, 2);
     if (!g) return no_loss;
-    // The count compares targets with `ignore` in f32. Below 2^24 no other integer is rounded to the same number.
+    // The count compares targets with `ignore` in f32. Below 2^24 no other integer is rounded to
+    // the same number.
     if (ignore <= -(1 << 24) || ignore >= 1 << 24) {
         graph_refuse(g, BRIM_ARGUMENT, "cross_entropy", operands, 2,
                      "the target to ignore is %d, one below 2^24 is expected", (int)ignore);
@@ -114,8 +132,11 @@ brim_loss brim_cross_entropy(brim_value logits, brim_value targets, int32_t igno
     brim_value losses = graph_op(g, OP_CROSS_ENTROPY, operands, 2, &attr);
     if (losses.id < 0) return no_loss;
     brim_value counted = brim_ne(targets, graph_constant(g, BRIM_I32, ignore));
-    return (brim_loss){brim_sum(losses, NULL, 0, false),
-                       brim_sum(graph_cast(counted, BRIM_F32), NULL, 0, false)};
+    counted = graph_cast(counted, BRIM_F32);
+    brim_loss loss; // one node after the other: C leaves the order within an initialiser open
+    loss.sum = brim_sum(losses, NULL, 0, false);
+    loss.count = brim_sum(counted, NULL, 0, false);
+    return loss;
 }
 
 brim_loss brim_mse(brim_value prediction, brim_value target) {
@@ -128,7 +149,10 @@ brim_loss brim_mse(brim_value prediction, brim_value target) {
         return no_loss;
     }
     double elements = (double)shape_elements(s);
-    brim_value difference = brim_sub(graph_cast(prediction, BRIM_F32), graph_cast(target, BRIM_F32));
-    return (brim_loss){reduce("mse", OP_SUM_SQUARES, difference, NULL, 0, false),
-                       brim_constant(g, elements)};
+    prediction = graph_cast(prediction, BRIM_F32);
+    target = graph_cast(target, BRIM_F32);
+    brim_loss loss;
+    loss.sum = reduce("mse", OP_SUM_SQUARES, brim_sub(prediction, target), NULL, 0, false);
+    loss.count = brim_constant(g, elements);
+    return loss;
 }

@@ -18,7 +18,8 @@ brim_value brim_attention(brim_value q, brim_value k, brim_value v,
     if (!g) return GRAPH_INVALID;
     int rank = brim_rank(q);
     double size = rank ? (double)brim_dim(q, rank - 1) : 1;
-    brim_attr attr = {.attention = {!o->bidirectional, o->scale != 0 ? o->scale : (float)(1 / sqrt(size))}};
+    brim_attr attr = {
+        .attention = {!o->bidirectional, o->scale != 0 ? o->scale : (float)(1 / sqrt(size))}};
     return graph_op(g, OP_ATTENTION, operands, count, &attr);
 }
 
@@ -34,10 +35,12 @@ brim_value brim_dropout(brim_value x, double p) {
     brim_graph *g = graph_of("dropout", &x, 1);
     if (!g) return GRAPH_INVALID;
     if (!(p >= 0 && (float)p < 1))
-        return graph_refuse(g, BRIM_ARGUMENT, "dropout", &x, 1, "p is %g, 0 <= p < 1 is expected", p);
+        return graph_refuse(g, BRIM_ARGUMENT, "dropout", &x, 1, "p is %g, 0 <= p < 1 is expected",
+                            p);
     if (p == 0 || !g->training) return x;
     brim_attr attr = {.dropout = {(float)p, g->dropouts++}};
-    brim_value operands[] = {x, graph_control(g, CONTROL_SEED), graph_control(g, CONTROL_STEP),
-                             graph_control(g, CONTROL_MICRO)};
+    brim_value operands[4] = {x};
+    for (int i = 0; i < 3; i++)
+        operands[i + 1] = graph_control(g, (control_slot)(CONTROL_SEED + i));
     return graph_op(g, OP_DROPOUT, operands, 4, &attr);
 }

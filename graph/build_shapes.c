@@ -6,8 +6,8 @@
 // Reads a list of extents; false with an error stuck.
 static bool read_dims(const char *what, brim_value a, int rank, const int64_t *dims, shape *out) {
     if (shape_make(rank, dims, out)) return true;
-    graph_refuse(a.graph, BRIM_SHAPE, what, &a, 1, "%d axes were asked for, 0 to %d are expected", rank,
-                 BRIM_MAX_DIMS);
+    graph_refuse(a.graph, BRIM_SHAPE, what, &a, 1, "%d axes were asked for, 0 to %d are expected",
+                 rank, BRIM_MAX_DIMS);
     return false;
 }
 
@@ -39,8 +39,8 @@ static bool complete(brim_value a, shape *s) {
     int64_t have = shape_elements(&a.graph->value[a.id].shape), rest = shape_elements(&known);
     if (have % rest) {
         graph_refuse(a.graph, BRIM_SHAPE, "reshape", &a, 1,
-                     "its %" PRId64 " elements are no multiple of the other extents' %" PRId64, have,
-                     rest);
+                     "its %" PRId64 " elements are no multiple of the other extents' %" PRId64,
+                     have, rest);
         return false;
     }
     s->dim[missing] = have / rest;
@@ -87,8 +87,8 @@ brim_value brim_slice(brim_value a, int axis, int64_t start, int64_t extent) {
     shape s = a.graph->value[a.id].shape;
     if (start < 0 || extent < 1 || extent > s.dim[axis] || start > s.dim[axis] - extent)
         return graph_refuse(a.graph, BRIM_SHAPE, "slice", &a, 1,
-                            "%" PRId64 " elements from %" PRId64 " on do not lie within the %" PRId64
-                            " of axis %d",
+                            "%" PRId64 " elements from %" PRId64
+                            " on do not lie within the %" PRId64 " of axis %d",
                             extent, start, s.dim[axis], axis);
     brim_attr attr = {0};
     attr.start[axis] = start;

@@ -7,14 +7,15 @@
 #include "graph/shape.h"
 
 const char *const role_names[] = {
-    [ROLE_RESULT] = "result", [ROLE_INPUT] = "input",
-    [ROLE_PARAMETER] = "parameter", [ROLE_STATE] = "state",
+    [ROLE_RESULT] = "result",           [ROLE_INPUT] = "input",
+    [ROLE_PARAMETER] = "parameter",     [ROLE_STATE] = "state",
     [ROLE_ACCUMULATOR] = "accumulator", [ROLE_CONTROL] = "control",
 };
 
 const char *const control_slot_names[CONTROL_COUNT] = {
-    [CONTROL_LR] = "lr",       [CONTROL_LOSS_SCALE] = "loss_scale", [CONTROL_BIAS1] = "bias1",
-    [CONTROL_BIAS2] = "bias2", [CONTROL_SEED] = "seed",             [CONTROL_STEP] = "step",
+    [CONTROL_LR] = "lr",       [CONTROL_LOSS_SCALE] = "loss_scale",
+    [CONTROL_BIAS1] = "bias1", [CONTROL_BIAS2] = "bias2",
+    [CONTROL_SEED] = "seed",   [CONTROL_STEP] = "step",
     [CONTROL_MICRO] = "micro",
 };
 
@@ -102,8 +103,9 @@ void brim_scope_push(brim_graph *g, const char *format, ...) {
         brim_fail(g->err, BRIM_ARGUMENT, "scope \"%.40s\" in scope \"%s\": %s", name, g->scope,
                   fault);
     } else if (g->scope_depth == GRAPH_SCOPE_DEPTH) {
-        brim_fail(g->err, BRIM_ARGUMENT, "scope \"%s\" in scope \"%s\": more than %d scopes are open",
-                  name, g->scope, GRAPH_SCOPE_DEPTH);
+        brim_fail(g->err, BRIM_ARGUMENT,
+                  "scope \"%s\" in scope \"%s\": more than %d scopes are open", name, g->scope,
+                  GRAPH_SCOPE_DEPTH);
     } else if (used + (used > 0) + length >= sizeof g->scope) {
         brim_fail(g->err, BRIM_ARGUMENT, "scope \"%s\" in scope \"%s\": together %d bytes or more",
                   name, g->scope, GRAPH_NAME_BYTES);
@@ -157,8 +159,13 @@ static value_id add_leaf(brim_graph *g, value_role role, brim_dtype dtype, const
     }
     const char *copy = arena_strdup(g->memory, name, g->err);
     if (!copy) return -1;
-    graph_value v = {.dtype = dtype, .shape = *s, .role = role, .producer = -1, .control = -1,
-                     .name = copy, .update = -1};
+    graph_value v = {.dtype = dtype,
+                     .shape = *s,
+                     .role = role,
+                     .producer = -1,
+                     .control = -1,
+                     .name = copy,
+                     .update = -1};
     return graph_add_value(g, &v);
 }
 
@@ -181,14 +188,15 @@ brim_value graph_control(brim_graph *g, control_slot slot) {
         const graph_value *v = &g->value[id];
         if (v->role == ROLE_CONTROL && v->control == (int)slot) return graph_value_of(g, id);
     }
-    value_id id = add_leaf(g, ROLE_CONTROL, control_slot_dtype(slot), &(shape){0},
-                           control_slot_names[slot]);
+    value_id id =
+        add_leaf(g, ROLE_CONTROL, control_slot_dtype(slot), &(shape){0}, control_slot_names[slot]);
     if (id < 0) return GRAPH_INVALID;
     g->value[id].control = (int8_t)slot;
     return graph_value_of(g, id);
 }
 
-// The leaf that is there already, if it is the same tensor; an error if it is another. False where there is none.
+// The leaf that is there already, if it is the same tensor; an error if it is another. False where
+// there is none.
 static bool find_same(brim_graph *g, value_role role, brim_dtype dtype, const shape *s,
                       const char *name, brim_value *out) {
     value_id id = graph_find_leaf(g, role, name);
@@ -197,9 +205,8 @@ static bool find_same(brim_graph *g, value_role role, brim_dtype dtype, const sh
     bool same = v->dtype == dtype && shape_equal(&v->shape, s);
     if (!same) {
         char old[SHAPE_TEXT], new[SHAPE_TEXT];
-        brim_fail(g->err, BRIM_SHAPE,
-                  "%s \"%s\" is asked for as %s %s, but exists as %s %s", role_names[role], name,
-                  shape_print(s, new, sizeof new), brim_dtype_name(dtype),
+        brim_fail(g->err, BRIM_SHAPE, "%s \"%s\" is asked for as %s %s, but exists as %s %s",
+                  role_names[role], name, shape_print(s, new, sizeof new), brim_dtype_name(dtype),
                   shape_print(&v->shape, old, sizeof old), brim_dtype_name(v->dtype));
     }
     *out = same ? graph_value_of(g, id) : GRAPH_INVALID;

@@ -103,18 +103,18 @@ bool infer_same_dtype(inference *i, int a, int b) {
     brim_dtype x = i->input[a].dtype, y = i->input[b].dtype;
     if (x == y) return true;
     return infer_refuse(i, BRIM_SHAPE,
-                        "operands %d and %d are %s and %s, one dtype is expected (brim_cast)", a + 1,
-                        b + 1, brim_dtype_name(x), brim_dtype_name(y));
+                        "operands %d and %d are %s and %s, one dtype is expected (brim_cast)",
+                        a + 1, b + 1, brim_dtype_name(x), brim_dtype_name(y));
 }
 
 bool infer_rank(inference *i, int input, int least, int most) {
     int rank = i->input[input].shape.rank;
     if (rank >= least && rank <= most) return true;
     if (least == most)
-        return infer_refuse(i, BRIM_SHAPE, "operand %d has %d axes, %d are expected", input + 1, rank,
-                            least);
-    return infer_refuse(i, BRIM_SHAPE, "operand %d has %d axes, at least %d are expected", input + 1,
-                        rank, least);
+        return infer_refuse(i, BRIM_SHAPE, "operand %d has %d axes, %d are expected", input + 1,
+                            rank, least);
+    return infer_refuse(i, BRIM_SHAPE, "operand %d has %d axes, at least %d are expected",
+                        input + 1, rank, least);
 }
 
 bool infer_same_shape(inference *i, int a, int b, const char *what_a, const char *what_b) {
@@ -141,14 +141,17 @@ shape infer_rows(const shape *s) {
     return rows;
 }
 
-// Which dtypes output 0 may be asked to have beside the one that the rule finds: those in which the op's kernels can
-// write their f32 sum.
+// Which dtypes output 0 may be asked to have beside the one that the rule finds: those in which the
+// op's kernels can write their f32 sum.
 static bool may_write(const inference *i, brim_dtype dtype) {
     switch (i->op) {
     case OP_MATMUL:
-    case OP_EMBEDDING_BACKWARD: return dtype == BRIM_F32;
-    case OP_SUM: return dtype == i->input[0].dtype;
-    default: return false;
+    case OP_EMBEDDING_BACKWARD:
+        return dtype == BRIM_F32;
+    case OP_SUM:
+        return dtype == i->input[0].dtype;
+    default:
+        return false;
     }
 }
 
@@ -169,17 +172,23 @@ static bool apply_request(inference *i) {
     return true;
 }
 
+static bool refuse_result(inference *i, const shape *s, const char *reason) {
+    char text[SHAPE_TEXT];
+    return infer_refuse(i, BRIM_SHAPE, "the result would be %s: %s",
+                        shape_print(s, text, sizeof text), reason);
+}
+
 bool infer_types(inference *i) {
     i->outputs = op_table[i->op].outputs;
     if (i->dtype && (unsigned)*i->dtype >= BRIM_DTYPE_COUNT)
         return infer_refuse(i, BRIM_ARGUMENT, "%d is no dtype", (int)*i->dtype);
     char reason[200];
     if (i->shape && !shape_check(i->shape, BRIM_F32, reason, sizeof reason))
-        return infer_refuse(i, BRIM_SHAPE, "%s", reason);
+        return refuse_result(i, i->shape, reason);
     if (!infer_rules[i->op](i) || !apply_request(i)) return false;
     for (int k = 0; k < i->outputs; k++) {
         if (!shape_check(&i->output[k].shape, i->output[k].dtype, reason, sizeof reason))
-            return infer_refuse(i, BRIM_SHAPE, "%s", reason);
+            return refuse_result(i, &i->output[k].shape, reason);
     }
     return true;
 }

@@ -1,5 +1,5 @@
-// Shape and dtype rules: one per op, in a table. A rule sees types only, so that constructors, passes and the verifier
-// all use the same.
+// Shape and dtype rules: one per op, in a table. A rule sees types only, so that constructors,
+// passes and the verifier all use the same.
 //
 // 1. inference i = {.op = OP_MATMUL, .attr = &attr, .inputs = 2, .input = types};
 // 2. if (!infer_types(&i)) ... i.reason says what does not fit and what was expected
@@ -36,6 +36,5 @@ extern const infer_rule infer_rules[OP_COUNT];
 // Sets status and reason; returns false.
 bool infer_refuse(inference *i, brim_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
-
 
 #endif

@@ -25,7 +25,8 @@ static bool broadcast(inference *i, brim_dtype dtype) {
 
 bool infer_constant(inference *i) {
     if (i->shape && i->shape->rank != 0)
-        return infer_refuse(i, BRIM_SHAPE, "a constant is a scalar; brim_broadcast makes it larger");
+        return infer_refuse(i, BRIM_SHAPE,
+                            "a constant is a scalar; brim_broadcast makes it larger");
     if (isnan(i->attr->scalar[0])) return infer_refuse(i, BRIM_ARGUMENT, "its value is NaN");
     return infer_set(i, 0, i->dtype ? *i->dtype : BRIM_F32, &scalar);
 }
@@ -82,13 +83,13 @@ static bool infer_step(inference *i, int index, tensor_type *types) {
     for (int k = 0; k < operands; k++) {
         int from = step->operand[k];
         if (from >= index || (from < 0 && ~from >= i->inputs))
-            return infer_refuse(i, BRIM_GRAPH, "step %d reads operand %d, which does not exist", index,
-                                from);
+            return infer_refuse(i, BRIM_GRAPH, "step %d reads operand %d, which does not exist",
+                                index, from);
         operand[k] = from < 0 ? i->input[~from] : types[from];
     }
     brim_attr attr = {.scalar = {step->scalar[0], step->scalar[1]}};
-    inference one = {.op = step->op, .attr = &attr, .inputs = operands, .input = operand,
-                     .dtype = &step->dtype};
+    inference one = {
+        .op = step->op, .attr = &attr, .inputs = operands, .input = operand, .dtype = &step->dtype};
     if (!infer_types(&one))
         return infer_refuse(i, one.status, "step %d, %s: %.200s", index, op_table[step->op].name,
                             one.reason);
@@ -107,7 +108,8 @@ static bool infer_steps(inference *i, tensor_type *types) {
     for (int k = 0; k < c->outputs; k++) {
         int step = c->output[k];
         if (step < 0 || step >= c->steps)
-            return infer_refuse(i, BRIM_GRAPH, "output %d is step %d, which does not exist", k, step);
+            return infer_refuse(i, BRIM_GRAPH, "output %d is step %d, which does not exist", k,
+                                step);
         // The kernel visits each element of the chain's shape once and writes all outputs there.
         if (!shape_equal(&types[step].shape, &whole))
             return infer_refuse(i, BRIM_SHAPE, "output %d has not the chain's shape", k);
@@ -120,7 +122,8 @@ bool infer_fused(inference *i) {
     const chain *c = i->attr->chain;
     if (!c || c->steps < 1 || c->outputs < 1 || c->outputs > GRAPH_MAX_OUTPUTS || !c->step ||
         !c->output)
-        return infer_refuse(i, BRIM_GRAPH, "a chain of 1 or more steps with 1 to %d outputs is expected",
+        return infer_refuse(i, BRIM_GRAPH,
+                            "a chain of 1 or more steps with 1 to %d outputs is expected",
                             GRAPH_MAX_OUTPUTS);
     brim_error err = {0};
     tensor_type *types = brim_calloc_array((size_t)c->steps, sizeof *types, &err);

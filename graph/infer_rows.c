@@ -3,20 +3,19 @@
 #include "graph/infer_rules.h"
 #include "graph/shape.h"
 
-// Contractions and reductions -----------------------------------------------------------------------
+// Contractions and reductions ---------------------------------------------------------------------
 
 bool infer_matmul(inference *i) {
     const shape *a = &i->input[0].shape, *b = &i->input[1].shape;
-    if (!infer_float(i, 0) || !infer_same_dtype(i, 0, 1) ||
-        !infer_rank(i, 0, 2, BRIM_MAX_DIMS) || !infer_rank(i, 1, 2, BRIM_MAX_DIMS))
+    if (!infer_float(i, 0) || !infer_same_dtype(i, 0, 1) || !infer_rank(i, 0, 2, BRIM_MAX_DIMS) ||
+        !infer_rank(i, 1, 2, BRIM_MAX_DIMS))
         return false;
     bool ta = i->attr->matmul.transpose_a, tb = i->attr->matmul.transpose_b;
     int64_t m = a->dim[a->rank - (ta ? 1 : 2)], ka = a->dim[a->rank - (ta ? 2 : 1)];
     int64_t kb = b->dim[b->rank - (tb ? 1 : 2)], n = b->dim[b->rank - (tb ? 2 : 1)];
     if (ka != kb)
-        return infer_refuse(i, BRIM_SHAPE,
-                            "inner extents %" PRId64 "%s and %" PRId64 "%s differ", ka,
-                            ta ? " (transposed)" : "", kb, tb ? " (transposed)" : "");
+        return infer_refuse(i, BRIM_SHAPE, "inner extents %" PRId64 "%s and %" PRId64 "%s differ",
+                            ka, ta ? " (transposed)" : "", kb, tb ? " (transposed)" : "");
     shape lead_a = *a, lead_b = *b, s;
     lead_a.rank -= 2;
     lead_b.rank -= 2;
@@ -33,8 +32,9 @@ bool infer_reduce(inference *i) {
     uint32_t axes = i->attr->reduce.axes;
     if (!infer_float(i, 0)) return false;
     if (axes >> x->rank || (!axes && x->rank))
-        return infer_refuse(i, BRIM_ARGUMENT, "the bit set of axes is 0x%x, some of %d are expected",
-                            (unsigned)axes, x->rank);
+        return infer_refuse(i, BRIM_ARGUMENT,
+                            "the bit set of axes is 0x%x, some of %d are expected", (unsigned)axes,
+                            x->rank);
     shape s = {0};
     for (int k = 0; k < x->rank; k++) {
         bool reduced = axes >> k & 1;
@@ -43,7 +43,7 @@ bool infer_reduce(inference *i) {
     return infer_set(i, 0, i->op == OP_MAX ? i->input[0].dtype : BRIM_F32, &s);
 }
 
-// Rows of the last axis -------------------------------------------------------------------------------
+// Rows of the last axis ---------------------------------------------------------------------------
 
 bool infer_softmax(inference *i) {
     return infer_float(i, 0) && infer_rank(i, 0, 1, BRIM_MAX_DIMS) &&

@@ -5,32 +5,36 @@
 
 enum { LARGEST_HEAD = 256 };
 
-// Attention ---------------------------------------------------------------------------------------------
+// Attention ---------------------------------------------------------------------------------------
 
 static bool is_attention_shape(inference *i) {
     for (int k = 0; k < 3; k++) {
-        if (!infer_float(i, k) || !infer_same_dtype(i, 0, k) || !infer_rank(i, k, 4, 4)) return false;
+        if (!infer_float(i, k) || !infer_same_dtype(i, 0, k) || !infer_rank(i, k, 4, 4))
+            return false;
     }
     const int64_t *q = i->input[0].shape.dim, *k = i->input[1].shape.dim;
     if (!infer_same_shape(i, 1, 2, "k", "v")) return false;
     if (q[0] != k[0])
-        return infer_refuse(i, BRIM_SHAPE, "batches %" PRId64 " and %" PRId64 " differ", q[0], k[0]);
+        return infer_refuse(i, BRIM_SHAPE, "batches %" PRId64 " and %" PRId64 " differ", q[0],
+                            k[0]);
     if (q[3] != k[3])
-        return infer_refuse(i, BRIM_SHAPE, "head sizes %" PRId64 " and %" PRId64 " differ", q[3], k[3]);
+        return infer_refuse(i, BRIM_SHAPE, "head sizes %" PRId64 " and %" PRId64 " differ", q[3],
+                            k[3]);
     if (q[2] % k[2])
         return infer_refuse(i, BRIM_SHAPE,
-                            "%" PRId64 " heads of q are no multiple of %" PRId64 " of k and v", q[2],
-                            k[2]);
+                            "%" PRId64 " heads of q are no multiple of %" PRId64 " of k and v",
+                            q[2], k[2]);
     if (q[3] > LARGEST_HEAD)
-        return infer_refuse(i, BRIM_SHAPE, "the head size is %" PRId64 ", up to %d is expected", q[3],
-                            LARGEST_HEAD);
+        return infer_refuse(i, BRIM_SHAPE, "the head size is %" PRId64 ", up to %d is expected",
+                            q[3], LARGEST_HEAD);
     if (i->attr->attention.causal && k[1] < q[1])
-        return infer_refuse(i, BRIM_SHAPE,
-                            "causal attention of %" PRId64 " queries needs as many keys, not %" PRId64,
-                            q[1], k[1]);
+        return infer_refuse(
+            i, BRIM_SHAPE,
+            "causal attention of %" PRId64 " queries needs as many keys, not %" PRId64, q[1], k[1]);
     float scale = i->attr->attention.scale;
     if (!(scale > 0 && isfinite(scale)))
-        return infer_refuse(i, BRIM_ARGUMENT, "the scale is %g, more than 0 is expected", (double)scale);
+        return infer_refuse(i, BRIM_ARGUMENT, "the scale is %g, more than 0 is expected",
+                            (double)scale);
     return true;
 }
 
@@ -40,10 +44,11 @@ static bool are_segments(inference *i, int input) {
     const int64_t *q = i->input[0].shape.dim, *k = i->input[1].shape.dim;
     if (q[1] != k[1])
         return infer_refuse(i, BRIM_SHAPE,
-                            "segments need as many keys as queries, not %" PRId64 " and %" PRId64, k[1],
-                            q[1]);
+                            "segments need as many keys as queries, not %" PRId64 " and %" PRId64,
+                            k[1], q[1]);
     return infer_is(i, input, BRIM_I32) &&
-           infer_shape_is(i, input, &(shape){.rank = 2, .dim = {q[0], q[1]}}, "the segments' shape");
+           infer_shape_is(i, input, &(shape){.rank = 2, .dim = {q[0], q[1]}},
+                          "the segments' shape");
 }
 
 static shape logsumexp_shape(const inference *i) {
@@ -69,7 +74,7 @@ bool infer_attention_backward(inference *i) {
     return true;
 }
 
-// Gathers and positions -----------------------------------------------------------------------------------
+// Gathers and positions ---------------------------------------------------------------------------
 
 static bool set_with_rows(inference *i, int ids, int64_t width, brim_dtype dtype) {
     shape s = i->input[ids].shape;
@@ -100,7 +105,8 @@ bool infer_rotary(inference *i) {
     double base = i->attr->rotary.base;
     if (!infer_float(i, 0) || !infer_rank(i, 0, 4, 4)) return false;
     if (x[3] % 2)
-        return infer_refuse(i, BRIM_SHAPE, "the head size is %" PRId64 ", an even one is expected", x[3]);
+        return infer_refuse(i, BRIM_SHAPE, "the head size is %" PRId64 ", an even one is expected",
+                            x[3]);
     if (!(base > 0 && isfinite(base)))
         return infer_refuse(i, BRIM_ARGUMENT, "the base is %g, more than 0 is expected", base);
     if (i->inputs > 1 &&
@@ -123,7 +129,7 @@ bool infer_dropout(inference *i) {
            infer_set(i, 0, i->input[0].dtype, &i->input[0].shape);
 }
 
-// Updates -----------------------------------------------------------------------------------------------
+// Updates -----------------------------------------------------------------------------------------
 
 bool infer_accumulate(inference *i) {
     return infer_float(i, 0) && infer_same_dtype(i, 0, 1) &&
@@ -134,11 +140,12 @@ bool infer_accumulate(inference *i) {
 // Constants in [0, limit).
 static bool in_range(inference *i, const char *what, float x, float limit) {
     if (x >= 0 && x < limit) return true;
-    return infer_refuse(i, BRIM_ARGUMENT, "%s is %g, 0 <= %s < %g is expected", what, (double)x, what,
-                        (double)limit);
+    return infer_refuse(i, BRIM_ARGUMENT, "%s is %g, 0 <= %s < %g is expected", what, (double)x,
+                        what, (double)limit);
 }
 
-// The first `variables` operands, and the gradient after them, are f32 of one shape; the rest are f32 scalars.
+// The first `variables` operands, and the gradient after them, are f32 of one shape; the rest are
+// f32 scalars.
 static bool is_update(inference *i, int variables) {
     static const char *const what[] = {"the parameter", "the state m", "the state v"};
     const brim_attr *a = i->attr;

@@ -34,7 +34,8 @@ bool infer_permute(inference *i) {
     for (int k = 0; k < x->rank; k++) {
         int axis = i->attr->axes[k];
         if (axis < 0 || axis >= x->rank || seen >> axis & 1)
-            return infer_refuse(i, BRIM_ARGUMENT, "axis %d is listed twice or does not exist", axis);
+            return infer_refuse(i, BRIM_ARGUMENT, "axis %d is listed twice or does not exist",
+                                axis);
         seen |= 1u << axis;
         s.dim[k] = x->dim[axis];
     }
@@ -87,7 +88,8 @@ bool infer_concat(inference *i) {
                                 "operands 1 and %d may differ in the extent of axis %d only", k + 1,
                                 axis);
         if (__builtin_add_overflow(s.dim[axis], x.dim[axis], &s.dim[axis]))
-            return infer_refuse(i, BRIM_SHAPE, "the sum of the extents of axis %d exceeds 2^63", axis);
+            return infer_refuse(i, BRIM_SHAPE, "the sum of the extents of axis %d exceeds 2^63",
+                                axis);
     }
     return infer_set(i, 0, i->input[0].dtype, &s);
 }

@@ -1,4 +1,5 @@
-// Layers. Each opens a scope of its name, so that its parameters are NAME.weight and so on, and errors name it.
+// Layers. Each opens a scope of its name, so that its parameters are NAME.weight and so on, and
+// errors name it.
 #include <brim/nn.h>
 
 #include <inttypes.h>
@@ -11,7 +12,8 @@ static brim_graph *open_layer(const char *what, brim_value x, const char *name, 
     if (!g) return NULL;
     int rank = brim_rank(x);
     if (rank < least_rank) {
-        graph_refuse(g, BRIM_SHAPE, what, &x, 1, "%d axes, at least %d are expected", rank, least_rank);
+        graph_refuse(g, BRIM_SHAPE, what, &x, 1, "%d axes, at least %d are expected", rank,
+                     least_rank);
         return NULL;
     }
     brim_scope_push(g, "%s", name ? name : "");
@@ -27,17 +29,6 @@ static bool is_default(brim_init init) {
     return init.kind == BRIM_ZEROS && init.scale == 0;
 }
 
-// x [.., in] times the weight, as one product over all leading axes.
-static brim_value rows_times(brim_value x, brim_value weight, int64_t out, bool transpose) {
-    int rank = brim_rank(x);
-    int64_t dims[BRIM_MAX_DIMS];
-    for (int i = 0; i < rank; i++) dims[i] = brim_dim(x, i);
-    brim_value rows = brim_reshape(x, -1, dims[rank - 1]);
-    brim_value product = brim_matmul_t(rows, false, weight, transpose);
-    dims[rank - 1] = out;
-    return brim_reshape_dims(product, rank, dims);
-}
-
 brim_value brim_linear_with(brim_value x, const char *name, int64_t out,
                             const brim_linear_options *options) {
     static const brim_linear_options defaults;
@@ -51,7 +42,7 @@ brim_value brim_linear_with(brim_value x, const char *name, int64_t out,
         weight_init = bias_init = (brim_init){BRIM_UNIFORM, (float)(1 / sqrt((double)in))};
     brim_value weight =
         brim_parameter(g, "weight", weight_init, out_in ? out : in, out_in ? in : out);
-    brim_value y = rows_times(x, weight, out, out_in);
+    brim_value y = brim_matmul_t(x, false, weight, out_in);
     if (!o->no_bias) y = brim_add(y, brim_parameter(g, "bias", bias_init, out));
     return close_layer(g, y);
 }
@@ -83,8 +74,8 @@ brim_value brim_rms_norm(brim_value x, const char *name, double eps) {
     return close_layer(g, brim_rms_norm_with(x, gain, eps != 0 ? eps : default_eps));
 }
 
-// Heads first .. first + heads - 1 of a packed projection [B, T, all heads * size], as [B, T, heads, size]. A slice of
-// the last axis which is then split stays expressible as strides: no copy.
+// Heads first .. first + heads - 1 of a packed projection [B, T, all heads * size], as [B, T,
+// heads, size]. A slice of the last axis which is then split stays expressible as strides: no copy.
 static brim_value take_heads(brim_value packed, int64_t first, int64_t heads, int64_t size) {
     brim_value part = brim_slice(packed, -1, first * size, heads * size);
     return brim_reshape(part, brim_dim(packed, 0), brim_dim(packed, 1), heads, size);
@@ -124,6 +115,7 @@ brim_value brim_self_attention(brim_value x, const char *name, int64_t heads,
     }
     brim_value y = brim_attention(q, k, v, &o->attention);
     y = brim_reshape(y, brim_dim(x, 0), brim_dim(x, 1), width);
-    y = brim_linear_with(y, o->projection_name ? o->projection_name : "proj", width, &o->projection);
+    y = brim_linear_with(y, o->projection_name ? o->projection_name : "proj", width,
+                         &o->projection);
     return close_layer(g, brim_dropout(y, o->dropout));
 }

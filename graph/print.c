@@ -1,4 +1,5 @@
-// The text form of a graph: a line for each leaf and node, in order of value ids, then outputs and the loss.
+// The text form of a graph: a line for each leaf and node, in order of value ids, then outputs and
+// the loss.
 //
 //   %1 = parameter "wte.weight" [512,384] f32 normal(0.02) -> %90
 //   %12 = matmul(%3, %7, transpose_b) [8,256,384] bf16 h.0.attn
@@ -29,7 +30,7 @@ static void print_type(const graph_value *v, FILE *out) {
     fprintf(out, " %s", brim_dtype_name(v->dtype));
 }
 
-// Attributes ----------------------------------------------------------------------------------------
+// Attributes --------------------------------------------------------------------------------------
 
 static const char *const step_operand[] = {"a%d", "t%d"};
 
@@ -67,9 +68,12 @@ static void print_axis_set(const brim_graph *g, const graph_node *n, FILE *out) 
 }
 
 static void print_optimizer(const brim_attr *a, FILE *out) {
-    const struct { const char *name; float value; } field[] = {
-        {"beta1 ", a->optimizer.beta1},   {", beta2 ", a->optimizer.beta2},
-        {", eps ", a->optimizer.eps},     {", decay ", a->optimizer.decay},
+    const struct {
+        const char *name;
+        float value;
+    } field[] = {
+        {"beta1 ", a->optimizer.beta1},         {", beta2 ", a->optimizer.beta2},
+        {", eps ", a->optimizer.eps},           {", decay ", a->optimizer.decay},
         {", lr_scale ", a->optimizer.lr_scale},
     };
     for (size_t i = 0; i < sizeof field / sizeof *field; i++) {
@@ -96,9 +100,14 @@ static void print_attr(const brim_graph *g, const graph_node *n, FILE *out) {
     const brim_attr *a = &n->attr;
     int rank = n->inputs ? g->value[n->input[0]].shape.rank : 0;
     switch (op_table[n->op].attr) {
-    case ATTR_NONE: break;
-    case ATTR_SCALARS: print_scalars(n, out); break;
-    case ATTR_CHAIN: print_chain(a->chain, out); break;
+    case ATTR_NONE:
+        break;
+    case ATTR_SCALARS:
+        print_scalars(n, out);
+        break;
+    case ATTR_CHAIN:
+        print_chain(a->chain, out);
+        break;
     case ATTR_PERMUTE:
         fputs("axes", out);
         for (int i = 0; i < rank; i++) fprintf(out, " %d", a->axes[i]);
@@ -107,19 +116,27 @@ static void print_attr(const brim_graph *g, const graph_node *n, FILE *out) {
         fputs("start", out);
         for (int i = 0; i < rank; i++) fprintf(out, " %" PRId64, a->start[i]);
         break;
-    case ATTR_AXIS: fprintf(out, "axis %d", a->axis); break;
+    case ATTR_AXIS:
+        fprintf(out, "axis %d", a->axis);
+        break;
     case ATTR_MATMUL:
         fprintf(out, "%s%s%s", a->matmul.transpose_a ? "transpose_a" : "",
                 a->matmul.transpose_a && a->matmul.transpose_b ? ", " : "",
                 a->matmul.transpose_b ? "transpose_b" : "");
         break;
-    case ATTR_REDUCE: print_axis_set(g, n, out); break;
-    case ATTR_TARGETS: fprintf(out, "ignore %d", a->targets.ignore); break;
+    case ATTR_REDUCE:
+        print_axis_set(g, n, out);
+        break;
+    case ATTR_TARGETS:
+        fprintf(out, "ignore %d", a->targets.ignore);
+        break;
     case ATTR_ATTENTION:
         fputs(a->attention.causal ? "causal, scale " : "scale ", out);
         print_float(a->attention.scale, out);
         break;
-    case ATTR_ROWS: fprintf(out, "rows %" PRId64, a->rows); break;
+    case ATTR_ROWS:
+        fprintf(out, "rows %" PRId64, a->rows);
+        break;
     case ATTR_ROTARY:
         fprintf(out, "base %.17g%s", a->rotary.base, a->rotary.inverse ? ", inverse" : "");
         break;
@@ -128,11 +145,13 @@ static void print_attr(const brim_graph *g, const graph_node *n, FILE *out) {
         print_float(a->dropout.p, out);
         fprintf(out, ", stream %u", (unsigned)a->dropout.stream);
         break;
-    case ATTR_OPTIMIZER: print_optimizer(a, out); break;
+    case ATTR_OPTIMIZER:
+        print_optimizer(a, out);
+        break;
     }
 }
 
-// Lines ---------------------------------------------------------------------------------------------
+// Lines -------------------------------------------------------------------------------------------
 
 static void print_leaf(const brim_graph *g, value_id id, FILE *out) {
     static const char *const init[] = {"zeros", "ones", "normal", "uniform"};

@@ -1,4 +1,5 @@
-// What every pass may rely on. Values are checked before nodes, so that the rules of graph/infer.h see sound types.
+// What every pass may rely on. Values are checked before nodes, so that the rules of graph/infer.h
+// see sound types.
 #include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -110,8 +111,8 @@ static bool check_update(const verifier *v, value_id id) {
     if (new->role != ROLE_RESULT || new->producer < 0 || new->producer >= v->g->nodes)
         return bad_value(v, id, "its update, value %d, is not the result of a node", x->update);
     const graph_node *n = &v->g->node[new->producer];
-    if ((unsigned)n->op >= OP_COUNT || op_table[n->op].family != FAMILY_UPDATE ||
-        new->output < 0 || new->output >= n->inputs || !n->input || n->input[new->output] != id)
+    if ((unsigned)n->op >= OP_COUNT || op_table[n->op].family != FAMILY_UPDATE || new->output < 0 ||
+        new->output >= n->inputs || !n->input || n->input[new->output] != id)
         return bad_value(v, id, "its update, value %d, does not update it", x->update);
     return true;
 }
@@ -119,7 +120,8 @@ static bool check_update(const verifier *v, value_id id) {
 static bool check_value(const verifier *v, value_id id) {
     const graph_value *x = &v->g->value[id];
     char reason[200];
-    if ((unsigned)x->role > ROLE_CONTROL) return bad_value(v, id, "there is no role %d", (int)x->role);
+    if ((unsigned)x->role > ROLE_CONTROL)
+        return bad_value(v, id, "there is no role %d", (int)x->role);
     if ((unsigned)x->dtype >= BRIM_DTYPE_COUNT)
         return bad_value(v, id, "there is no dtype %d", (int)x->dtype);
     if (!shape_check(&x->shape, x->dtype, reason, sizeof reason))
@@ -150,7 +152,8 @@ static bool check_names(const verifier *v) {
     qsort(leaf, count, sizeof *leaf, compare_leaves);
     for (size_t i = 1; i < count && fine; i++) {
         if (compare_leaves(&leaf[i - 1], &leaf[i]) == 0)
-            fine = bad_graph(v, "two leaves are %s \"%s\"", role_names[leaf[i]->role], leaf[i]->name);
+            fine =
+                bad_graph(v, "two leaves are %s \"%s\"", role_names[leaf[i]->role], leaf[i]->name);
     }
     free(leaf);
     return fine;
@@ -164,13 +167,15 @@ static bool check_inputs(const verifier *v, node_id id) {
         return bad_node(v, id, "it has %d inputs", n->inputs);
     for (int k = 0; k < n->inputs; k++) {
         value_id from = n->input[k];
-        if (!is_id(v->g, from)) return bad_node(v, id, "input %d is value %d of %d", k, from, v->g->values);
+        if (!is_id(v->g, from))
+            return bad_node(v, id, "input %d is value %d of %d", k, from, v->g->values);
         if (from >= n->first_output)
             return bad_node(v, id, "input %d, value %d, is not made before it", k, from);
         const graph_value *x = &v->g->value[from];
         if (x->role != ROLE_RESULT) continue;
         const graph_node *p = &v->g->node[x->producer];
-        if (x->producer >= id) return bad_node(v, id, "input %d is made by node %d", k, x->producer);
+        if (x->producer >= id)
+            return bad_node(v, id, "input %d is made by node %d", k, x->producer);
         if (p->phase > n->phase)
             return bad_node(v, id, "it reads value %d, which a later phase makes", from);
         // What runs in the first section only is kept for the others.
@@ -188,7 +193,8 @@ static bool check_outputs(const verifier *v, node_id id) {
         (declared != OP_VARIADIC && n->outputs != declared))
         return bad_node(v, id, "it has %d outputs", n->outputs);
     if (n->first_output < 0 || n->first_output > v->g->values - n->outputs)
-        return bad_node(v, id, "its outputs are values %d and on of %d", n->first_output, v->g->values);
+        return bad_node(v, id, "its outputs are values %d and on of %d", n->first_output,
+                        v->g->values);
     for (int k = 0; k < n->outputs; k++) {
         const graph_value *x = &v->g->value[n->first_output + k];
         if (x->role != ROLE_RESULT || x->producer != id || x->output != k)
@@ -204,8 +210,12 @@ static bool check_types(const verifier *v, node_id id) {
         const graph_value *x = &v->g->value[n->input[k]];
         v->types[k] = (tensor_type){x->dtype, x->shape};
     }
-    inference i = {.op = n->op, .attr = &n->attr, .inputs = n->inputs, .input = v->types,
-                   .dtype = &first->dtype, .shape = &first->shape};
+    inference i = {.op = n->op,
+                   .attr = &n->attr,
+                   .inputs = n->inputs,
+                   .input = v->types,
+                   .dtype = &first->dtype,
+                   .shape = &first->shape};
     if (!infer_types(&i)) return bad_node(v, id, "%s", i.reason);
     if (i.outputs != n->outputs)
         return bad_node(v, id, "it has %d outputs, %d are expected", n->outputs, i.outputs);
@@ -225,7 +235,8 @@ static bool check_types(const verifier *v, node_id id) {
 static bool check_node(const verifier *v, node_id id) {
     const graph_node *n = &v->g->node[id];
     if ((unsigned)n->op >= OP_COUNT) return bad_node(v, id, "there is no op %d", (int)n->op);
-    if ((unsigned)n->phase > PHASE_UPDATE) return bad_node(v, id, "there is no phase %d", (int)n->phase);
+    if ((unsigned)n->phase > PHASE_UPDATE)
+        return bad_node(v, id, "there is no phase %d", (int)n->phase);
     if (!n->sections || n->sections & ~SECTION_ALL)
         return bad_node(v, id, "its sections are 0x%x", (unsigned)n->sections);
     if (!n->scope || (*n->scope && graph_name_fault(n->scope)))

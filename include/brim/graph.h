@@ -52,7 +52,8 @@ BRIM_API void brim_scope_push(brim_graph *graph, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 BRIM_API void brim_scope_pop(brim_graph *graph);
 
-// What a value is. Extents of a rank-n value are in dim[0 .. n-1].
+// What a value is. An invalid one has no axes, every extent 1 and is f32, so that a script may compute with them. An axis
+// that does not exist is an error.
 BRIM_API int brim_rank(brim_value x);
 BRIM_API int64_t brim_dim(brim_value x, int axis);
 BRIM_API brim_dtype brim_value_dtype(brim_value x);
@@ -74,16 +75,20 @@ typedef struct brim_init {
 } brim_init;
 
 // An f32 tensor that training changes, named by scope and name. Asking for a name again returns the same value
-// (tied weights) and is an error if the shape differs.
+// (tied weights; the first call's init counts) and is an error if the shape differs. Names of parameters, inputs,
+// outputs and scopes have no blanks, quotes, backslashes or control characters, and fewer than 256 bytes.
 BRIM_API brim_value brim_parameter_dims(brim_graph *graph, const char *name, brim_init init,
                                         int rank, const int64_t *dims);
 #define brim_parameter(graph, name, init, ...)                                                     \
     brim_parameter_dims(graph, name, init, BRIM_COUNT_DIMS(__VA_ARGS__), BRIM_DIMS(__VA_ARGS__))
 
-// A scalar constant, f32.
+// A scalar constant, f32; beside an operand of another dtype it takes on that. Neither NaN nor too large for its dtype.
 BRIM_API brim_value brim_constant(brim_graph *graph, double value);
 
-// Elementwise, with numpy's broadcasting. Float operands of one op have one dtype. ----------------------------------
+// Elementwise, with numpy's broadcasting ----------------------------------------------------------------------------
+//
+// Operands of one op have one dtype; brim_cast changes it. neg, abs, add, sub, mul, maximum, minimum, comparisons and
+// where also take i32, computed in f32: exact as long as operands and result lie within +-2^24.
 
 BRIM_API brim_value brim_add(brim_value a, brim_value b);
 BRIM_API brim_value brim_sub(brim_value a, brim_value b);
@@ -115,6 +120,7 @@ BRIM_API brim_value brim_gt(brim_value a, brim_value b);
 BRIM_API brim_value brim_ge(brim_value a, brim_value b);
 BRIM_API brim_value brim_eq(brim_value a, brim_value b);
 BRIM_API brim_value brim_ne(brim_value a, brim_value b);
+// The condition may have any dtype: 0 is false.
 BRIM_API brim_value brim_where(brim_value condition, brim_value if_true, brim_value if_false);
 BRIM_API brim_value brim_cast(brim_value a, brim_dtype dtype);
 
@@ -178,12 +184,13 @@ BRIM_API brim_value brim_dropout(brim_value x, double p);
 
 // Losses ------------------------------------------------------------------------------------------------------------
 
-// logits [.., V], targets i32 [..]. Targets equal to `ignore` (by convention -100) count nowhere.
+// logits [.., V], targets i32 [..]. Targets equal to `ignore` (by convention -100; magnitude below 2^24) count nowhere.
 BRIM_API brim_loss brim_cross_entropy(brim_value logits, brim_value targets, int32_t ignore);
-// Squared differences; the count is the number of elements, so the step's loss is their mean.
+// Squared differences of two values of one shape; the count is the number of elements, so the step's loss is their mean.
 BRIM_API brim_loss brim_mse(brim_value prediction, brim_value target);
 
-// Names a value, so that programs other than training can ask for it (for example "logits" for sampling).
+// Names a value, so that programs other than training can ask for it (for example "logits" for sampling). Each name is
+// given once.
 BRIM_API void brim_output(brim_value x, const char *name);
 
 // Dimension lists for the macros above.

@@ -16,7 +16,8 @@ typedef enum brim_weight_layout {
 typedef struct brim_linear_options {
     bool no_bias;
     brim_weight_layout layout;
-    brim_init init; // of the weight; zero: uniform in +-1/sqrt(in), as torch.nn.Linear (the bias too)
+    brim_init init; // of the weight, and the bias is zeros; left out: both uniform in +-1/sqrt(in), as torch.nn.Linear.
+                    // (brim_init){BRIM_ZEROS, 1} asks for zeros.
 } brim_linear_options;
 
 // x [.., in] -> [.., out]. Parameters NAME.weight and NAME.bias [out]. options may be NULL.
