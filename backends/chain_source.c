@@ -1,17 +1,19 @@
 // What chain_source writes for bias and GELU, x [rows, C] and bias [C] in bf16:
 //
+//   DEVICE_FN void chain_add_gelu_body(const vecf x0_v, const vecf x1_v, vecf *y0_v)
+//   {
+//       vecf t0; { const vecf a = x0_v; const vecf b = x1_v; t0 = round_to_v(bf16, a + b); }
+//       vecf t1; { const vecf a = t0; t1 = v_gelu_tanh(a); }          rounded by its store
+//       *y0_v = t1;
+//   }
 //   KERNEL chain_add_gelu(CONST_BUFFER(x0), CONST_BUFFER(x1), BUFFER(y0), int_t tasks, int_t per_item,
-//                         int_t block, long_t inner, int_t blocks, int_t x0_0, int_t x1_0, int_t y0_0)
+//                         int_t block, long_t inner, int_t count, int_t x0_0, int_t x1_0, int_t y0_0)
 //   {
 //       const GLOBAL ELEM(bf16) *x0_p = PTR(const ELEM(bf16), x0); ...
 //       for each task of this work-item:
 //           row and column of the task; x0_r = x0_p + row * x0_0; ...
-//           for (long_t j = begin; j < end; j += VEC) {
-//               vecf x0_v, x1_v;                    loaded whole, or in part at the row's end
-//               vecf t0; { const vecf a = x0_v, b = x1_v; t0 = round_to_v(bf16, a + b); }
-//               vecf t1; { const vecf a = t0; t1 = v_gelu_tanh(a); }      rounded by its store
-//               stored whole, or in part
-//           }
+//           for each whole vector of the row: load, body, store
+//           the same for what is left, element by element
 //   }
 //
 // On a CPU device a work-item has a long run of tasks: row and column are found by division once, then counted up.
@@ -118,7 +120,7 @@ static void write_step(const writer *w, int index) {
     const chain_step *s = &c->step[index];
     const op_info *op = &op_table[s->op];
     bool to_integer = is_integer(s->dtype), integer = to_integer && integer_expression[s->op];
-    strbuf_printf(w->out, "            %s t%d; {", vector_of(s->dtype), index);
+    strbuf_printf(w->out, "    %s t%d; {", vector_of(s->dtype), index);
     for (int i = 0; i < op->inputs; i++)
         write_operand(w, "abc"[i], s->operand[i], integer, s->op == OP_WHERE && i == 0);
     if (op->attr == ATTR_SCALARS) {
@@ -169,72 +171,75 @@ static void write_element_load(const writer *w, int i) {
 
 static void write_element_store(const writer *w, int i) {
     char index[48];
-    int step = w->form->chain->output[i - w->form->inputs];
+    operand_name n = name_of(w->form, i);
     write_element_index(index, sizeof index, w->form, i);
-    strbuf_printf(w->out, "store(%s, %s_r, %s, %s(t%d, k));", brim_dtype_name(w->form->dtype[i]),
-                  name_of(w->form, i).text, index,
-                  is_integer(w->form->dtype[i]) ? "vget_i" : "vget", step);
+    strbuf_printf(w->out, "store(%s, %s_r, %s, %s(%s_v, k));", brim_dtype_name(w->form->dtype[i]), n.text,
+                  index, is_integer(w->form->dtype[i]) ? "vget_i" : "vget", n.text);
 }
 
 static bool moves_along_row(const chain_form *f, int i) {
     return has_walk(f, i, WALK_DENSE) || has_walk(f, i, WALK_STRIDED);
 }
 
-static void write_loads(const writer *w) {
+// x0_v of every operand that moves along the row: VEC elements, or the `left` ones at its end.
+static void write_loads(const writer *w, bool whole) {
     const chain_form *f = w->form;
-    int moving = 0;
     for (int i = 0; i < f->inputs; i++) {
         if (!moves_along_row(f, i)) continue;
-        moving++;
-        strbuf_printf(w->out, "            %s %s_v;\n", vector_of(f->dtype[i]), name_of(f, i).text);
-    }
-    if (!moving) return;
-    strbuf_puts(w->out, "            if (j + VEC <= end) {\n");
-    for (int i = 0; i < f->inputs; i++) {
-        if (!moves_along_row(f, i)) continue;
-        strbuf_puts(w->out, "                ");
-        if (has_walk(f, i, WALK_DENSE)) {
-            strbuf_printf(w->out, "%s_v = ", name_of(f, i).text);
+        bool integer = is_integer(f->dtype[i]);
+        strbuf_printf(w->out, "            %s %s_v = ", vector_of(f->dtype[i]), name_of(f, i).text);
+        if (whole && has_walk(f, i, WALK_DENSE)) {
             write_load(w, i, "j", true);
             strbuf_puts(w->out, ";\n");
             continue;
         }
-        strbuf_puts(w->out, "UNROLL for (int_t k = 0; k < VEC; ++k) { ");
+        strbuf_printf(w->out, "%s;\n            %s ", integer ? "splat_i(0)" : "splat(0.0f)",
+                      whole ? "EACH_LANE" : "EACH_LEFT");
         write_element_load(w, i);
-        strbuf_puts(w->out, " }\n");
+        strbuf_putc(w->out, '\n');
     }
-    strbuf_puts(w->out, "            } else {\n");
-    for (int i = 0; i < f->inputs; i++) {
-        if (!moves_along_row(f, i)) continue;
-        strbuf_printf(w->out, "                %s_v = %s;\n", name_of(f, i).text,
-                      is_integer(f->dtype[i]) ? "splat_i(0)" : "splat(0.0f)");
-        strbuf_puts(w->out, "                UNROLL for (int_t k = 0; k < VEC; ++k) { if (j + k < end) ");
-        write_element_load(w, i);
-        strbuf_puts(w->out, " }\n");
-    }
-    strbuf_puts(w->out, "            }\n");
 }
 
-static void write_stores(const writer *w) {
+static void write_stores(const writer *w, bool whole) {
     const chain_form *f = w->form;
-    strbuf_puts(w->out, "            if (j + VEC <= end) {\n");
     for (int i = f->inputs; i < operands(f); i++) {
-        if (has_walk(f, i, WALK_DENSE)) {
-            strbuf_printf(w->out, "                storev(%s, %s_r, j, t%d);\n", brim_dtype_name(f->dtype[i]),
-                          name_of(f, i).text, f->chain->output[i - f->inputs]);
+        operand_name n = name_of(f, i);
+        if (whole && has_walk(f, i, WALK_DENSE)) {
+            strbuf_printf(w->out, "            storev(%s, %s_r, j, %s_v);\n", brim_dtype_name(f->dtype[i]),
+                          n.text, n.text);
             continue;
         }
-        strbuf_puts(w->out, "                UNROLL for (int_t k = 0; k < VEC; ++k) { ");
+        strbuf_printf(w->out, "            %s ", whole ? "EACH_LANE" : "EACH_LEFT");
         write_element_store(w, i);
-        strbuf_puts(w->out, " }\n");
+        strbuf_putc(w->out, '\n');
     }
-    strbuf_puts(w->out, "            } else {\n"
-                        "                UNROLL for (int_t k = 0; k < VEC; ++k) if (j + k < end) {");
-    for (int i = f->inputs; i < operands(f); i++) {
-        strbuf_putc(w->out, ' ');
-        write_element_store(w, i);
-    }
-    strbuf_puts(w->out, " }\n            }\n");
+}
+
+// One vector of every operand: load, compute, store.
+static void write_vector(const writer *w, const char *entry, bool whole) {
+    const chain_form *f = w->form;
+    write_loads(w, whole);
+    for (int i = f->inputs; i < operands(f); i++)
+        strbuf_printf(w->out, "            %s %s_v;\n", vector_of(f->dtype[i]), name_of(f, i).text);
+    strbuf_printf(w->out, "            %s_body(", entry);
+    for (int i = 0; i < operands(f); i++)
+        strbuf_printf(w->out, "%s%s%s_v", i ? ", " : "", is_output(f, i) ? "&" : "", name_of(f, i).text);
+    strbuf_puts(w->out, ");\n");
+    write_stores(w, whole);
+}
+
+// The arithmetic, on vectors in registers.
+static void write_body(const writer *w, const char *entry) {
+    const chain_form *f = w->form;
+    strbuf_printf(w->out, "DEVICE_FN void %s_body(", entry);
+    for (int i = 0; i < operands(f); i++)
+        strbuf_printf(w->out, "%s%s%s %s%s_v", i ? ", " : "", is_output(f, i) ? "" : "const ",
+                      vector_of(f->dtype[i]), is_output(f, i) ? "*" : "", name_of(f, i).text);
+    strbuf_puts(w->out, ")\n{\n");
+    for (int s = 0; s < f->chain->steps; s++) write_step(w, s);
+    for (int i = 0; i < f->chain->outputs; i++)
+        strbuf_printf(w->out, "    *y%d_v = t%d;\n", i, f->chain->output[i]);
+    strbuf_puts(w->out, "}\n");
 }
 
 // ---- the kernel ----------------------------------------------------------------------------------------------------
@@ -245,7 +250,7 @@ static void write_signature(const writer *w, const char *entry) {
     for (int i = 0; i < operands(f); i++)
         strbuf_printf(w->out, "%s(%s), ", is_output(f, i) ? "BUFFER" : "CONST_BUFFER", name_of(f, i).text);
     strbuf_puts(w->out, "int_t tasks, int_t per_item, int_t block, long_t inner");
-    if (f->dims > 1) strbuf_puts(w->out, ", int_t blocks");
+    if (f->dims > 1) strbuf_puts(w->out, ", int_t count");
     for (int d = 1; d < f->dims - 1; d++) strbuf_printf(w->out, ", int_t e%d", d);
     for (int i = 0; i < operands(f); i++) {
         if (has_walk(f, i, WALK_SCALAR)) continue;
@@ -271,18 +276,26 @@ static void write_pointers(const writer *w) {
 // Column (in blocks) and row (its index along each axis but the last) of `task`.
 static void write_division(const writer *w) {
     int rows = w->form->dims - 1;
-    strbuf_puts(w->out, "    column = task % (uint_t)blocks;\n    c0 = task / (uint_t)blocks;\n");
+    const char *fast = w->form->rows_first ? "c0" : "column", *slow = w->form->rows_first ? "column" : "c0";
+    strbuf_printf(w->out, "    %s = task %% (uint_t)count;\n    %s = task / (uint_t)count;\n", fast, slow);
     for (int d = rows - 1; d > 0; d--)
         strbuf_printf(w->out, "    c%d = c0 %% (uint_t)e%d;\n    c0 /= (uint_t)e%d;\n", d, d, d);
 }
 
+// The next task's, by counting. (The outermost index is compared with nothing: it ends with the tasks.)
 static void write_count_up(const writer *w) {
-    int rows = w->form->dims - 1;
-    strbuf_puts(w->out, "        if (++column == (uint_t)blocks) {\n        column = 0;\n");
+    int rows = w->form->dims - 1, open = rows - 1;
+    bool rows_first = w->form->rows_first;
+    if (!rows_first) strbuf_puts(w->out, "        if (++column == (uint_t)count) {\n        column = 0;\n");
+    else strbuf_puts(w->out, "        if (++row == (uint_t)count) {\n        row = 0;\n        ++column;\n");
+    if (rows_first) {
+        for (int d = 0; d < rows; d++) strbuf_printf(w->out, "        c%d = 0;\n", d);
+        strbuf_puts(w->out, "        } else {\n");
+    }
     for (int d = rows - 1; d > 0; d--)
         strbuf_printf(w->out, "        if (++c%d == (uint_t)e%d) {\n        c%d = 0;\n", d, d, d);
     strbuf_puts(w->out, "        ++c0;\n        ");
-    for (int d = rows; d > 0; d--) strbuf_putc(w->out, '}');
+    for (int d = 0; d <= open; d++) strbuf_putc(w->out, '}');
     strbuf_putc(w->out, '\n');
 }
 
@@ -300,7 +313,7 @@ static void write_row_pointers(const writer *w) {
     }
 }
 
-static void write_tasks(const writer *w) {
+static void write_tasks(const writer *w, const char *entry) {
     bool rows = w->form->dims > 1;
     strbuf_puts(w->out, "    uint_t task = (uint_t)group_id(0) * GROUP * (uint_t)per_item + local_id();\n");
     if (rows) {
@@ -308,6 +321,7 @@ static void write_tasks(const writer *w) {
         for (int d = 0; d < w->form->dims - 1; d++) strbuf_printf(w->out, ", c%d", d);
         strbuf_puts(w->out, ";\n#if GROUP == 1\n");
         write_division(w);
+        if (w->form->rows_first) strbuf_puts(w->out, "    uint_t row = task % (uint_t)count;\n");
         strbuf_puts(w->out, "#endif\n");
     }
     strbuf_puts(w->out, "    for (int_t n = 0; n < per_item && task < (uint_t)tasks; ++n, task += GROUP) {\n");
@@ -319,11 +333,14 @@ static void write_tasks(const writer *w) {
     write_row_pointers(w);
     strbuf_printf(w->out, "        long_t begin = (long_t)%s * block;\n", rows ? "column" : "task");
     strbuf_puts(w->out, "        long_t end = begin + block < inner ? begin + block : inner;\n"
-                        "        for (long_t j = begin; j < end; j += VEC) {\n");
-    write_loads(w);
-    for (int s = 0; s < w->form->chain->steps; s++) write_step(w, s);
-    write_stores(w);
-    strbuf_puts(w->out, "        }\n");
+                        "        long_t j = begin;\n"
+                        "        for (; j + VEC <= end; j += VEC) {\n");
+    write_vector(w, entry, true);
+    strbuf_puts(w->out, "        }\n#if VEC > 1\n"
+                        "        if (j < end) {\n"
+                        "            int_t left = (int_t)(end - j);\n");
+    write_vector(w, entry, false);
+    strbuf_puts(w->out, "        }\n#endif\n");
     if (rows) {
         strbuf_puts(w->out, "#if GROUP == 1\n");
         write_count_up(w);
@@ -331,6 +348,16 @@ static void write_tasks(const writer *w) {
     }
     strbuf_puts(w->out, "    }\n}\n");
 }
+
+// Vectors in registers of a GPU cannot be indexed by a variable; on a CPU device 16 conditions would be long.
+static const char prelude[] =
+    "#define IS_TRUE(x) vi_where(v_ne(x, splat(0.0f)), splat_i(1), splat_i(0))\n"
+    "#define EACH_LANE UNROLL for (int_t k = 0; k < VEC; ++k)\n"
+    "#if BRIM_CPU\n"
+    "#define EACH_LEFT NO_UNROLL for (int_t k = 0; k < left; ++k)\n"
+    "#else\n"
+    "#define EACH_LEFT UNROLL for (int_t k = 0; k < VEC; ++k) if (k < left)\n"
+    "#endif\n";
 
 // "chain" and the ops that do something, as many as there is room for.
 static void write_entry(const chain *c, char *entry) {
@@ -346,8 +373,9 @@ static void write_entry(const chain *c, char *entry) {
 void chain_source(const chain_form *form, strbuf *source, char entry[CHAIN_ENTRY_BYTES]) {
     writer w = {form, source};
     write_entry(form->chain, entry);
-    strbuf_puts(source, "#define IS_TRUE(x) vi_where(v_ne(x, splat(0.0f)), splat_i(1), splat_i(0))\n");
+    strbuf_puts(source, prelude);
+    write_body(&w, entry);
     write_signature(&w, entry);
     write_pointers(&w);
-    write_tasks(&w);
+    write_tasks(&w, entry);
 }

@@ -9,6 +9,8 @@
 
 // Elements that one work-item of a CPU device takes: enough to make a group's cost small, few enough to share out.
 enum { CPU_ITEM_ELEMENTS = 16384, CPU_ITEMS_PER_UNIT = 4 };
+// Columns that a CPU device walks before the next row where operands are strided: as many cache lines fit into L1.
+enum { CPU_STRIDED_COLUMNS = 128 };
 
 typedef struct chain_space {
     int dims;
@@ -57,6 +59,22 @@ static chain_space collapse(const shape *s, chain_operand *x, int count) {
     return space;
 }
 
+// A last axis shorter than a vector changes places with the longest one.
+static void choose_inner_axis(chain_space *space, chain_operand *x, int count, int vec) {
+    int last = space->dims - 1, longest = last;
+    for (int d = 0; d < last; d++)
+        if (space->extent[d] > space->extent[longest]) longest = d;
+    if (space->extent[last] >= vec || longest == last) return;
+    int64_t extent = space->extent[longest];
+    memmove(space->extent + longest, space->extent + longest + 1, (size_t)(last - longest) * sizeof extent);
+    space->extent[last] = extent;
+    for (int i = 0; i < count; i++) {
+        int64_t *stride = x[i].stride, moved = stride[longest];
+        memmove(stride + longest, stride + longest + 1, (size_t)(last - longest) * sizeof moved);
+        stride[last] = moved;
+    }
+}
+
 static operand_walk walk_of(const int64_t *stride, int dims) {
     bool still = true;
     for (int d = 0; d < dims; d++) still = still && stride[d] == 0;
@@ -67,26 +85,29 @@ static operand_walk walk_of(const int64_t *stride, int dims) {
 // ---- how the work is cut -------------------------------------------------------------------------------------------
 
 typedef struct chain_tiling {
-    int64_t tasks, per_item, block, blocks, groups;
+    int64_t tasks, per_item, block, count, groups;
+    bool rows_first;
 } chain_tiling;
 
 static int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Results do not depend on the tiling, so it may follow from the device.
-static chain_tiling tile(const device_traits *t, const chain_space *space) {
+static chain_tiling tile(const device_traits *t, const chain_space *space, bool strided) {
     int64_t inner = space->extent[space->dims - 1], rows = 1;
     for (int d = 0; d < space->dims - 1; d++) rows *= space->extent[d];
-    chain_tiling r = {.per_item = 1, .block = t->vec};
+    chain_tiling r = {.per_item = 1, .block = t->vec, .rows_first = strided && rows > 1};
     if (t->group == 1) {
         int64_t items = (int64_t)(t->compute_units > 0 ? t->compute_units : 1) * CPU_ITEMS_PER_UNIT;
         int64_t share = divide_up(rows * inner, items);
         if (share > CPU_ITEM_ELEMENTS) share = CPU_ITEM_ELEMENTS;
-        r.block = divide_up(share < inner ? share : inner, t->vec) * t->vec;
-        r.per_item = share > inner ? share / inner : 1;
+        int64_t columns = share < inner ? share : inner;
+        if (r.rows_first && columns > CPU_STRIDED_COLUMNS) columns = CPU_STRIDED_COLUMNS;
+        r.block = divide_up(columns, t->vec) * t->vec;
+        r.per_item = share > columns ? share / columns : 1;
     }
     while (rows * divide_up(inner, r.block) > INT32_MAX / 2) r.block *= 2;
-    r.blocks = divide_up(inner, r.block);
-    r.tasks = rows * r.blocks;
+    r.count = r.rows_first ? rows : divide_up(inner, r.block);
+    r.tasks = rows * divide_up(inner, r.block);
     r.groups = divide_up(r.tasks, r.per_item * t->group);
     return r;
 }
@@ -125,7 +146,7 @@ static int make_kernel(lowering *l, const chain_call *call) {
         }
         strbuf source = {.err = l->err};
         char entry[CHAIN_ENTRY_BYTES];
-        chain_form form = {call->chain, call->space.dims, call->inputs, dtype, walk};
+        chain_form form = {call->chain, call->space.dims, call->inputs, call->tiling.rows_first, dtype, walk};
         chain_source(&form, &source, entry);
         bool aligned = is_aligned(l->traits, call->operand, call->count, call->space.dims);
         kernel = lower_generated_kernel(l, entry, strbuf_text(&source), 0, aligned ? "-DALIGNED=1" : "");
@@ -156,7 +177,7 @@ static void launch(lowering *l, const chain_call *call) {
     a[n++] = arg_i32(t->per_item);
     a[n++] = arg_i32(t->block);
     a[n++] = arg_i64(call->space.extent[dims - 1]);
-    if (dims > 1) a[n++] = arg_i32(t->blocks);
+    if (dims > 1) a[n++] = arg_i32(t->count);
     for (int d = 1; d < dims - 1; d++) a[n++] = arg_i32(call->space.extent[d]);
     for (int i = 0; i < call->count; i++) n += push_strides(a + n, &call->operand[i], dims);
     lower_launch(l, kernel, (const int64_t[3]){t->groups, 1, 1}, a, n);
@@ -190,9 +211,13 @@ void lower_chain(lowering *l, const chain *c, const operand *inputs, int count, 
         broadcast_strides(call.operand[i].value, s, call.operand[i].stride);
     }
     call.space = collapse(s, call.operand, call.count);
-    for (int i = 0; i < call.count; i++)
+    choose_inner_axis(&call.space, call.operand, call.count, l->traits->vec);
+    bool strided = false;
+    for (int i = 0; i < call.count; i++) {
         call.operand[i].walk = walk_of(call.operand[i].stride, call.space.dims);
-    call.tiling = tile(l->traits, &call.space);
+        strided = strided || call.operand[i].walk == WALK_STRIDED;
+    }
+    call.tiling = tile(l->traits, &call.space, strided);
     launch(l, &call);
     free(call.operand);
 }
