@@ -30,6 +30,7 @@ typedef struct device_settings { // how tests and users bend the traits; zero is
     bool no_native;   // do not use host libraries inside the queue
     bool clblast;     // OpenCL: use CLBlast on a CPU device, too
     bool separate_queues; // OpenCL: a queue for each queue_id on a CPU device, too
+    int64_t chunk_bytes;  // smaller chunks than the driver asks for
     bool poison;      // fill memory with NaN patterns at start
     const char *cache_dir; // kernel cache; NULL: the user's cache directory; "": none
 } device_settings;

@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <pwd.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +11,7 @@
 #include <unistd.h>
 #include <zlib.h>
 #include "core/alloc.h"
+#include "core/files.h"
 #include "core/size.h"
 #include "core/strbuf.h"
 
@@ -31,33 +31,18 @@ static const char entry_magic[8] = "BRIMKC1";
 // ---- directory
 // -----------------------------------------------------------------------------------
 
-// "HOME/.cache/brim" by the user database; NULL where that names no home.
+// A folder of its own in the user's cache folder; NULL where there is none.
 static char *user_directory(brim_error *err) {
-    char buffer[4096];
-    struct passwd entry, *found = NULL;
-    if (getpwuid_r(geteuid(), &entry, buffer, sizeof buffer, &found) != 0 || !found) return NULL;
-    if (!found->pw_dir || found->pw_dir[0] != '/') return NULL;
-    strbuf path = {.err = err};
-    strbuf_printf(&path, "%s/.cache/brim", found->pw_dir);
-    return strbuf_take(&path);
-}
-
-// Makes the directories above the last part of path, as mkdir -p does.
-static void make_parents(const char *path) {
-    char *copy = strdup(path);
-    if (!copy) return;
-    for (char *slash = strchr(copy + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
-        *slash = '\0';
-        mkdir(copy, 0700);
-        *slash = '/';
-    }
-    free(copy);
+    char parent[4096];
+    brim_error unusable = {0};
+    if (!brim_cache_dir(parent, sizeof parent, &unusable)) return NULL;
+    return path_join(parent, "kernels", err);
 }
 
 // A descriptor of the directory, made if need be; -1 with the reason.
 static int open_directory(const char *path, const char **reason) {
-    make_parents(path);
-    mkdir(path, 0700);
+    brim_error shown_by_open = {0};
+    folder_make(path, 0700, &shown_by_open);
     int descriptor = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (descriptor < 0) {
         *reason = errno == ELOOP || errno == ENOTDIR ? "it is not a directory (or a symbolic link)"

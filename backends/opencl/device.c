@@ -216,6 +216,10 @@ static bool apply_settings(backend_device *d, brim_error *err) {
         brim_fail(err, BRIM_ARGUMENT, "groups of %d: expected a power of two up to %d", s->group,
                   t->max_group);
     if (s->group > 1) t->cpu = false, t->vec = 4; // a CPU that is told to work as a GPU does
+    if (s->chunk_bytes < 0 || s->chunk_bytes % t->alignment != 0)
+        brim_fail(err, BRIM_ARGUMENT, "chunks of %lld bytes: expected a multiple of %lld",
+                  (long long)s->chunk_bytes, (long long)t->alignment);
+    if (s->chunk_bytes > 0 && s->chunk_bytes < t->chunk_bytes) t->chunk_bytes = s->chunk_bytes;
     if (s->group) t->group = s->group;
     if (s->vec) t->vec = s->vec;
     return !failed(err);
@@ -254,7 +258,6 @@ static void close_device(backend_device *d) {
     opencl_driver *cl = &d->cl;
     for (int i = 0; i < QUEUE_COUNT; i++) {
         if (d->queue[i]) cl->clFinish(d->queue[i]);
-        if (d->tail[i]) cl->clReleaseEvent(d->tail[i]);
     }
     opencl_matmul_close(d);
     opencl_memory_free(d);

@@ -29,9 +29,9 @@ struct backend_device {
     // queues of their own.
     cl_command_queue queue[QUEUE_COUNT];
     bool separate_queues;
-    cl_event tail[QUEUE_COUNT]; // separate queues: the end of the last run on each
-    bool host_is_device;        // a CPU: device memory is host memory
-    int64_t parameter_bytes;    // that a kernel's arguments may take
+    const loaded_program *last_run; // separate queues: whose records are in them
+    bool host_is_device;            // a CPU: device memory is host memory
+    int64_t parameter_bytes;        // that a kernel's arguments may take
     int64_t address_bits;
     char build_options[160];
     char identity[768]; // device, driver and platform with their versions: part of the cache's key

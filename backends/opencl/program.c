@@ -36,7 +36,7 @@ struct loaded_program {
         *module; // by kernel of the program; those with one text and one set of defines share one
     bool *module_owned;
     prepared_record *record;
-    cl_event *event;            // of the records that signal, while their run is going on
+    cl_event *event;            // of the records that signal: their latest run
     cl_event *wait;             // scratch: a record's list
     cl_command_queue profiling; // made when it is first asked for
 };
@@ -253,6 +253,7 @@ void opencl_unload(loaded_program *l) {
     backend_device *d = l->device;
     brim_error ignored = {0};
     opencl_wait(d, &ignored);
+    if (d->last_run == l) d->last_run = NULL;
     if (l->event) release_events(l);
     for (int32_t i = 0; l->record && i < l->p->records; i++) {
         prepared_record *r = &l->record[i];
@@ -345,28 +346,26 @@ static bool enqueue_record(loaded_program *l, int32_t i, const submission *s, br
     return done;
 }
 
-// The events a record waits for; on its queue's first record of a run, the ends of the run before
-// on the others.
-static cl_uint gather_waits(loaded_program *l, const program_record *r, bool first) {
+static cl_uint gather_waits(loaded_program *l, const program_record *r) {
     cl_uint count = 0;
     for (int32_t w = 0; w < r->waits; w++) {
         if (l->event[r->wait[w]]) l->wait[count++] = l->event[r->wait[w]];
     }
-    for (int q = 0; q < QUEUE_COUNT && first; q++) {
-        if (q != (int)r->queue && l->device->tail[q]) l->wait[count++] = l->device->tail[q];
-    }
     return count;
 }
 
-// Marks the end of a run on each queue that it used. A queue that it did not use keeps its mark.
-static void mark_tails(backend_device *d, const bool used[QUEUE_COUNT], brim_error *err) {
-    for (int q = 0; q < QUEUE_COUNT && !failed(err); q++) {
-        if (!used[q]) continue;
-        cl_event tail;
-        cl_int status = d->cl.clEnqueueMarkerWithWaitList(d->queue[q], 0, NULL, &tail);
-        if (!opencl_check(status, "clEnqueueMarkerWithWaitList", err)) return;
-        if (d->tail[q]) d->cl.clReleaseEvent(d->tail[q]);
-        d->tail[q] = tail;
+// Records wait for records of their own program only: where another program ran last, each queue
+// waits for all.
+static void join_queues(backend_device *d, brim_error *err) {
+    cl_event end[QUEUE_COUNT] = {NULL};
+    for (int q = 0; q < QUEUE_COUNT && !failed(err); q++)
+        opencl_check(d->cl.clEnqueueMarkerWithWaitList(d->queue[q], 0, NULL, &end[q]),
+                     "clEnqueueMarkerWithWaitList", err);
+    for (int q = 0; q < QUEUE_COUNT && !failed(err); q++)
+        opencl_check(d->cl.clEnqueueMarkerWithWaitList(d->queue[q], QUEUE_COUNT, end, NULL),
+                     "clEnqueueMarkerWithWaitList", err);
+    for (int q = 0; q < QUEUE_COUNT; q++) {
+        if (end[q]) d->cl.clReleaseEvent(end[q]);
     }
 }
 
@@ -382,19 +381,21 @@ static void run_on_one_queue(loaded_program *l, uint8_t section, int32_t micro_b
 static void run_on_queues(loaded_program *l, uint8_t section, int32_t micro_batch,
                           brim_error *err) {
     backend_device *d = l->device;
-    bool used[QUEUE_COUNT] = {false};
-    release_events(l);
+    if (d->last_run && d->last_run != l) join_queues(d, err);
+    d->last_run = l;
     for (int32_t i = 0; i < l->p->records && !failed(err); i++) {
         const program_record *r = &l->p->record[i];
         if (!(r->sections & section)) continue;
+        cl_event done = NULL;
         submission s = {.queue = d->queue[r->queue], .micro_batch = micro_batch};
-        s.waits = gather_waits(l, r, !used[r->queue]);
+        s.waits = gather_waits(l, r);
         s.wait = s.waits ? l->wait : NULL;
-        s.event = l->record[i].signals ? &l->event[i] : NULL;
-        used[r->queue] = true;
+        s.event = l->record[i].signals ? &done : NULL;
         enqueue_record(l, i, &s, err);
+        if (!done) continue;
+        if (l->event[i]) d->cl.clReleaseEvent(l->event[i]);
+        l->event[i] = done;
     }
-    mark_tails(d, used, err);
 }
 
 brim_status opencl_run(loaded_program *l, uint8_t section, int32_t micro_batch, brim_error *err) {
@@ -415,8 +416,6 @@ brim_status opencl_wait(backend_device *d, brim_error *err) {
     for (int q = 0; q < QUEUE_COUNT; q++) {
         if (q > 0 && !d->separate_queues) continue;
         if (!opencl_check(d->cl.clFinish(d->queue[q]), "clFinish", err)) return err->status;
-        if (d->tail[q]) d->cl.clReleaseEvent(d->tail[q]);
-        d->tail[q] = NULL;
     }
     return BRIM_OK;
 }
