@@ -406,7 +406,9 @@ const safetensors_tensor *safetensors_expect(const safetensors *file, const char
                   file->path, name, tensor->dtype_name);
         return NULL;
     }
-    if (tensor->dims != dims || memcmp(tensor->shape, shape, (size_t)dims * sizeof *shape) != 0) {
+    bool same = tensor->dims == dims;
+    for (int i = 0; same && i < dims; i++) same = tensor->shape[i] == shape[i];
+    if (!same) {
         report_shape(file, tensor, dims, shape, err);
         return NULL;
     }
@@ -418,6 +420,10 @@ const char *safetensors_metadata(const safetensors *file, const char *key) {
         if (strcmp(file->metadata[i].key, key) == 0) return file->metadata[i].value;
     }
     return NULL;
+}
+
+const char *safetensors_metadata_key(const safetensors *file, size_t index) {
+    return index < file->pairs ? file->metadata[index].key : NULL;
 }
 
 const char *safetensors_header(const safetensors *file, size_t *size) {

@@ -59,6 +59,9 @@ const safetensors_tensor *safetensors_expect(const safetensors *file, const char
 // A value of "__metadata__"; NULL where there is none.
 const char *safetensors_metadata(const safetensors *file, const char *key);
 
+// The keys of "__metadata__" in the file's order; NULL beyond the last.
+const char *safetensors_metadata_key(const safetensors *file, size_t index);
+
 // The header's JSON, and all tensors' bytes: for checksums.
 const char *safetensors_header(const safetensors *file, size_t *size);
 const void *safetensors_data(const safetensors *file, size_t *size);
