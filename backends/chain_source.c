@@ -21,6 +21,7 @@
 
 #include <math.h>
 #include <string.h>
+#include "core/number.h"
 
 typedef struct writer {
     const chain_form *form;
@@ -74,15 +75,13 @@ static brim_dtype operand_dtype(const chain_form *f, int operand) {
     return operand < 0 ? f->dtype[~operand] : f->chain->step[operand].dtype;
 }
 
-// A float literal that both languages read back to the same bits: nine digits are enough for binary32.
+// A float literal that both languages read back to the same bits.
 static void write_float(strbuf *out, float x) {
-    char digits[32];
+    char digits[NUMBER_TEXT];
+    number_print_f32(x, digits);
     if (isnan(x)) strbuf_puts(out, "NAN");
     else if (isinf(x)) strbuf_puts(out, x < 0 ? "-INFINITY" : "INFINITY");
-    else {
-        snprintf(digits, sizeof digits, "%.9g", (double)x);
-        strbuf_printf(out, "%s%sf", digits, strpbrk(digits, ".e") ? "" : ".0");
-    }
+    else strbuf_printf(out, "%s%sf", digits, strpbrk(digits, ".e") ? "" : ".0");
 }
 
 static void write_constant(const writer *w, const char *name, float x, bool integer) {

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "core/alloc.h"
+#include "core/number.h"
 #include "graph/graph.h"
 
 brim_status program_create(program **out, brim_error *err) {
@@ -108,6 +109,12 @@ static void print_range(const byte_range *r, FILE *out) {
             (long long)(r->offset + r->bytes));
 }
 
+static void print_f32(float x, FILE *out) {
+    char text[NUMBER_TEXT];
+    number_print_f32(x, text);
+    fprintf(out, " %sf", text);
+}
+
 static void print_argument(const kernel_argument *a, FILE *out) {
     switch (a->kind) {
     case ARGUMENT_BUFFER:
@@ -116,7 +123,7 @@ static void print_argument(const kernel_argument *a, FILE *out) {
         return;
     case ARGUMENT_I32: fprintf(out, " %d", a->as.i32); return;
     case ARGUMENT_I64: fprintf(out, " %lldl", (long long)a->as.i64); return;
-    case ARGUMENT_F32: fprintf(out, " %.9gf", (double)a->as.f32); return;
+    case ARGUMENT_F32: print_f32(a->as.f32, out); return;
     }
 }
 
