@@ -77,7 +77,7 @@ typedef void (*lower_rule)(lowering *l);
 typedef int64_t (*workspace_rule)(const lowering *l); // before planning: operands have no offsets yet
 
 typedef struct kernel_row {
-    lower_rule lower; // NULL: nothing to do (a view)
+    lower_rule lower;
     workspace_rule workspace; // NULL: none
 } kernel_row;
 extern const kernel_row kernel_table[OP_COUNT];

@@ -129,8 +129,9 @@ static void lower_nodes(lowering *l, const graph_schedule *schedule) {
         l->node = &l->graph->node[l->node_index];
         l->sections = sections_of(l, l->node);
         const kernel_row *row = &kernel_table[l->node->op];
-        if (!row->lower || !l->sections) continue;
-        row->lower(l);
+        if (!l->sections) continue;
+        if (row->lower) row->lower(l);
+        else brim_fail(l->err, BRIM_UNSUPPORTED, "the op has no kernel");
         if (failed(l->err))
             brim_error_prefix(l->err, "lowering %s%s%s", op_table[l->node->op].name,
                               *l->node->scope ? " in " : "", l->node->scope);
