@@ -18,14 +18,42 @@ void oracle_reshape(const oracle_context *c) {
 
 #define ELEMENTWISE(id) [OP_##id] = oracle_elementwise
 const oracle_rule oracle_rules[OP_COUNT] = {
-    ELEMENTWISE(CONSTANT), ELEMENTWISE(COPY), ELEMENTWISE(CAST), ELEMENTWISE(NEG), ELEMENTWISE(ABS),
-    ELEMENTWISE(EXP), ELEMENTWISE(LOG), ELEMENTWISE(SQRT), ELEMENTWISE(RSQRT), ELEMENTWISE(SQUARE),
-    ELEMENTWISE(POW), ELEMENTWISE(TANH), ELEMENTWISE(SIGMOID), ELEMENTWISE(RELU), ELEMENTWISE(GELU),
-    ELEMENTWISE(GELU_ERF), ELEMENTWISE(SILU), ELEMENTWISE(CLAMP), ELEMENTWISE(IS_FINITE),
-    ELEMENTWISE(ADD), ELEMENTWISE(SUB), ELEMENTWISE(MUL), ELEMENTWISE(DIV), ELEMENTWISE(MAXIMUM),
-    ELEMENTWISE(MINIMUM), ELEMENTWISE(LT), ELEMENTWISE(LE), ELEMENTWISE(GT), ELEMENTWISE(GE),
-    ELEMENTWISE(EQ), ELEMENTWISE(NE), ELEMENTWISE(GELU_BACKWARD), ELEMENTWISE(GELU_ERF_BACKWARD),
-    ELEMENTWISE(SILU_BACKWARD), ELEMENTWISE(TANH_BACKWARD), ELEMENTWISE(SIGMOID_BACKWARD),
+    ELEMENTWISE(CONSTANT),
+    ELEMENTWISE(COPY),
+    ELEMENTWISE(CAST),
+    ELEMENTWISE(NEG),
+    ELEMENTWISE(ABS),
+    ELEMENTWISE(EXP),
+    ELEMENTWISE(LOG),
+    ELEMENTWISE(SQRT),
+    ELEMENTWISE(RSQRT),
+    ELEMENTWISE(SQUARE),
+    ELEMENTWISE(POW),
+    ELEMENTWISE(TANH),
+    ELEMENTWISE(SIGMOID),
+    ELEMENTWISE(RELU),
+    ELEMENTWISE(GELU),
+    ELEMENTWISE(GELU_ERF),
+    ELEMENTWISE(SILU),
+    ELEMENTWISE(CLAMP),
+    ELEMENTWISE(IS_FINITE),
+    ELEMENTWISE(ADD),
+    ELEMENTWISE(SUB),
+    ELEMENTWISE(MUL),
+    ELEMENTWISE(DIV),
+    ELEMENTWISE(MAXIMUM),
+    ELEMENTWISE(MINIMUM),
+    ELEMENTWISE(LT),
+    ELEMENTWISE(LE),
+    ELEMENTWISE(GT),
+    ELEMENTWISE(GE),
+    ELEMENTWISE(EQ),
+    ELEMENTWISE(NE),
+    ELEMENTWISE(GELU_BACKWARD),
+    ELEMENTWISE(GELU_ERF_BACKWARD),
+    ELEMENTWISE(SILU_BACKWARD),
+    ELEMENTWISE(TANH_BACKWARD),
+    ELEMENTWISE(SIGMOID_BACKWARD),
     ELEMENTWISE(WHERE),
     [OP_FUSED] = oracle_fused,
     [OP_RESHAPE] = oracle_reshape,
@@ -111,7 +139,8 @@ brim_status oracle_run_node(oracle *o, node_id n, brim_error *err) {
     for (int32_t j = 0; j < node->outputs; j++) {
         oracle_tensor *t = &c.out[j];
         if (!prepare(o, t, err)) return err->status;
-        if (!t->magnitude) t->magnitude = arena_array(&o->memory, (size_t)t->count, sizeof(double), err);
+        if (!t->magnitude)
+            t->magnitude = arena_array(&o->memory, (size_t)t->count, sizeof(double), err);
         if (!t->magnitude) return err->status;
         memset(t->magnitude, 0, (size_t)t->count * sizeof(double));
     }
@@ -133,7 +162,8 @@ brim_status oracle_run(oracle *o, brim_error *err) {
     return err->status;
 }
 
-// Rounding --------------------------------------------------------------------------------------------------------
+// Rounding
+// --------------------------------------------------------------------------------------------------------
 
 // Digits of the significand, the exponent of the least normal number, and the greatest number.
 typedef struct format {
@@ -172,8 +202,8 @@ double oracle_round(brim_dtype dtype, double x) {
 double oracle_tolerance(const oracle_tensor *t, int64_t i) {
     double x = t->data[i], error = ORACLE_C * ORACLE_UNIT * (t->magnitude ? t->magnitude[i] : 0);
     if (t->dtype == BRIM_I32) return 0;
-    // Where the result may be off before it is stored, storing adds half a unit; where it may not, the rounded result
-    // is known.
+    // Where the result may be off before it is stored, storing adds half a unit; where it may not,
+    // the rounded result is known.
     if (error > 0) error += 0.5 * spacing(t->dtype, fabs(x) + error);
     // f32's subnormal results may be flushed by devices that say so.
     return error > 0 ? error + 0x1p-126 : 0;
@@ -185,13 +215,15 @@ bool oracle_accepts(const oracle_tensor *t, int64_t i, double device) {
     if (device == rounded) return true;
     if (isinf(x)) return false;
     double tolerance = oracle_tolerance(t, i);
-    if (isinf(device)) // the exact result may be so near the greatest number that its error makes it infinite
+    if (isinf(device)) // the exact result may be so near the greatest number that its error makes
+                       // it infinite
         return oracle_round(t->dtype, x + copysign(tolerance, device)) == device;
     if (tolerance == 0 && t->dtype != BRIM_I32) return fabs(device - rounded) <= 0x1p-126;
     return fabs(device - x) <= tolerance;
 }
 
-// Indices -----------------------------------------------------------------------------------------------------------
+// Indices
+// -----------------------------------------------------------------------------------------------------------
 
 void oracle_split(const shape *s, int64_t index, int64_t *at) {
     for (int32_t i = s->rank - 1; i >= 0; i--) {

@@ -1,16 +1,17 @@
-// The oracle: a scalar, double-precision interpreter of graphs. It shares no code with kernels or with
-// backends/, and is written for being read, not for speed.
+// The oracle: a scalar, double-precision interpreter of graphs. It shares no code with kernels or
+// with backends/, and is written for being read, not for speed.
 //
 //   1. oracle *o = oracle_create(graph, &err);
 //   2. oracle_set(o, leaf, numbers, &err);         for every leaf (integers as doubles too)
 //   3. oracle_run(o, &err);                        or oracle_run_node, with its inputs set by hand
-//   4. o->value[id].data[i], in row-major order;  oracle_accepts(&o->value[id], i, what a device gave)
+//   4. o->value[id].data[i], in row-major order;  oracle_accepts(&o->value[id], i, what a device
+//   gave)
 //   5. oracle_free(o);
 //
-// Beside each result stands a magnitude: what f32 arithmetic's rounding errors are proportional to, in units of f32's
-// unit roundoff (for a product of matrices sum |a_i b_i|). It is that of the one op, its inputs taken as exact. A
-// magnitude of 0 says that the result is determined to the bit. oracle_accepts knows the one constant of
-// proportion, which is the same for all ops.
+// Beside each result stands a magnitude: what f32 arithmetic's rounding errors are proportional to,
+// in units of f32's unit roundoff (for a product of matrices sum |a_i b_i|). It is that of the one
+// op, its inputs taken as exact. A magnitude of 0 says that the result is determined to the bit.
+// oracle_accepts knows the one constant of proportion, which is the same for all ops.
 #ifndef BRIM_TESTS_ORACLE_H
 #define BRIM_TESTS_ORACLE_H
 
@@ -39,20 +40,23 @@ void oracle_free(oracle *o);
 // Copies the elements of a value.
 void oracle_set(oracle *o, value_id v, const double *data, brim_error *err);
 
-// Evaluates all nodes in order, or one node from what its inputs hold. With `round`, oracle_run rounds each result to
-// its dtype; oracle_run_node leaves it as it is before it is stored, which is what oracle_accepts wants.
+// Evaluates all nodes in order, or one node from what its inputs hold. With `round`, oracle_run
+// rounds each result to its dtype; oracle_run_node leaves it as it is before it is stored, which is
+// what oracle_accepts wants.
 brim_status oracle_run(oracle *o, brim_error *err);
 brim_status oracle_run_node(oracle *o, node_id n, brim_error *err);
 
 // To nearest, ties to even, with overflow to infinity; I32 towards zero.
 double oracle_round(brim_dtype dtype, double x);
 
-// The error that is allowed for element i of a result, and whether what a device gave is within it. Not-a-number
-// is accepted only where the oracle has it, an infinity only where the exact result rounds to it.
+// The error that is allowed for element i of a result, and whether what a device gave is within it.
+// Not-a-number is accepted only where the oracle has it, an infinity only where the exact result
+// rounds to it.
 double oracle_tolerance(const oracle_tensor *t, int64_t i);
 bool oracle_accepts(const oracle_tensor *t, int64_t i, double device);
 
-// Rules ---------------------------------------------------------------------------------------------------------------
+// Rules
+// ---------------------------------------------------------------------------------------------------------------
 
 typedef struct oracle_context {
     const oracle *oracle;

@@ -13,10 +13,17 @@ typedef struct problem {
 
 static problem problem_of(const oracle_context *c, int segments) {
     const shape *q = &c->in[0]->shape, *k = &c->in[1]->shape;
-    return (problem){.batch = q->dim[0], .queries = q->dim[1], .keys = k->dim[1], .heads = q->dim[2],
-                     .groups = k->dim[2], .size = q->dim[3], .causal = c->node->attr.attention.causal,
+    return (problem){.batch = q->dim[0],
+                     .queries = q->dim[1],
+                     .keys = k->dim[1],
+                     .heads = q->dim[2],
+                     .groups = k->dim[2],
+                     .size = q->dim[3],
+                     .causal = c->node->attr.attention.causal,
                      .scale = c->node->attr.attention.scale,
-                     .q = c->in[0]->data, .k = c->in[1]->data, .v = c->in[2]->data,
+                     .q = c->in[0]->data,
+                     .k = c->in[1]->data,
+                     .v = c->in[2]->data,
                      .segments = c->node->inputs > segments ? c->in[segments]->data : NULL};
 }
 
@@ -34,8 +41,10 @@ static bool sees(const problem *p, int64_t b, int64_t i, int64_t j) {
     return p->segments[b * p->queries + i] == p->segments[b * p->keys + j];
 }
 
-// The scores of one query and, in size, what their errors are proportional to; -inf where a key is not seen.
-static void scores_of(const problem *p, int64_t b, int64_t i, int64_t h, double *score, double *size) {
+// The scores of one query and, in size, what their errors are proportional to; -inf where a key is
+// not seen.
+static void scores_of(const problem *p, int64_t b, int64_t i, int64_t h, double *score,
+                      double *size) {
     for (int64_t j = 0; j < p->keys; j++) {
         score[j] = -INFINITY;
         size[j] = 0;
@@ -50,8 +59,8 @@ static void scores_of(const problem *p, int64_t b, int64_t i, int64_t h, double 
     }
 }
 
-static void attend(const oracle_context *c, const problem *p, int64_t b, int64_t i, int64_t h, double *score,
-                   double *size) {
+static void attend(const oracle_context *c, const problem *p, int64_t b, int64_t i, int64_t h,
+                   double *score, double *size) {
     scores_of(p, b, i, h, score, size);
     int64_t lse_at = (b * p->heads + h) * p->queries + i, o_at = query_at(p, b, i, h);
     double max = -INFINITY, sum = 0, spread = 0;
@@ -80,7 +89,8 @@ static void attend(const oracle_context *c, const problem *p, int64_t b, int64_t
 
 void oracle_attention(const oracle_context *c) {
     problem p = problem_of(c, 3);
-    double *score = malloc((size_t)p.keys * sizeof *score), *size = malloc((size_t)p.keys * sizeof *size);
+    double *score = malloc((size_t)p.keys * sizeof *score),
+           *size = malloc((size_t)p.keys * sizeof *size);
     for (int64_t b = 0; score && size && b < p.batch; b++)
         for (int64_t h = 0; h < p.heads; h++)
             for (int64_t i = 0; i < p.queries; i++) attend(c, &p, b, i, h, score, size);
@@ -89,8 +99,8 @@ void oracle_attention(const oracle_context *c) {
 }
 
 // One query's part of the gradients: from do, o and logsumexp as they were stored.
-static void attend_backward(const oracle_context *c, const problem *p, int64_t b, int64_t i, int64_t h,
-                            double *score, double *size) {
+static void attend_backward(const oracle_context *c, const problem *p, int64_t b, int64_t i,
+                            int64_t h, double *score, double *size) {
     scores_of(p, b, i, h, score, size);
     int64_t at = query_at(p, b, i, h);
     const double *o = c->in[3]->data + at, *d_o = c->in[5]->data + at, *q = p->q + at;
@@ -104,7 +114,8 @@ static void attend_backward(const oracle_context *c, const problem *p, int64_t b
     for (int64_t j = 0; j < p->keys; j++) {
         if (score[j] == -INFINITY) continue;
         int64_t key = key_at(p, b, j, h);
-        double weight = exp(score[j] - lse), weight_size = weight * (1 + size[j] + fabs(score[j] - lse));
+        double weight = exp(score[j] - lse),
+               weight_size = weight * (1 + size[j] + fabs(score[j] - lse));
         double dp = 0, dp_size = 0;
         for (int64_t d = 0; d < p->size; d++) {
             dp += d_o[d] * p->v[key + d];
@@ -128,7 +139,8 @@ void oracle_attention_backward(const oracle_context *c) {
     problem p = problem_of(c, 6);
     for (int j = 0; j < 3; j++)
         for (int64_t i = 0; i < c->out[j].count; i++) c->out[j].data[i] = 0;
-    double *score = malloc((size_t)p.keys * sizeof *score), *size = malloc((size_t)p.keys * sizeof *size);
+    double *score = malloc((size_t)p.keys * sizeof *score),
+           *size = malloc((size_t)p.keys * sizeof *size);
     for (int64_t b = 0; score && size && b < p.batch; b++)
         for (int64_t h = 0; h < p.heads; h++)
             for (int64_t i = 0; i < p.queries; i++) attend_backward(c, &p, b, i, h, score, size);

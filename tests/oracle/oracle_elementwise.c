@@ -10,8 +10,9 @@ typedef struct element {
 } element;
 typedef double (*element_rule)(element *e);
 
-// f32 arithmetic that IEEE determines: the result is that of one rounding to f32 (double is wide enough for rounding
-// twice to do no harm), before it is stored. Without a magnitude it must be met to the bit.
+// f32 arithmetic that IEEE determines: the result is that of one rounding to f32 (double is wide
+// enough for rounding twice to do no harm), before it is stored. Without a magnitude it must be met
+// to the bit.
 #define EXACT(name, expression)                                                                    \
     static double name(element *e) {                                                               \
         double a = e->a, b = e->b, c = e->c, p = e->p, q = e->q;                                   \
@@ -44,7 +45,7 @@ EXACT(constant, p)
 EXACT(copy, a)
 EXACT(neg, -a)
 EXACT(absolute, fabs(a))
-EXACT(square, a * a)
+EXACT(square, a *a)
 EXACT(relu, isnan(a) ? a : a > 0 ? a : 0)
 EXACT(clamp, nan_min(nan_max(a, p), q))
 EXACT(is_finite, isfinite(a) ? 1 : 0)
@@ -67,13 +68,14 @@ INEXACT(square_root, sqrt(a), fabs(y))
 INEXACT(rsqrt, 1 / sqrt(a), fabs(y))
 INEXACT(exponential, exp(a), fabs(y))
 INEXACT(logarithm, log(a), fabs(y))
-// exp(p log a): an error of log a is multiplied by p. OpenCL's own pow may be off by 16 units in the last place.
+// exp(p log a): an error of log a is multiplied by p. OpenCL's own pow may be off by 16 units in
+// the last place.
 INEXACT(power, pow(a, p), fabs(y) * (4 + (a != 0 ? fabs(p * log(fabs(a))) : 0)))
 INEXACT(hyperbolic_tangent, tanh(a), fabs(y))
 INEXACT(sigmoid, sigmoid_of(a), fabs(y))
 INEXACT(silu, a *sigmoid_of(a), fabs(y))
 INEXACT(tanh_backward, b *(1 - a * a), fabs(b) * (1 + a * a))
-INEXACT(sigmoid_backward, b *(a * (1 - a)), fabs(b * a) * (1 + fabs(a)))
+INEXACT(sigmoid_backward, b *(a *(1 - a)), fabs(b *a) * (1 + fabs(a)))
 
 static double silu_backward(element *e) {
     double s = sigmoid_of(e->a), x = e->a;
@@ -90,8 +92,9 @@ static double gelu(element *e) {
 static double gelu_backward(element *e) {
     double x = e->a, z = sqrt(2 / pi) * (x + 0.044715 * x * x * x), t = tanh(z);
     double slope = sqrt(2 / pi) * (1 + 3 * 0.044715 * x * x);
-    e->magnitude = fabs(e->b) * (0.5 * (1 + fabs(t) + (1 - t * t) * fabs(z)) +
-                                 0.5 * fabs(x) * slope * (1 + t * t + (1 - t * t) * 2 * fabs(t * z)));
+    e->magnitude =
+        fabs(e->b) * (0.5 * (1 + fabs(t) + (1 - t * t) * fabs(z)) +
+                      0.5 * fabs(x) * slope * (1 + t * t + (1 - t * t) * 2 * fabs(t * z)));
     return e->b * (0.5 * (1 + t) + 0.5 * x * (1 - t * t) * slope);
 }
 // OpenCL's own erf may be off by 16 units in the last place.
@@ -147,8 +150,8 @@ static const element_rule element_rules[OP_COUNT] = {
     [OP_WHERE] = where,
 };
 
-// The result of one step as it is before it is stored: in f32, if rounding is asked for or the op is one that IEEE
-// determines.
+// The result of one step as it is before it is stored: in f32, if rounding is asked for or the op
+// is one that IEEE determines.
 static double evaluate(op_id op, element *e, brim_dtype dtype, bool exact) {
     e->magnitude = 0;
     double y = element_rules[op](e);
@@ -156,8 +159,8 @@ static double evaluate(op_id op, element *e, brim_dtype dtype, bool exact) {
     return exact && e->magnitude == 0 ? oracle_round(BRIM_F32, y) : y;
 }
 
-// An op's f32 result is only worth knowing where it is compared with a device; where derivatives are checked
-// against differences (a graph that is not rounded) it would be noise.
+// An op's f32 result is only worth knowing where it is compared with a device; where derivatives
+// are checked against differences (a graph that is not rounded) it would be noise.
 void oracle_elementwise(const oracle_context *c) {
     oracle_tensor *y = c->out;
     for (int64_t i = 0; i < y->count; i++) {
@@ -165,7 +168,8 @@ void oracle_elementwise(const oracle_context *c) {
         oracle_split(&y->shape, i, at);
         double operand[3] = {0};
         for (int32_t k = 0; k < c->node->inputs; k++)
-            operand[k] = c->in[k]->data[oracle_broadcast_index(&c->in[k]->shape, y->shape.rank, at)];
+            operand[k] =
+                c->in[k]->data[oracle_broadcast_index(&c->in[k]->shape, y->shape.rank, at)];
         element e = {operand[0], operand[1], operand[2], 0, 0, 0};
         if (op_table[c->node->op].attr == ATTR_SCALARS) {
             e.p = c->node->attr.scalar[0];
@@ -176,13 +180,15 @@ void oracle_elementwise(const oracle_context *c) {
     }
 }
 
-// Step by step for each element of the chain's shape; a step whose own shape is smaller just comes to the same again.
+// Step by step for each element of the chain's shape; a step whose own shape is smaller just comes
+// to the same again.
 void oracle_fused(const oracle_context *c) {
     const chain *steps = c->node->attr.chain;
     shape whole = {0};
     for (int32_t k = 0; k < c->node->inputs; k++)
         shape_broadcast(&whole, &c->oracle->value[c->node->input[k]].shape, &whole);
-    for (int32_t j = 0; j < c->node->outputs; j++) shape_broadcast(&whole, &c->out[j].shape, &whole);
+    for (int32_t j = 0; j < c->node->outputs; j++)
+        shape_broadcast(&whole, &c->out[j].shape, &whole);
     for (int64_t i = 0; i < shape_elements(&whole); i++) {
         int64_t at[BRIM_MAX_DIMS];
         oracle_split(&whole, i, at);
@@ -193,7 +199,8 @@ void oracle_fused(const oracle_context *c) {
             for (int o = 0; o < op_table[s->op].inputs; o++) {
                 int id = s->operand[o];
                 const oracle_tensor *t = id < 0 ? &c->oracle->value[c->node->input[~id]] : NULL;
-                operand[o] = t ? t->data[oracle_broadcast_index(&t->shape, whole.rank, at)] : result[id];
+                operand[o] =
+                    t ? t->data[oracle_broadcast_index(&t->shape, whole.rank, at)] : result[id];
             }
             element e = {operand[0], operand[1], operand[2], s->scalar[0], s->scalar[1], 0};
             result[k] = evaluate(s->op, &e, s->dtype, c->oracle->round);

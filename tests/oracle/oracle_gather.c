@@ -9,7 +9,8 @@ void oracle_embedding(const oracle_context *c) {
     for (int64_t i = 0; i < ids->count; i++) {
         bool inside = ids->data[i] >= 0 && ids->data[i] < rows;
         for (int64_t k = 0; k < width; k++)
-            c->out->data[i * width + k] = inside ? table->data[(int64_t)ids->data[i] * width + k] : NAN;
+            c->out->data[i * width + k] =
+                inside ? table->data[(int64_t)ids->data[i] * width + k] : NAN;
     }
 }
 
@@ -28,7 +29,8 @@ void oracle_embedding_backward(const oracle_context *c) {
     }
 }
 
-// x [B, T, H, D], (positions [B, T]). An angle that is made in f32 is off by its own size in units of roundoff.
+// x [B, T, H, D], (positions [B, T]). An angle that is made in f32 is off by its own size in units
+// of roundoff.
 void oracle_rotary(const oracle_context *c) {
     const oracle_tensor *x = c->in[0], *positions = c->node->inputs > 1 ? c->in[1] : NULL;
     int64_t t_count = x->shape.dim[1], heads = x->shape.dim[2], half = x->shape.dim[3] / 2;
@@ -48,9 +50,9 @@ void oracle_rotary(const oracle_context *c) {
     }
 }
 
-// Philox4x32-10 from the paper (Salmon et al., SC 2011, section 3.3 and its table of constants): a round takes the
-// counter (R0 L0 R1 L1) to (hi(M1 R1) ^ k0 ^ L0, lo(M1 R1), hi(M0 R0) ^ k1 ^ L1, lo(M0 R0)); keys grow by the
-// Weyl constants between rounds.
+// Philox4x32-10 from the paper (Salmon et al., SC 2011, section 3.3 and its table of constants): a
+// round takes the counter (R0 L0 R1 L1) to (hi(M1 R1) ^ k0 ^ L0, lo(M1 R1), hi(M0 R0) ^ k1 ^ L1,
+// lo(M0 R0)); keys grow by the Weyl constants between rounds.
 static uint32_t random_word(uint64_t index, uint32_t stream, uint32_t step, uint32_t seed) {
     uint64_t block = index / 4;
     uint32_t x[4] = {(uint32_t)block, (uint32_t)(block >> 32), stream, step}, key[2] = {seed, 0};
@@ -69,7 +71,8 @@ static uint32_t random_word(uint64_t index, uint32_t stream, uint32_t step, uint
 void oracle_dropout(const oracle_context *c) {
     const oracle_tensor *x = c->in[0];
     double p = c->node->attr.dropout.p;
-    uint32_t seed = (uint32_t)(int32_t)c->in[1]->data[0], step = (uint32_t)(int32_t)c->in[2]->data[0];
+    uint32_t seed = (uint32_t)(int32_t)c->in[1]->data[0],
+             step = (uint32_t)(int32_t)c->in[2]->data[0];
     uint64_t first = (uint64_t)c->in[3]->data[0] * (uint64_t)x->count;
     for (int64_t i = 0; i < x->count; i++) {
         uint32_t word = random_word(first + (uint64_t)i, c->node->attr.dropout.stream, step, seed);
@@ -79,7 +82,8 @@ void oracle_dropout(const oracle_context *c) {
     }
 }
 
-// Updates: what the variable is afterwards ----------------------------------------------------------------------------
+// Updates: what the variable is afterwards
+// ----------------------------------------------------------------------------
 
 void oracle_accumulate(const oracle_context *c) {
     for (int64_t i = 0; i < c->out->count; i++) {

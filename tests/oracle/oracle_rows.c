@@ -7,7 +7,8 @@ static int64_t row_length(const oracle_tensor *x) {
     return x->shape.rank ? x->shape.dim[x->shape.rank - 1] : 1;
 }
 
-// The largest element, the logarithm of the sum of e^(x - max), and what an error of x - max does to that sum.
+// The largest element, the logarithm of the sum of e^(x - max), and what an error of x - max does
+// to that sum.
 typedef struct row_sum {
     double max, log_sum, spread;
 } row_sum;
@@ -108,15 +109,16 @@ void oracle_layer_norm(const oracle_context *c) {
         for (int64_t i = 0; i < n; i++) {
             double d = x[row * n + i] - m;
             y->data[row * n + i] = d * r * gain[i] + bias[i];
-            y->magnitude[row * n + i] = (2 * fabs(d) + size / n) * r * fabs(gain[i]) + fabs(bias[i]);
+            y->magnitude[row * n + i] =
+                (2 * fabs(d) + size / n) * r * fabs(gain[i]) + fabs(bias[i]);
         }
     }
 }
 
-// rstd (dy gain - mean(dy gain) - xhat mean(dy gain xhat)), xhat = (x - mean) rstd; without a mean (rms norm)
-// the second term is missing.
-static void norm_backward(const oracle_context *c, const double *dy, const double *x, const double *gain,
-                          const double *mean, const double *rstd) {
+// rstd (dy gain - mean(dy gain) - xhat mean(dy gain xhat)), xhat = (x - mean) rstd; without a mean
+// (rms norm) the second term is missing.
+static void norm_backward(const oracle_context *c, const double *dy, const double *x,
+                          const double *gain, const double *mean, const double *rstd) {
     int64_t n = row_length(c->out);
     for (int64_t row = 0; row < c->out->count / n; row++) {
         double m = mean ? mean[row] : 0, r = rstd[row];
@@ -132,7 +134,8 @@ static void norm_backward(const oracle_context *c, const double *dy, const doubl
         for (int64_t i = 0; i < n; i++) {
             double g = dy[row * n + i] * gain[i], xhat = (x[row * n + i] - m) * r;
             c->out->data[row * n + i] = r * (g - sum / n - xhat * dot / n);
-            c->out->magnitude[row * n + i] = fabs(r) * (fabs(g) + sum_size / n + fabs(xhat) * dot_size / n);
+            c->out->magnitude[row * n + i] =
+                fabs(r) * (fabs(g) + sum_size / n + fabs(xhat) * dot_size / n);
         }
     }
 }
@@ -145,7 +148,8 @@ static void norm_backward_params(const oracle_context *c, const double *dy, cons
     for (int64_t i = 0; i < n; i++) {
         double gain = 0, gain_size = 0, bias = 0, bias_size = 0;
         for (int64_t row = 0; row < rows; row++) {
-            double g = dy[row * n + i], term = g * (x[row * n + i] - (mean ? mean[row] : 0)) * rstd[row];
+            double g = dy[row * n + i],
+                   term = g * (x[row * n + i] - (mean ? mean[row] : 0)) * rstd[row];
             gain += term;
             gain_size += fabs(term);
             bias += g;
@@ -160,7 +164,8 @@ static void norm_backward_params(const oracle_context *c, const double *dy, cons
 }
 
 void oracle_layer_norm_backward(const oracle_context *c) {
-    norm_backward(c, c->in[0]->data, c->in[1]->data, c->in[2]->data, c->in[3]->data, c->in[4]->data);
+    norm_backward(c, c->in[0]->data, c->in[1]->data, c->in[2]->data, c->in[3]->data,
+                  c->in[4]->data);
 }
 void oracle_layer_norm_backward_params(const oracle_context *c) {
     norm_backward_params(c, c->in[0]->data, c->in[1]->data, c->in[2]->data, c->in[3]->data);

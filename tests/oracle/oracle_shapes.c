@@ -38,7 +38,8 @@ void oracle_broadcast(const oracle_context *c) {
     for (int64_t i = 0; i < c->out->count; i++) {
         int64_t at[BRIM_MAX_DIMS];
         oracle_split(&c->out->shape, i, at);
-        c->out->data[i] = c->in[0]->data[oracle_broadcast_index(&c->in[0]->shape, c->out->shape.rank, at)];
+        c->out->data[i] =
+            c->in[0]->data[oracle_broadcast_index(&c->in[0]->shape, c->out->shape.rank, at)];
     }
 }
 
@@ -71,12 +72,14 @@ void oracle_matmul(const oracle_context *c) {
     bool ta = c->node->attr.matmul.transpose_a, tb = c->node->attr.matmul.transpose_b;
     int32_t rank = y->shape.rank;
     int64_t m = y->shape.dim[rank - 2], n = y->shape.dim[rank - 1];
-    int64_t columns_a = a->shape.dim[a->shape.rank - 1], columns_b = b->shape.dim[b->shape.rank - 1];
+    int64_t columns_a = a->shape.dim[a->shape.rank - 1],
+            columns_b = b->shape.dim[b->shape.rank - 1];
     int64_t depth = ta ? a->shape.dim[a->shape.rank - 2] : columns_a;
     for (int64_t batch = 0; batch < y->count / (m * n); batch++) {
         int64_t at[BRIM_MAX_DIMS];
         oracle_split(&y->shape, batch * m * n, at);
-        const double *pa = a->data + matrix_start(a, rank, at), *pb = b->data + matrix_start(b, rank, at);
+        const double *pa = a->data + matrix_start(a, rank, at),
+                     *pb = b->data + matrix_start(b, rank, at);
         for (int64_t i = 0; i < m; i++) {
             for (int64_t j = 0; j < n; j++) {
                 double sum = 0, size = 0;

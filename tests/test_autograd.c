@@ -1,0 +1,543 @@
+// Derivative rules against central differences, in the oracle's double precision, and what
+// differentiation does around them.
+#include <check.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include "autograd/autograd.h"
+#include "test_core.h"
+#include "tests/op_case_run.h"
+
+// Differences
+// ---------------------------------------------------------------------------------------------------------
+
+typedef struct differentiated {
+    brim_error err;
+    brim_graph *g;
+    op_case_graph made;
+    brim_value cotangent, loss, gradient[OP_CASE_LEAVES];
+    leaf_values leaves;
+    oracle *oracle;
+} differentiated;
+
+static void differentiate(differentiated *d, const op_case *c, brim_dtype dtype) {
+    *d = (differentiated){0};
+    d->g = brim_graph_create(&d->err);
+    ck_assert_msg(op_case_build(c, d->g, dtype, &d->made) &&
+                      op_case_differentiate(&d->made, &d->cotangent, &d->loss, d->gradient),
+                  "%s/%s: %s", op_table[c->op].name, c->name, d->err.text);
+    d->leaves = leaf_values_make(d->g, &d->made, 5, &d->err);
+    d->oracle = oracle_create(d->g, &d->err);
+    leaf_values_set(&d->leaves, d->oracle, &d->err);
+    oracle_run(d->oracle, &d->err);
+    ASSERT_FINE(d->err);
+}
+
+static void release(differentiated *d) {
+    oracle_free(d->oracle);
+    leaf_values_free(&d->leaves);
+    brim_graph_free(d->g);
+}
+
+// The loss where a leaf is moved by `step` times `direction`.
+static double loss_at(differentiated *d, value_id leaf, const double *direction, double step) {
+    oracle_tensor *x = &d->oracle->value[leaf];
+    for (int64_t i = 0; i < x->count; i++) x->data[i] = d->leaves.of[leaf][i] + step * direction[i];
+    node_id last = d->g->value[d->loss.id].producer;
+    for (node_id n = 0; n <= last; n++) oracle_run_node(d->oracle, n, &d->err);
+    ASSERT_FINE(d->err);
+    return d->oracle->value[d->loss.id].data[0];
+}
+
+// The derivative along a direction by the five-point rule, whose error is of the fourth order in
+// the step.
+static double difference(differentiated *d, value_id leaf, const double *direction) {
+    const double h = 1e-4;
+    double far = loss_at(d, leaf, direction, 2 * h) - loss_at(d, leaf, direction, -2 * h);
+    double near = loss_at(d, leaf, direction, h) - loss_at(d, leaf, direction, -h);
+    loss_at(d, leaf, direction, 0);
+    return (8 * near - far) / (12 * h);
+}
+
+static void check_leaf(differentiated *d, const op_case *c, brim_dtype dtype, int k) {
+    char title[100];
+    op_case_title(c, dtype, title, sizeof title);
+    value_id leaf = d->made.x[k].id;
+    op_case_leaf along = {.dtype = BRIM_F32, .shape = d->made.leaf[k].shape, .number = 70 + k};
+    double *direction = calloc((size_t)shape_elements(&along.shape), sizeof *direction);
+    op_case_fill(&along, 9, direction);
+    const oracle_tensor *gradient =
+        d->gradient[k].id < 0 ? NULL : &d->oracle->value[d->gradient[k].id];
+    double product = 0, size = 0;
+    for (int64_t i = 0; gradient && i < gradient->count; i++) {
+        product += gradient->data[i] * direction[i];
+        size += fabs(gradient->data[i] * direction[i]);
+    }
+    double measured = difference(d, leaf, direction);
+    // What is left of the fourth-order error, and of double's roundoff in the loss over the step.
+    double tolerance = 1e-7 * size + 1e-9 * (1 + fabs(d->oracle->value[d->loss.id].data[0]));
+    ck_assert_msg(fabs(product - measured) <= tolerance,
+                  "%s, leaf %d: the rule gives %.12g, differences %.12g (allowed: %.3g)", title, k,
+                  product, measured, tolerance);
+    free(direction);
+}
+
+static int checked_rules(const op_case *c, brim_dtype dtype) {
+    differentiated d;
+    int checked = 0;
+    differentiate(&d, c, dtype);
+    for (int k = 0; d.made.smooth && k < d.made.leaves; k++) {
+        if (d.made.leaf[k].dtype == BRIM_I32) continue;
+        check_leaf(&d, c, dtype, k);
+        checked++;
+    }
+    release(&d);
+    return checked;
+}
+
+START_TEST(rules_against_differences) {
+    const op_case *c = &op_cases[_i];
+    if (!(c->uses & OP_CASE_TEST) || op_table[c->op].derivative == DERIVATIVE_NONE) return;
+    for (int dtype = 0; dtype < BRIM_I32; dtype++)
+        if (c->dtypes >> dtype & 1) checked_rules(c, (brim_dtype)dtype);
+}
+END_TEST
+
+// Each rule was among the cases that can be differentiated.
+START_TEST(every_rule_has_differences) {
+    bool seen[OP_COUNT] = {false};
+    for (int i = 0; i < op_case_count; i++) {
+        brim_error err = {0};
+        brim_graph *g = brim_graph_create(&err);
+        op_case_graph made;
+        if ((op_cases[i].uses & OP_CASE_TEST) && op_case_build(&op_cases[i], g, BRIM_F32, &made) &&
+            made.smooth)
+            seen[op_cases[i].op] = true;
+        brim_graph_free(g);
+    }
+    for (int op = 0; op < OP_COUNT; op++) {
+        bool rule = op_table[op].derivative == DERIVATIVE_RULE;
+        ck_assert_msg(rule == (derivative_rules[op] != NULL),
+                      "%s: op.def and the table of rules disagree", op_table[op].name);
+        ck_assert_msg(!rule || seen[op], "%s: no case can be checked by differences",
+                      op_table[op].name);
+    }
+}
+END_TEST
+
+// Ties
+// ------------------------------------------------------------------------------------------------------------------
+
+static brim_error err;
+static brim_graph *g;
+
+static void setup(void) {
+    err = (brim_error){0};
+    g = brim_graph_create(&err);
+}
+static void teardown(void) {
+    brim_graph_free(g);
+}
+
+// The gradient of `loss` with respect to one value.
+static brim_value gradient_of(brim_value loss, brim_value x) {
+    brim_value gradient;
+    autograd_differentiate(g, loss, brim_constant(g, 1), &x.id, 1, &gradient, &err);
+    ASSERT_FINE(err);
+    return gradient;
+}
+
+// A value's elements, given those of one leaf.
+static void evaluate(brim_value leaf, const double *x, brim_value of, double *out) {
+    oracle *o = oracle_create(g, &err);
+    oracle_set(o, leaf.id, x, &err);
+    oracle_run(o, &err);
+    ASSERT_FINE(err);
+    memcpy(out, o->value[of.id].data, (size_t)o->value[of.id].count * sizeof *out);
+    oracle_free(o);
+}
+
+START_TEST(ties_share) {
+    brim_value x = brim_input(g, "x", BRIM_F32, 2, 4);
+    brim_value top = brim_max(x, (int[]){1}, 1, false);
+    brim_value pair = brim_maximum(brim_slice(x, 1, 0, 2), brim_slice(x, 1, 2, 2));
+    brim_value loss =
+        brim_add(brim_sum(brim_scale(top, 6), NULL, 0, false), brim_sum(pair, NULL, 0, false));
+    brim_value gradient = gradient_of(loss, x);
+    double out[8];
+    evaluate(x, (double[]){3, 1, 3, 3, /**/ 2, 5, 1, 5}, gradient, out);
+    const double expected[] = {2.5, 0, 2.5, 3, /**/ 1, 3.5, 0, 3.5};
+    for (int i = 0; i < 8; i++) ck_assert_double_eq(out[i], expected[i]);
+}
+END_TEST
+
+START_TEST(kinks) {
+    brim_value x = brim_input(g, "x", BRIM_F32, 3);
+    brim_value y = brim_add(brim_add(brim_abs(x), brim_relu(x)), brim_clamp(x, -1, 0));
+    brim_value gradient = gradient_of(brim_sum(y, NULL, 0, false), x);
+    double out[3];
+    evaluate(x, (double[]){-1, 0, 2}, gradient, out);
+    ck_assert_double_eq(out[0], -1 + 0 + 1);
+    ck_assert_double_eq(out[1], 0 + 0 + 1);
+    ck_assert_double_eq(out[2], 1 + 1 + 0);
+}
+END_TEST
+
+// The walk
+// ----------------------------------------------------------------------------------------------------------------
+
+static int count_backward(op_id op) {
+    int count = 0;
+    for (node_id n = 0; n < g->nodes; n++)
+        count += g->node[n].phase == PHASE_BACKWARD && g->node[n].op == op;
+    return count;
+}
+
+START_TEST(only_the_path_is_visited) {
+    brim_value w = brim_parameter(g, "w", (brim_init){0}, 5, 3);
+    brim_value other = brim_parameter(g, "other", (brim_init){0}, 5, 3);
+    brim_value x = brim_input(g, "x", BRIM_F32, 7, 5);
+    brim_value y = brim_matmul(brim_tanh(x), w);
+    brim_sum(brim_exp(brim_matmul(x, other)), NULL, 0, false); // leads to no loss
+    brim_value loss = brim_sum(brim_square(y), NULL, 0, false);
+    brim_value gradient[2];
+    autograd_differentiate(g, loss, brim_constant(g, 1), (value_id[]){w.id, other.id}, 2, gradient,
+                           &err);
+    ASSERT_FINE(err);
+    ck_assert_int_ge(gradient[0].id, 0);
+    ck_assert_int_lt(gradient[1].id, 0);
+    ck_assert_int_eq(count_backward(OP_MATMUL), 1); // not that of x
+    ck_assert_int_eq(count_backward(OP_TANH_BACKWARD), 0);
+    ck_assert_int_eq(count_backward(OP_EXP), 0);
+}
+END_TEST
+
+START_TEST(uses_are_added) {
+    brim_value x = brim_input(g, "x", BRIM_F32, 4);
+    brim_value y = brim_add(brim_mul(x, x), brim_add(brim_scale(x, 3), x));
+    brim_value gradient = gradient_of(brim_sum(y, NULL, 0, false), x);
+    double out[4];
+    evaluate(x, (double[]){0, 1, -2, 0.5}, gradient, out);
+    const double expected[] = {4, 6, 0, 5};
+    for (int i = 0; i < 4; i++) ck_assert_double_eq(out[i], expected[i]);
+    ck_assert_int_eq(g->node[g->value[gradient.id].producer].op, OP_ADD);
+}
+END_TEST
+
+START_TEST(the_seed_scales) {
+    brim_value x = brim_input(g, "x", BRIM_F32, 2), loss = brim_sum(brim_square(x), NULL, 0, false),
+               gradient;
+    brim_value seed = brim_constant(g, 1024);
+    autograd_differentiate(g, loss, seed, &x.id, 1, &gradient, &err);
+    ASSERT_FINE(err);
+    double out[2];
+    evaluate(x, (double[]){1, -3}, gradient, out);
+    ck_assert_double_eq(out[0], 2048);
+    ck_assert_double_eq(out[1], -6144);
+}
+END_TEST
+
+START_TEST(values_that_do_not_matter) {
+    brim_value x = brim_input(g, "x", BRIM_F32, 4);
+    brim_value loss =
+        brim_sum(brim_mul(brim_gt(x, brim_constant(g, 0)), brim_pow(x, 0)), NULL, 0, false);
+    ck_assert_int_lt(gradient_of(loss, x).id, 0);
+    brim_value ids = brim_input(g, "ids", BRIM_I32, 4);
+    brim_value counted = brim_sum(brim_cast(ids, BRIM_F32), NULL, 0, false);
+    ck_assert_int_lt(gradient_of(counted, ids).id, 0);
+    ck_assert_int_eq(gradient_of(loss, loss).graph->value[loss.id].shape.rank, 0);
+}
+END_TEST
+
+START_TEST(nodes_keep_scope_and_phase) {
+    brim_value x = brim_input(g, "x", BRIM_F32, 3, 4);
+    brim_scope_push(g, "h.%d", 7);
+    brim_value y = brim_softmax(x, -1);
+    brim_scope_pop(g);
+    brim_scope_push(g, "loss");
+    brim_value loss = brim_sum(brim_square(y), NULL, 0, false);
+    brim_value gradient = gradient_of(loss, x);
+    ck_assert_str_eq(g->scope, "loss");
+    ck_assert_int_eq(g->phase, PHASE_FORWARD);
+    const graph_node *node = &g->node[g->value[gradient.id].producer];
+    ck_assert_str_eq(node->scope, "h.7");
+    ck_assert_int_eq(node->phase, PHASE_BACKWARD);
+    ck_assert_int_eq(node->op, OP_SOFTMAX_BACKWARD);
+    brim_value after = brim_exp(x);
+    ck_assert_str_eq(g->node[g->value[after.id].producer].scope, "loss");
+}
+END_TEST
+
+// Gradients of slices
+// -------------------------------------------------------------------------------------------------------
+
+// The op that makes the gradient of a [2, 12] input, of which parts are used.
+static op_id gradient_of_slices(int count, const int64_t (*part)[2]) {
+    brim_value x = brim_input(g, "x", BRIM_F32, 2, 12), loss = brim_constant(g, 0);
+    for (int i = 0; i < count; i++) {
+        brim_value y = brim_exp(brim_slice(x, 1, part[i][0], part[i][1]));
+        loss = brim_add(loss, brim_sum(y, NULL, 0, false));
+    }
+    brim_value gradient = gradient_of(loss, x);
+    return g->node[g->value[gradient.id].producer].op;
+}
+
+START_TEST(slices_that_tile_are_joined) {
+    ck_assert_int_eq(gradient_of_slices(3, (const int64_t[][2]){{8, 4}, {0, 3}, {3, 5}}),
+                     OP_CONCAT);
+    ck_assert_int_eq(count_backward(OP_CONCAT), 1);
+    ck_assert_int_eq(count_backward(OP_ADD), 0);
+}
+END_TEST
+
+START_TEST(slices_that_overlap_are_added) {
+    ck_assert_int_eq(gradient_of_slices(2, (const int64_t[][2]){{0, 7}, {5, 7}}), OP_ADD);
+    ck_assert_int_eq(count_backward(OP_CONCAT), 0);
+}
+END_TEST
+
+START_TEST(slices_with_a_gap_are_added) {
+    ck_assert_int_eq(gradient_of_slices(2, (const int64_t[][2]){{0, 5}, {7, 5}}), OP_ADD);
+    ck_assert_int_eq(count_backward(OP_CONCAT), 0);
+}
+END_TEST
+
+// Tiles beside a use of the whole: one CONCAT and one ADD, and the right numbers.
+START_TEST(tiles_beside_other_uses) {
+    brim_value x = brim_input(g, "x", BRIM_F32, 4);
+    brim_value parts = brim_add(brim_sum(brim_scale(brim_slice(x, 0, 0, 2), 3), NULL, 0, false),
+                                brim_sum(brim_scale(brim_slice(x, 0, 2, 2), 5), NULL, 0, false));
+    brim_value gradient = gradient_of(brim_add(parts, brim_sum(brim_square(x), NULL, 0, false)), x);
+    double out[4];
+    evaluate(x, (double[]){1, 2, 3, 4}, gradient, out);
+    const double expected[] = {5, 7, 11, 13};
+    for (int i = 0; i < 4; i++) ck_assert_double_eq(out[i], expected[i]);
+    ck_assert_int_eq(count_backward(OP_CONCAT), 1);
+}
+END_TEST
+
+// Compute copies
+// -------------------------------------------------------------------------------------------------------------
+
+static bool reaches_cast_to_16_bits(value_id v, int depth) {
+    node_id producer = g->value[v].producer;
+    if (producer < 0 || g->node[producer].phase != PHASE_BACKWARD || depth == 0) return false;
+    const graph_node *node = &g->node[producer];
+    op_family family = op_table[node->op].family;
+    if (node->op == OP_CAST && g->value[v].dtype != BRIM_F32) return true;
+    if (family != FAMILY_VIEW && family != FAMILY_ELEMENTWISE && node->op != OP_SUM) return false;
+    for (int32_t i = 0; i < node->inputs; i++)
+        if (reaches_cast_to_16_bits(node->input[i], depth - 1)) return true;
+    return false;
+}
+
+// Weights, biases and gains whose compute copy is used in some way: the gradient is f32 from where
+// it is made.
+START_TEST(gradients_of_compute_copies_are_f32) {
+    brim_value x = brim_input(g, "x", BRIM_BF16, 2, 7, 6),
+               ids = brim_input(g, "ids", BRIM_I32, 2, 7);
+    brim_value w[5];
+    const char *names[] = {"product", "transposed", "bias", "gain", "table"};
+    for (int i = 0; i < 5; i++) {
+        w[i] = i == 2 || i == 3 ? brim_parameter(g, names[i], (brim_init){0}, 6)
+                                : brim_parameter(g, names[i], (brim_init){0}, 6, 6);
+    }
+    brim_value copy[5];
+    for (int i = 0; i < 5; i++) copy[i] = brim_cast(w[i], BRIM_BF16);
+    brim_value y = brim_matmul(x, copy[0]);
+    y = brim_matmul(y, brim_permute(brim_reshape(copy[1], 6, 6), 1, 0));
+    y = brim_mul(brim_add(y, copy[2]), copy[3]);
+    y = brim_add(y, brim_gather(copy[4], ids));
+    brim_value loss = brim_sum(brim_cast(y, BRIM_F32), NULL, 0, false), gradient[5];
+    value_id wrt[5];
+    for (int i = 0; i < 5; i++) wrt[i] = w[i].id;
+    autograd_differentiate(g, loss, brim_constant(g, 1), wrt, 5, gradient, &err);
+    ASSERT_FINE(err);
+    for (int i = 0; i < 5; i++) {
+        ck_assert_int_eq(brim_value_dtype(gradient[i]), BRIM_F32);
+        const graph_node *node = &g->node[g->value[gradient[i].id].producer];
+        ck_assert_msg(node->op != OP_CAST, "the gradient of %s is cast", names[i]);
+    }
+    ck_assert_msg(!reaches_cast_to_16_bits(gradient[1].id, 4),
+                  "the gradient of a transposed copy is rounded");
+    ck_assert_msg(!reaches_cast_to_16_bits(gradient[3].id, 2), "the gradient of a gain is rounded");
+    graph_verify(g, "differentiation", &err);
+    ASSERT_FINE(err);
+}
+END_TEST
+
+// The gradient of a 16-bit value that is no compute copy is 16 bits, as are those of all
+// activations.
+START_TEST(gradients_of_activations_keep_their_dtype) {
+    brim_value x = brim_input(g, "x", BRIM_F16, 7, 6), w = brim_input(g, "w", BRIM_F16, 6, 5);
+    brim_value y = brim_softmax(brim_gelu(brim_matmul(x, w)), -1);
+    brim_value gradient[2];
+    autograd_differentiate(g, brim_sum(brim_square(y), NULL, 0, false), brim_constant(g, 1),
+                           (value_id[]){x.id, w.id}, 2, gradient, &err);
+    ASSERT_FINE(err);
+    ck_assert_int_eq(brim_value_dtype(gradient[0]), BRIM_F16);
+    ck_assert_int_eq(brim_value_dtype(gradient[1]), BRIM_F16);
+    for (node_id n = 0; n < g->nodes; n++)
+        if (g->node[n].op == OP_GELU_BACKWARD)
+            ck_assert_int_eq(g->value[g->node[n].first_output].dtype, BRIM_F16);
+}
+END_TEST
+
+// A shared weight's gradient is one product over all rows, not a batch of products and a sum.
+START_TEST(linear_weights_take_one_product) {
+    brim_value x = brim_input(g, "x", BRIM_F32, 3, 7, 6),
+               w = brim_parameter(g, "w", (brim_init){0}, 5, 6);
+    brim_value y = brim_matmul_t(x, false, w, true);
+    brim_value gradient = gradient_of(brim_sum(brim_square(y), NULL, 0, false), w);
+    const graph_node *node = &g->node[g->value[gradient.id].producer];
+    ck_assert_int_eq(node->op, OP_MATMUL);
+    ck_assert_int_eq(g->value[node->input[0]].shape.rank, 2);
+}
+END_TEST
+
+// Errors
+// ---------------------------------------------------------------------------------------------------------------------
+
+START_TEST(missing_derivative_is_named) {
+    brim_value w = brim_parameter(g, "h.weight", (brim_init){0}, 3, 5);
+    brim_scope_push(g, "block");
+    brim_value inputs[] = {brim_exp(w), brim_exp(w)};
+    brim_value y = graph_op(g, OP_SOFTMAX_BACKWARD, inputs, 2, NULL);
+    brim_scope_pop(g);
+    brim_value loss = brim_sum(y, NULL, 0, false), gradient;
+    autograd_differentiate(g, loss, brim_constant(g, 1), &w.id, 1, &gradient, &err);
+    ck_assert_ptr_nonnull(strstr(err.text, "\"h.weight\" [3, 5]"));
+    ck_assert_ptr_nonnull(strstr(err.text, "\"block\""));
+    ck_assert_int_lt(gradient.id, 0);
+    ASSERT_FAILS(err, BRIM_GRAPH, "softmax_backward");
+}
+END_TEST
+
+START_TEST(loss_must_be_scalar) {
+    brim_value x = brim_input(g, "x", BRIM_F32, 3, 5), gradient;
+    autograd_differentiate(g, brim_exp(x), brim_constant(g, 1), &x.id, 1, &gradient, &err);
+    ASSERT_FAILS(err, BRIM_SHAPE, "[3, 5]");
+}
+END_TEST
+
+START_TEST(statistics_have_no_derivative) {
+    brim_value x = brim_input(g, "x", BRIM_F32, 3, 5), gain = brim_input(g, "gain", BRIM_F32, 5);
+    brim_value y = brim_rms_norm_with(x, gain, 1e-5), rstd = graph_output(y, 1), gradient;
+    autograd_differentiate(g, brim_sum(rstd, NULL, 0, false), brim_constant(g, 1), &x.id, 1,
+                           &gradient, &err);
+    ASSERT_FAILS(err, BRIM_GRAPH, "rms_norm");
+}
+END_TEST
+
+// Attention, a second time
+// ------------------------------------------------------------------------------------------------
+
+typedef struct attention_setup {
+    int64_t queries, keys, heads, groups;
+    bool causal, segments;
+} attention_setup;
+static const attention_setup attentions[] = {
+    {9, 9, 2, 2, true, false},  {9, 9, 6, 2, true, false},   {9, 9, 2, 2, false, false},
+    {5, 11, 2, 1, true, false}, {11, 5, 4, 4, false, false}, {9, 9, 4, 2, true, true},
+    {9, 9, 2, 2, false, true},
+};
+enum { BATCH = 2, SIZE = 6 };
+
+// [B, S, G, D] -> [B, H, S, D], each group given to its heads.
+static brim_value by_head(brim_value x, int64_t heads) {
+    int64_t s = brim_dim(x, 1), groups = brim_dim(x, 2);
+    brim_value y = brim_reshape(brim_permute(x, 0, 2, 1, 3), BATCH, groups, 1, s, SIZE);
+    return brim_reshape(brim_broadcast(y, BATCH, groups, heads / groups, s, SIZE), BATCH, heads, s,
+                        SIZE);
+}
+
+// softmax(scale q k^T + mask) v from products and a softmax. mask [B, 1, T, S] is 1 where a key is
+// seen.
+static brim_value composed(brim_value q, brim_value k, brim_value v, brim_value mask,
+                           double scale) {
+    int64_t heads = brim_dim(q, 2);
+    brim_value scores = brim_matmul_t(brim_permute(q, 0, 2, 1, 3), false, by_head(k, heads), true);
+    scores = brim_where(mask, brim_scale(scores, scale), brim_constant(g, -1e30));
+    return brim_permute(brim_matmul(brim_softmax(scores, -1), by_head(v, heads)), 0, 2, 1, 3);
+}
+
+static void fill_mask(const attention_setup *a, const double *segments, double *mask) {
+    for (int64_t b = 0; b < BATCH; b++)
+        for (int64_t i = 0; i < a->queries; i++)
+            for (int64_t j = 0; j < a->keys; j++) {
+                bool seen = !a->causal || j <= i + a->keys - a->queries;
+                if (a->segments) seen &= segments[b * a->queries + i] == segments[b * a->keys + j];
+                mask[(b * a->queries + i) * a->keys + j] = seen;
+            }
+}
+
+START_TEST(attention_against_its_composition) {
+    const attention_setup *a = &attentions[_i];
+    brim_value q = brim_input(g, "q", BRIM_F32, BATCH, a->queries, a->heads, SIZE);
+    brim_value k = brim_input(g, "k", BRIM_F32, BATCH, a->keys, a->groups, SIZE);
+    brim_value v = brim_input(g, "v", BRIM_F32, BATCH, a->keys, a->groups, SIZE);
+    brim_value mask = brim_input(g, "mask", BRIM_F32, BATCH, 1, a->queries, a->keys);
+    brim_value segments = brim_input(g, "segments", BRIM_I32, BATCH, a->queries);
+    brim_value cotangent = brim_input(g, "w", BRIM_F32, BATCH, a->queries, a->heads, SIZE);
+    brim_attention_options options = {.bidirectional = !a->causal, .scale = 0.75f};
+    if (a->segments) options.segments = segments;
+    brim_value y[2] = {brim_attention(q, k, v, &options), composed(q, k, v, mask, 0.75)},
+               gradient[2][3];
+    for (int i = 0; i < 2; i++) {
+        brim_value loss = brim_sum(brim_mul(y[i], cotangent), NULL, 0, false);
+        autograd_differentiate(g, loss, brim_constant(g, 1), (value_id[]){q.id, k.id, v.id}, 3,
+                               gradient[i], &err);
+        ASSERT_FINE(err);
+    }
+    leaf_values leaves = leaf_values_make(g, NULL, 3, &err);
+    for (int64_t i = 0; i < BATCH * a->queries; i++)
+        leaves.of[segments.id][i] = (double)((i % a->queries) / 4 + i / a->queries);
+    fill_mask(a, leaves.of[segments.id], leaves.of[mask.id]);
+    oracle *o = oracle_create(g, &err);
+    leaf_values_set(&leaves, o, &err);
+    oracle_run(o, &err);
+    ASSERT_FINE(err);
+    for (int part = -1; part < 3; part++) {
+        const oracle_tensor *x = &o->value[part < 0 ? y[0].id : gradient[0][part].id];
+        const oracle_tensor *z = &o->value[part < 0 ? y[1].id : gradient[1][part].id];
+        for (int64_t i = 0; i < x->count; i++)
+            ck_assert_msg(fabs(x->data[i] - z->data[i]) <= 1e-12 * (1 + fabs(z->data[i])),
+                          "part %d, element %lld: %.15g and %.15g", part, (long long)i, x->data[i],
+                          z->data[i]);
+    }
+    oracle_free(o);
+    leaf_values_free(&leaves);
+}
+END_TEST
+
+Suite *autograd_suite(void) {
+    Suite *suite = suite_create("autograd");
+    TCase *rules = tcase_create("rules");
+    tcase_set_timeout(rules, 120);
+    tcase_add_loop_test(rules, rules_against_differences, 0, op_case_count);
+    tcase_add_test(rules, every_rule_has_differences);
+    suite_add_tcase(suite, rules);
+    TCase *walk = tcase_create("walk");
+    tcase_add_checked_fixture(walk, setup, teardown);
+    tcase_add_test(walk, ties_share);
+    tcase_add_test(walk, kinks);
+    tcase_add_test(walk, only_the_path_is_visited);
+    tcase_add_test(walk, uses_are_added);
+    tcase_add_test(walk, the_seed_scales);
+    tcase_add_test(walk, values_that_do_not_matter);
+    tcase_add_test(walk, nodes_keep_scope_and_phase);
+    tcase_add_test(walk, slices_that_tile_are_joined);
+    tcase_add_test(walk, slices_that_overlap_are_added);
+    tcase_add_test(walk, slices_with_a_gap_are_added);
+    tcase_add_test(walk, tiles_beside_other_uses);
+    tcase_add_test(walk, gradients_of_compute_copies_are_f32);
+    tcase_add_test(walk, gradients_of_activations_keep_their_dtype);
+    tcase_add_test(walk, linear_weights_take_one_product);
+    tcase_add_test(walk, missing_derivative_is_named);
+    tcase_add_test(walk, loss_must_be_scalar);
+    tcase_add_test(walk, statistics_have_no_derivative);
+    tcase_add_loop_test(walk, attention_against_its_composition, 0,
+                        sizeof attentions / sizeof *attentions);
+    suite_add_tcase(suite, walk);
+    return suite;
+}
