@@ -47,8 +47,9 @@ static void softmax(lowering *l, int logarithm) {
     row_split split = split_rows(l->traits, r.rows, r.length);
     add_vectors(&r, &x, false);
     add_vectors(&r, &y, true);
-    int kernel = lower_kernel(l, "softmax", "softmax", split.group, "-DTX=%s -DTY=%s -DLOGARITHM=%d -DALIGNED=%d",
-                              name_of(&x), name_of(&y), logarithm, aligned(l, &r));
+    int kernel = lower_kernel(l, "softmax", "softmax", split.group,
+                              "-DTX=%s -DTY=%s -DLOGARITHM=%d -DKEEP_POWERS=%d -DALIGNED=%d", name_of(&x),
+                              name_of(&y), logarithm, !logarithm && y.dtype == BRIM_F32, aligned(l, &r));
     launch_rows(l, &r, kernel, &split);
 }
 

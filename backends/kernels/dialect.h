@@ -97,17 +97,27 @@ DEVICE_FN vecf v_rsqrt(vecf x) { return 1.0f / v_sqrt(x); }
 
 DEVICE_FN float v_hmax(vecf v)
 {
-    float r = vget(v, 0);
+    float r[VEC];
     UNROLL
-    for (int i = 1; i < VEC; ++i) r = s_max(r, vget(v, i));
-    return r;
+    for (int i = 0; i < VEC; ++i) r[i] = vget(v, i);
+    UNROLL
+    for (int n = VEC / 2; n > 0; n /= 2) {
+        UNROLL
+        for (int i = 0; i < n; ++i) r[i] = s_max(r[i], r[i + n]);
+    }
+    return r[0];
 }
 DEVICE_FN float v_hmin(vecf v)
 {
-    float r = vget(v, 0);
+    float r[VEC];
     UNROLL
-    for (int i = 1; i < VEC; ++i) r = s_min(r, vget(v, i));
-    return r;
+    for (int i = 0; i < VEC; ++i) r[i] = vget(v, i);
+    UNROLL
+    for (int n = VEC / 2; n > 0; n /= 2) {
+        UNROLL
+        for (int i = 0; i < n; ++i) r[i] = s_min(r[i], r[i + n]);
+    }
+    return r[0];
 }
 
 #if BRIM_CPU

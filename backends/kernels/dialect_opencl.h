@@ -209,27 +209,29 @@ BRIM_STORAGE(v_, vecf, vecu, v_as_float, v_as_uint, BRIM_V_HALF, BRIM_V_WIDE, ve
 
 #define v_load(p, i) BRIM_VLOAD(p, i)
 #define v_store(p, i, v) BRIM_VSTORE(p, i, v)
-// What is promised to lie on a multiple of 4 elements becomes one access; a CPU gains nothing by that. PoCL stores a
-// vector of 16-bit elements one by one unless it is the member of a packed struct.
+// What is promised to lie on a multiple of 4 elements becomes one access on a GPU. On a CPU a vector is the member of a
+// packed struct: PoCL puts vload16 and vstore16 together from pieces of 2 elements, and compilers then work on those.
 #define BRIM_HALF(name) BRIM_JOIN(name##_half, VEC)
-#define BRIM_ELEMV_LOAD(E, p, i) BRIM_VLOAD(p, i)
-#define BRIM_ELEMV_STORE(E, p, i, v) BRIM_VSTORE(p, i, v)
-#define BRIM_BF16_STORE(p, i, v) BRIM_VSTORE(p, i, v)
 #if BRIM_CPU && VEC > 1
+typedef struct __attribute__((packed)) brim_packed_vecf {
+    vecf v;
+} brim_packed_vecf;
+typedef struct __attribute__((packed)) brim_packed_veci {
+    veci v;
+} brim_packed_veci;
 typedef struct __attribute__((packed)) brim_packed_vech {
     vech v;
 } brim_packed_vech;
-#undef BRIM_BF16_STORE
-#define BRIM_BF16_STORE(p, i, bits) (((GLOBAL brim_packed_vech *)((p) + (i)))->v = (bits))
+#define BRIM_ELEMV_LOAD(E, p, i) (((const GLOBAL brim_packed_##E *)((p) + (i)))->v)
+#define BRIM_ELEMV_STORE(E, p, i, x) (((GLOBAL brim_packed_##E *)((p) + (i)))->v = (x))
 #elif ALIGNED && VEC == 4
 #undef BRIM_HALF
-#undef BRIM_ELEMV_LOAD
-#undef BRIM_ELEMV_STORE
-#undef BRIM_BF16_STORE
 #define BRIM_HALF(name) name##a_half4
 #define BRIM_ELEMV_LOAD(E, p, i) (*(const GLOBAL E *)((p) + (i)))
-#define BRIM_ELEMV_STORE(E, p, i, v) (*(GLOBAL E *)((p) + (i)) = (v))
-#define BRIM_BF16_STORE(p, i, bits) BRIM_ELEMV_STORE(vech, p, i, bits)
+#define BRIM_ELEMV_STORE(E, p, i, x) (*(GLOBAL E *)((p) + (i)) = (x))
+#else
+#define BRIM_ELEMV_LOAD(E, p, i) BRIM_VLOAD(p, i)
+#define BRIM_ELEMV_STORE(E, p, i, x) BRIM_VSTORE(p, i, x)
 #endif
 
 #define load_f32(p, i) ((p)[i])
@@ -243,7 +245,7 @@ typedef struct __attribute__((packed)) brim_packed_vech {
 #define load_bf16(p, i) s_decode_bf16((p)[i])
 #define store_bf16(p, i, v) ((p)[i] = s_encode_bf16(v))
 #define loadv_bf16(p, i) v_decode_bf16(BRIM_ELEMV_LOAD(vech, p, i))
-#define storev_bf16(p, i, v) BRIM_BF16_STORE(p, i, v_encode_bf16(v))
+#define storev_bf16(p, i, v) BRIM_ELEMV_STORE(vech, p, i, v_encode_bf16(v))
 #define load_f16(p, i) vload_half(0, (const GLOBAL half *)((p) + (i)))
 #define store_f16(p, i, v) vstore_half_rte((float)(v), 0, (GLOBAL half *)((p) + (i)))
 #if VEC == 1
@@ -259,7 +261,7 @@ DEVICE_FN vech v_encode_f16(vecf x)
     BRIM_JOIN(BRIM_HALF(vstore), _rte)(x, 0, (half *)&h);
     return h;
 }
-#define storev_f16(p, i, v) BRIM_BF16_STORE(p, i, v_encode_f16(v))
+#define storev_f16(p, i, v) BRIM_ELEMV_STORE(vech, p, i, v_encode_f16(v))
 #else
 #define storev_f16(p, i, v) BRIM_JOIN(BRIM_HALF(vstore), _rte)((v), 0, (GLOBAL half *)((p) + (i)))
 #endif
