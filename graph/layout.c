@@ -68,18 +68,22 @@ static bool full_batch_or_none(const shape *operand, const shape *result) {
     return none || full;
 }
 
-static bool suits_matmul(const brim_graph *g, const graph_node *node, int input, const value_layout *l) {
-    const shape *s = &g->value[node->input[input]].shape;
+static bool suits_matmul(const shape *s, const shape *result, const value_layout *l) {
     if (s->rank < 2 || !layout_has_form(l, s, ACCESS_ROWS)) return false;
     // Libraries take a row stride that is at least a row's length.
     int64_t rows = s->dim[s->rank - 2], columns = s->dim[s->rank - 1];
     if (rows != 1 && l->stride[s->rank - 2] < columns) return false;
-    return one_stride(l, s, s->rank - 2) && full_batch_or_none(s, &g->value[node->first_output].shape);
+    return one_stride(l, s, s->rank - 2) && full_batch_or_none(s, result);
+}
+
+bool layout_suits_shape(op_id op, int input, const shape *s, const shape *result, const value_layout *l) {
+    if (op == OP_MATMUL) return suits_matmul(s, result, l);
+    return layout_has_form(l, s, op_reads(op, input));
 }
 
 bool layout_suits(const brim_graph *g, const graph_node *node, int input, const value_layout *l) {
-    if (node->op == OP_MATMUL) return suits_matmul(g, node, input, l);
-    return layout_has_form(l, &g->value[node->input[input]].shape, op_reads(node->op, input));
+    return layout_suits_shape(node->op, input, &g->value[node->input[input]].shape,
+                              &g->value[node->first_output].shape, l);
 }
 
 value_layout layout_dense(value_id storage, const shape *s) {

@@ -37,6 +37,8 @@ access_form op_writes(op_id op, int output);
 bool layout_has_form(const value_layout *l, const shape *s, access_form form);
 // True if the node can read its input so: op_reads, and MATMUL's rule.
 bool layout_suits(const brim_graph *g, const graph_node *node, int input, const value_layout *l);
+// The same for an operand of shape s and a result (output 0) of that shape.
+bool layout_suits_shape(op_id op, int input, const shape *s, const shape *result, const value_layout *l);
 
 // The layout of a storage of that shape, from its start.
 value_layout layout_dense(value_id storage, const shape *s);

@@ -1,0 +1,162 @@
+// Mixed precision, by the cast column of op.def.
+#include <stdlib.h>
+#include <string.h>
+#include "core/alloc.h"
+#include "core/dtype.h"
+#include "graph/passes.h"
+#include "graph/rewrite.h"
+
+typedef struct caster {
+    rewrite r;
+    brim_dtype low;
+    struct cast_value {
+        bool soft;          // f32 that counts as 16-bit: a variable, a graph input, or made of constants alone
+        bool constant;      // made of constants alone
+        value_id in[BRIM_DTYPE_COUNT]; // the value in another dtype, once somebody has asked; -1
+    } *value; // by new id
+    size_t capacity;
+    value_id *inputs;
+    brim_dtype *wanted;
+    graph_value output[GRAPH_MAX_OUTPUTS];
+} caster;
+
+static void describe(caster *c, value_id v, bool soft, bool constant) {
+    if (v < 0 || !brim_grow((void **)&c->value, &c->capacity, (size_t)v + 1, sizeof *c->value, c->r.err)) return;
+    c->value[v] = (struct cast_value){.soft = soft, .constant = constant};
+    for (int i = 0; i < BRIM_DTYPE_COUNT; i++) c->value[v].in[i] = -1;
+}
+
+// v in that dtype: itself, or one cast that all its readers share. A constant is made anew.
+static value_id in_dtype(caster *c, const graph_node *reader, value_id v, brim_dtype dtype) {
+    brim_graph *g = c->r.to;
+    if (failed(c->r.err) || g->value[v].dtype == dtype) return v;
+    if (c->value[v].in[dtype] >= 0) return c->value[v].in[dtype];
+    const graph_node *producer = g->value[v].producer < 0 ? NULL : &g->node[g->value[v].producer];
+    graph_node like = {.outputs = 1, .phase = reader->phase, .sections = reader->sections, .scope = reader->scope};
+    memset(&like.attr, 0, sizeof like.attr);
+    value_id made;
+    if (producer && producer->op == OP_CONSTANT) {
+        like.op = OP_CONSTANT;
+        like.attr = producer->attr;
+        made = rewrite_add_one(&c->r, &like, NULL, 0, dtype, &(shape){0});
+    } else {
+        shape s = g->value[v].shape;
+        like.op = OP_CAST;
+        made = rewrite_add_one(&c->r, &like, &v, 1, dtype, &s);
+    }
+    if (made < 0) return v;
+    describe(c, made, false, false);
+    c->value[v].in[dtype] = made;
+    return made;
+}
+
+// The promoted type of FOLLOW; *constant: its inputs are constants alone.
+static brim_dtype followed(const caster *c, const graph_node *node, int32_t inputs, bool *constant) {
+    const brim_graph *g = c->r.to;
+    brim_dtype dtype = c->low;
+    *constant = true;
+    for (int32_t i = 0; i < inputs; i++) {
+        value_id v = c->r.map[node->input[i]];
+        if (!dtype_is_float(g->value[v].dtype)) continue;
+        if (g->value[v].dtype == BRIM_F32 && !c->value[v].soft) dtype = BRIM_F32;
+        *constant &= c->value[v].constant;
+    }
+    return *constant ? BRIM_F32 : dtype;
+}
+
+// Sets the dtype that each float input must have, and those of the outputs.
+static bool choose(caster *c, const graph_node *node) {
+    const brim_graph *g = c->r.to;
+    brim_dtype *wanted = c->wanted;
+    bool constant = false;
+    brim_dtype first = c->output[0].dtype;
+    switch (op_table[node->op].cast) {
+    case CAST_LOW:
+        for (int32_t i = 0; i < node->inputs; i++) wanted[i] = c->low;
+        first = c->low;
+        break;
+    case CAST_FOLLOW:
+        first = followed(c, node, node->inputs, &constant);
+        for (int32_t i = 0; i < node->inputs; i++) wanted[i] = first;
+        break;
+    case CAST_NORM:
+        first = followed(c, node, 1, &constant);
+        constant = false;
+        for (int32_t i = 0; i < node->inputs; i++) wanted[i] = i == 0 ? first : BRIM_F32;
+        break;
+    default: // FULL, KEEP
+        for (int32_t i = 0; i < node->inputs; i++) wanted[i] = g->value[c->r.map[node->input[i]]].dtype;
+        break;
+    }
+    if (dtype_is_float(c->output[0].dtype)) c->output[0].dtype = first;
+    return constant;
+}
+
+// A cast that has become one to its input's own type; a name needs a value of its own.
+static bool is_idle_cast(const caster *c, const graph_node *node) {
+    const graph_value *out = &c->r.from->value[node->first_output];
+    return node->op == OP_CAST && !out->name && c->r.to->value[c->r.map[node->input[0]]].dtype == out->dtype;
+}
+
+static void cast_node(caster *c, node_id n) {
+    const brim_graph *from = c->r.from;
+    graph_node node = from->node[n];
+    if (node.phase != PHASE_FORWARD || op_table[node.op].family == FAMILY_UPDATE || node.op == OP_FUSED) {
+        brim_fail(c->r.err, BRIM_GRAPH, "cast: node %d (%s in scope \"%s\") is not of a forward graph", n,
+                  op_table[node.op].name, node.scope ? node.scope : "");
+        return;
+    }
+    if (is_idle_cast(c, &node)) {
+        c->r.map[node.first_output] = c->r.map[node.input[0]];
+        return;
+    }
+    memcpy(c->output, &from->value[node.first_output], (size_t)node.outputs * sizeof *c->output);
+    bool constant = choose(c, &node) || node.op == OP_CONSTANT;
+    for (int32_t i = 0; i < node.inputs; i++) {
+        value_id v = c->r.map[node.input[i]];
+        bool is_float = dtype_is_float(c->r.to->value[v].dtype);
+        c->inputs[i] = is_float ? in_dtype(c, &node, v, c->wanted[i]) : v;
+    }
+    value_id first = rewrite_add(&c->r, &node, c->inputs, node.inputs, c->output);
+    for (int32_t j = 0; j < node.outputs && first >= 0; j++) {
+        c->r.map[node.first_output + j] = first + j;
+        bool soft = constant && c->output[j].dtype == BRIM_F32;
+        describe(c, first + j, soft, soft);
+    }
+}
+
+static void cast_loss(caster *c) {
+    const brim_graph *from = c->r.from;
+    const value_id loss[] = {from->loss.sum, from->loss.count};
+    for (int i = 0; i < 2 && !failed(c->r.err); i++) {
+        if (loss[i] < 0 || from->value[loss[i]].producer < 0) continue;
+        const graph_node *node = &from->node[from->value[loss[i]].producer];
+        c->r.loss[i] = in_dtype(c, node, c->r.map[loss[i]], BRIM_F32);
+    }
+}
+
+brim_graph *pass_cast(const brim_graph *g, brim_dtype low, brim_error *err) {
+    caster c = {.low = low};
+    if (!failed(err) && low != BRIM_F16 && low != BRIM_BF16)
+        brim_fail(err, BRIM_ARGUMENT, "cast: to %s; f16 or bf16 is expected", brim_dtype_name(low));
+    if (!rewrite_begin(&c.r, g, err)) return NULL;
+    size_t most = 1;
+    for (node_id n = 0; n < g->nodes; n++)
+        if ((size_t)g->node[n].inputs > most) most = (size_t)g->node[n].inputs;
+    c.inputs = brim_calloc_array(most, sizeof *c.inputs, err);
+    c.wanted = brim_calloc_array(most, sizeof *c.wanted, err);
+    for (value_id v = 0; v < g->values && !failed(err); v++) {
+        node_id n = g->value[v].producer;
+        if (n < 0) {
+            rewrite_leaf(&c.r, v);
+            describe(&c, c.r.map[v], g->value[v].role != ROLE_CONTROL, false);
+        } else if (g->node[n].first_output == v) {
+            cast_node(&c, n);
+        }
+    }
+    cast_loss(&c);
+    free(c.value);
+    free(c.inputs);
+    free(c.wanted);
+    return rewrite_end(&c.r, "cast");
+}

@@ -1,0 +1,143 @@
+// Dead nodes go, equal ones are merged.
+#include <stdlib.h>
+#include <string.h>
+#include "core/alloc.h"
+#include "graph/passes.h"
+#include "graph/rewrite.h"
+
+// By node: is it needed by the loss, a named result or an update?
+static bool *find_live(const brim_graph *g, brim_error *err) {
+    bool *live = brim_calloc_array((size_t)g->nodes, sizeof *live, err);
+    if (!live) return NULL;
+    const value_id loss[] = {g->loss.sum, g->loss.count};
+    for (int i = 0; i < 2; i++)
+        if (loss[i] >= 0 && g->value[loss[i]].producer >= 0) live[g->value[loss[i]].producer] = true;
+    for (int32_t i = 0; i < g->results; i++) live[g->value[g->result[i]].producer] = true;
+    for (node_id n = g->nodes - 1; n >= 0; n--) {
+        const graph_node *node = &g->node[n];
+        live[n] |= op_table[node->op].family == FAMILY_UPDATE;
+        for (int32_t i = 0; live[n] && i < node->inputs; i++) {
+            node_id producer = g->value[node->input[i]].producer;
+            if (producer >= 0) live[producer] = true;
+        }
+    }
+    return live;
+}
+
+// Equal nodes -----------------------------------------------------------------------------------------------------
+
+typedef struct node_set { // of new nodes, open addressing
+    node_id *slot; // -1: free
+    size_t mask;
+} node_set;
+
+static uint64_t mix(uint64_t hash, const void *bytes, size_t count) {
+    const unsigned char *b = bytes;
+    for (size_t i = 0; i < count; i++) hash = (hash ^ b[i]) * 0x100000001b3u; // FNV-1a
+    return hash;
+}
+
+static uint64_t hash_node(const graph_node *node, const value_id *inputs) {
+    uint64_t hash = mix(0xcbf29ce484222325u, &node->op, sizeof node->op);
+    hash = mix(hash, &node->attr, sizeof node->attr);
+    hash = mix(hash, inputs, (size_t)node->inputs * sizeof *inputs);
+    return hash ^ hash >> 32;
+}
+
+// Would the new graph's node `there` compute what `node` of the old one computes from `inputs`?
+static bool same_node(const rewrite *r, const graph_node *node, const value_id *inputs, const graph_node *there) {
+    if (there->op != node->op || there->inputs != node->inputs || there->outputs != node->outputs ||
+        there->phase > node->phase || there->sections != node->sections ||
+        memcmp(&there->attr, &node->attr, sizeof node->attr) ||
+        (node->inputs && memcmp(there->input, inputs, (size_t)node->inputs * sizeof *inputs)))
+        return false;
+    for (int32_t j = 0; j < node->outputs; j++) {
+        const graph_value *old = &r->from->value[node->first_output + j];
+        const graph_value *new = &r->to->value[there->first_output + j];
+        // A value has one name.
+        if (old->dtype != new->dtype || !shape_equal(&old->shape, &new->shape) || (old->name && new->name))
+            return false;
+    }
+    return true;
+}
+
+// Copies the node, or finds an equal one.
+static void merge_or_copy(rewrite *r, node_set *set, node_id n, const value_id *inputs) {
+    const graph_node *node = &r->from->node[n];
+    if (node->op == OP_DROPOUT || node->op == OP_FUSED || op_table[node->op].family == FAMILY_UPDATE) {
+        rewrite_copy(r, n, inputs);
+        return;
+    }
+    size_t at = hash_node(node, inputs) & set->mask;
+    for (; set->slot[at] >= 0; at = (at + 1) & set->mask) {
+        const graph_node *there = &r->to->node[set->slot[at]];
+        if (!same_node(r, node, inputs, there)) continue;
+        for (int32_t j = 0; j < node->outputs; j++) {
+            const char *name = r->from->value[node->first_output + j].name;
+            r->map[node->first_output + j] = there->first_output + j;
+            if (name) r->to->value[there->first_output + j].name = arena_strdup(r->to->memory, name, r->err);
+        }
+        return;
+    }
+    set->slot[at] = r->to->nodes;
+    rewrite_copy(r, n, inputs);
+}
+
+static bool make_set(node_set *set, int32_t nodes, brim_error *err) {
+    size_t size = 16;
+    while (size < 2 * (size_t)nodes) size *= 2;
+    *set = (node_set){brim_calloc_array(size, sizeof *set->slot, err), size - 1};
+    if (set->slot) memset(set->slot, -1, size * sizeof *set->slot);
+    return set->slot != NULL;
+}
+
+// The passes ------------------------------------------------------------------------------------------------------
+
+static int32_t most_inputs(const brim_graph *g) {
+    int32_t most = 1;
+    for (node_id n = 0; n < g->nodes; n++) most = g->node[n].inputs > most ? g->node[n].inputs : most;
+    return most;
+}
+
+static bool is_used(const brim_graph *g, const bool *live, value_id v) {
+    if (g->loss.sum == v || g->loss.count == v) return true;
+    for (node_id n = 0; n < g->nodes; n++)
+        for (int32_t i = 0; live[n] && i < g->node[n].inputs; i++)
+            if (g->node[n].input[i] == v) return true;
+    return false;
+}
+
+static brim_graph *prune(const brim_graph *g, const char *pass, bool merge, brim_error *err) {
+    rewrite r;
+    node_set set = {0};
+    if (!rewrite_begin(&r, g, err)) return NULL;
+    bool *live = find_live(g, err);
+    value_id *inputs = brim_calloc_array((size_t)most_inputs(g), sizeof *inputs, err);
+    if (merge) make_set(&set, g->nodes, err);
+    for (value_id v = 0; v < g->values && !failed(err); v++) {
+        node_id n = g->value[v].producer;
+        if (n < 0) {
+            if (g->value[v].role != ROLE_CONTROL || is_used(g, live, v)) rewrite_leaf(&r, v);
+            continue;
+        }
+        const graph_node *node = &g->node[n];
+        if (!live[n] || node->first_output != v) continue;
+        for (int32_t i = 0; i < node->inputs; i++) inputs[i] = r.map[node->input[i]];
+        if (merge) merge_or_copy(&r, &set, n, inputs);
+        else rewrite_copy(&r, n, inputs);
+    }
+    free(live);
+    free(inputs);
+    free(set.slot);
+    return rewrite_end(&r, pass);
+}
+
+brim_graph *pass_prune(const brim_graph *g, brim_error *err) {
+    return prune(g, "prune", true, err);
+}
+
+brim_graph *rewrite_live(brim_graph *g, const char *pass, brim_error *err) {
+    brim_graph *live = g ? prune(g, pass, false, err) : NULL;
+    brim_graph_free(g);
+    return live;
+}
