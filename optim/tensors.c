@@ -1,8 +1,7 @@
 // Tensors by name: parameters, and states as "NAME/m".
 #include <stdlib.h>
 #include <string.h>
-#include "core/alloc.h"
-#include "core/half.h"
+#include "core/dtype.h"
 #include "optim/trainer.h"
 
 int brim_trainer_tensor_count(const brim_trainer *t) {
@@ -45,17 +44,6 @@ brim_status brim_trainer_write(brim_trainer *t, const char *name, const float *d
     return t->target.backend->write(t->target.device, offset, data, (int64_t)(count * sizeof *data), err);
 }
 
-static void widen(float *out, const void *in, size_t count, brim_dtype dtype) {
-    const float *f = in;
-    const uint16_t *h = in;
-    const int32_t *n = in;
-    for (size_t i = 0; i < count; i++)
-        out[i] = dtype == BRIM_F32    ? f[i]
-                 : dtype == BRIM_BF16 ? bf16_to_f32(h[i])
-                 : dtype == BRIM_F16  ? f16_to_f32(h[i])
-                                      : (float)n[i];
-}
-
 brim_status brim_program_read(brim_program *p, const char *output, float *data, size_t count, brim_error *err) {
     if (failed(err)) return err->status;
     const graph_value *v;
@@ -64,6 +52,6 @@ brim_status brim_program_read(brim_program *p, const char *output, float *data, 
     if ((size_t)shape_elements(&v->shape) != count)
         return brim_fail(err, BRIM_SHAPE, "output \"%s\" has %lld elements; %zu were asked for", output,
                          (long long)shape_elements(&v->shape), count);
-    widen(data, from, count, v->dtype);
+    dtype_to_f32(v->dtype, from, data, count);
     return BRIM_OK;
 }

@@ -144,8 +144,10 @@ BRIM_API int64_t brim_trainer_noted(const brim_trainer *trainer, const char *nam
 BRIM_API brim_status brim_trainer_save(brim_trainer *trainer, const char *dir, brim_error *err);
 // From DIR/latest, or from a step's directory itself. Everything must match the trainer: names, shapes, optimizer.
 BRIM_API brim_status brim_trainer_resume(brim_trainer *trainer, const char *dir, brim_error *err);
-// Parameters alone, from a safetensors file in F32, F16 or BF16. A parameter that the file lacks is an error. `prefix` is
-// put before a name that is not found as it is (NULL: none), and may be missing from names in the file.
+// Where a checkpoint's file is: DIR is a run's folder or a step's own.
+BRIM_API brim_status brim_checkpoint_file(char *path, size_t size, const char *dir, const char *file, brim_error *err);
+// Parameters alone, from a safetensors file in F32, F16 or BF16. A parameter that the file lacks is an error; further
+// tensors are ignored. The names in the file may have, or lack, a prefix (NULL: none).
 BRIM_API brim_status brim_trainer_load_model(brim_trainer *trainer, const char *file, const char *prefix,
                                              brim_error *err);
 
