@@ -16,8 +16,8 @@ static void replace(brim_graph **g, brim_graph *next) {
 static brim_graph *run_passes(brim_graph *g, int64_t micro_batches, bool fuse, brim_error *err) {
     if (!failed(err)) replace(&g, pass_prune(g, err));
     if (!failed(err)) replace(&g, pass_densify(g, err));
-    if (!failed(err)) replace(&g, pass_fuse(g, fuse, MAX_CHAIN_OPERANDS, err));
     if (!failed(err)) pass_sections(g, micro_batches, err);
+    if (!failed(err)) replace(&g, pass_fuse(g, fuse, MAX_CHAIN_OPERANDS, err));
     return g;
 }
 
