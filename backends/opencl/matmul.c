@@ -174,31 +174,43 @@ void opencl_matmul_release(backend_device *d, opencl_product *p) {
 // ---- running
 // -------------------------------------------------------------------------------------
 
-// What the native kernel is given: a copy, in which the driver writes the objects' addresses.
+// What the native kernel is given: a copy, in which the driver writes the objects' addresses. Each
+// object is named once, since PoCL 3.1 fills in only the first address of one that is named twice.
 typedef struct native_call {
     native_matmul *library;
     const matmul_shape *shape;
-    void *base[4]; // a, b, c, workspace
+    void *base[4]; // of distinct objects
+    int object[4]; // of a, b, c, workspace: which base
     size_t at[4];
 } native_call;
 
 static void CL_CALLBACK run_native(void *arguments) {
     const native_call *call = arguments;
     char *p[4];
-    for (int i = 0; i < 4; i++) p[i] = (char *)call->base[i] + call->at[i];
+    for (int i = 0; i < 4; i++) p[i] = (char *)call->base[call->object[i]] + call->at[i];
     native_matmul_run(call->library, call->shape, p[0], p[1], p[2], p[3]);
 }
 
 static bool enqueue_native(backend_device *d, const opencl_product *p, cl_command_queue queue,
                            cl_uint waits, const cl_event *wait, cl_event *event, brim_error *err) {
-    native_call call = {d->matmul.native,
-                        &p->record->shape,
-                        {p->a, p->b, p->c, p->workspace},
-                        {p->at_a, p->at_b, p->at_c, p->at_workspace}};
-    const cl_mem object[4] = {p->a, p->b, p->c, p->workspace};
-    const void *location[4] = {&call.base[0], &call.base[1], &call.base[2], &call.base[3]};
-    cl_int status = d->cl.clEnqueueNativeKernel(queue, run_native, &call, sizeof call, 4, object,
-                                                location, waits, wait, event);
+    native_call call = {.library = d->matmul.native,
+                        .shape = &p->record->shape,
+                        .at = {p->at_a, p->at_b, p->at_c, p->at_workspace}};
+    const cl_mem operand[4] = {p->a, p->b, p->c, p->workspace};
+    cl_mem object[4];
+    const void *location[4];
+    cl_uint objects = 0;
+    for (int i = 0; i < 4; i++) {
+        cl_uint same = 0;
+        while (same < objects && object[same] != operand[i]) same++;
+        call.object[i] = (int)same;
+        if (same < objects) continue;
+        object[objects] = operand[i];
+        location[objects] = &call.base[objects];
+        objects++;
+    }
+    cl_int status = d->cl.clEnqueueNativeKernel(queue, run_native, &call, sizeof call, objects,
+                                                object, location, waits, wait, event);
     return opencl_check(status, "clEnqueueNativeKernel", err);
 }
 

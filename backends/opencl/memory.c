@@ -104,7 +104,8 @@ brim_status opencl_reserve(backend_device *d, int64_t device_bytes, int64_t host
     if (device_bytes < 0 || host_bytes < 0 || device_bytes > INT64_MAX - t->alignment)
         return brim_fail(err, BRIM_ARGUMENT, "%lld and %lld bytes cannot be reserved",
                          (long long)device_bytes, (long long)host_bytes);
-    int64_t there = t->free_bytes >= 0 ? t->free_bytes : t->memory_bytes;
+    bool less_free = t->free_bytes >= 0 && t->free_bytes < t->memory_bytes;
+    int64_t there = less_free ? t->free_bytes : t->memory_bytes;
     int64_t wanted = device_bytes;
     if (d->host_is_device && !i64_add(wanted, host_bytes, &wanted)) wanted = INT64_MAX;
     if (wanted > there)
