@@ -14,6 +14,8 @@
 #define DEVICE_FN static __device__ __forceinline__
 #define UNROLL _Pragma("unroll")
 #define NO_UNROLL _Pragma("unroll 1")
+#define BRIM_PRAGMA(text) _Pragma(#text)
+#define UNROLL_BY(n) BRIM_PRAGMA(unroll n)
 
 typedef unsigned char uchar_t;
 typedef unsigned short ushort_t;
@@ -75,8 +77,9 @@ typedef bool maskv;
 #define BRIM_EACH                                                                                  \
     _Pragma("unroll") for (int lane = 0; lane < VEC; ++lane)
 #define BRIM_OF(v) (v).e[lane]
-struct vecf { float e[VEC]; };
-struct veci { int_t e[VEC]; };
+// Aligned so that a copy from or to a shared array is one access of 16 bytes.
+struct __align__(16) vecf { float e[VEC]; };
+struct __align__(16) veci { int_t e[VEC]; };
 struct maskv { bool e[VEC]; };
 DEVICE_FN vecf splat(float x) { vecf r; BRIM_EACH r.e[lane] = x; return r; }
 DEVICE_FN veci splat_i(int_t x) { veci r; BRIM_EACH r.e[lane] = x; return r; }

@@ -14,6 +14,8 @@
 #define DEVICE_FN static inline __attribute__((always_inline))
 #define UNROLL _Pragma("unroll")
 #define NO_UNROLL _Pragma("nounroll")
+#define BRIM_PRAGMA(text) _Pragma(#text)
+#define UNROLL_BY(n) BRIM_PRAGMA(unroll n)
 
 typedef uchar uchar_t;
 typedef ushort ushort_t;
