@@ -42,7 +42,9 @@ brim_value brim_linear_with(brim_value x, const char *name, int64_t out,
         weight_init = bias_init = (brim_init){BRIM_UNIFORM, (float)(1 / sqrt((double)in))};
     brim_value weight =
         brim_parameter(g, "weight", weight_init, out_in ? out : in, out_in ? in : out);
-    brim_value y = brim_matmul_t(x, false, weight, out_in);
+    bool single = brim_rank(x) == 1;
+    brim_value y = brim_matmul_t(single ? brim_reshape(x, 1, in) : x, false, weight, out_in);
+    if (single) y = brim_reshape(y, out);
     if (!o->no_bias) y = brim_add(y, brim_parameter(g, "bias", bias_init, out));
     return close_layer(g, y);
 }

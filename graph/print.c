@@ -15,7 +15,16 @@ static void print_shape(const shape *s, FILE *out) {
     fputc(']', out);
 }
 
-// The shortest decimal that reads back as the same float.
+// The shortest decimal that reads back as the same number.
+static void print_double(double x, FILE *out) {
+    char text[40];
+    for (int digits = 6; digits <= 17; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, x);
+        if (strtod(text, NULL) == x) break;
+    }
+    fputs(text, out);
+}
+
 static void print_float(float x, FILE *out) {
     char text[40];
     for (int digits = 6; digits <= 9; digits++) {
@@ -138,7 +147,9 @@ static void print_attr(const brim_graph *g, const graph_node *n, FILE *out) {
         fprintf(out, "rows %" PRId64, a->rows);
         break;
     case ATTR_ROTARY:
-        fprintf(out, "base %.17g%s", a->rotary.base, a->rotary.inverse ? ", inverse" : "");
+        fputs("base ", out);
+        print_double(a->rotary.base, out);
+        fputs(a->rotary.inverse ? ", inverse" : "", out);
         break;
     case ATTR_DROPOUT:
         fputs("p ", out);
