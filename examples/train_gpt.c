@@ -27,7 +27,7 @@ typedef struct run {
     brim_loader train, held_out;
     brim_trainer *trainer;
     brim_program *evaluation, *next;
-    brim_log *log;
+    brim_journal *log;
     brim_progress *progress;
     int32_t *tokens, *targets; // of a whole step
     int64_t steps;             // to do in all
@@ -173,7 +173,7 @@ static void open_log(run *r, brim_error *err) {
     else join(file, r->options.out, "log.jsonl");
     int64_t done = brim_trainer_describe(r->trainer).steps;
     brim_folder_make(r->options.out, err);
-    r->log = brim_log_open(file, done, err);
+    r->log = brim_journal_open(file, done, err);
     r->progress = brim_progress_open(stdout, err);
 }
 
@@ -222,15 +222,15 @@ static void evaluate(run *r, int64_t step, brim_error *err) {
     }
     if (err->status) return;
     r->held_out_loss = sum / count;
-    brim_log_write(r->log, err, "step", (double)step, "held_out_loss", r->held_out_loss, NULL);
+    brim_journal_put(r->log, err, {"step", (double)step}, {"held_out_loss", r->held_out_loss});
     brim_progress_say(r->progress, "step %lld  held-out loss %.4f", (long long)step, r->held_out_loss);
 }
 
 static void report_step(run *r, const brim_step_result *s, brim_error *err) {
     double tokens = (double)(micro_tokens(r) * r->options.accumulate) / s->seconds;
-    brim_log_write(r->log, err, "step", (double)s->step, "loss", s->loss, "grad_norm", s->grad_norm, "lr", s->lr,
-                   "tokens_per_second", tokens, "loss_scale", s->loss_scale, "skipped", (double)s->skipped,
-                   "seconds", s->seconds, NULL);
+    brim_journal_put(r->log, err, {"step", (double)s->step}, {"loss", s->loss}, {"grad_norm", s->grad_norm}, {"lr", s->lr},
+                     {"tokens_per_second", tokens}, {"loss_scale", s->loss_scale}, {"skipped", (double)s->skipped},
+                     {"seconds", s->seconds});
     if (s->skipped)
         brim_progress_say(r->progress, "step %lld  skipped: gradients were not finite (loss scale %g)",
                           (long long)s->step, s->loss_scale);
@@ -307,7 +307,7 @@ static void sample(run *r, brim_error *err) {
 static void finish(run *r, brim_error *err) {
     char file[4096];
     join(file, r->options.out, "loss.svg");
-    brim_log_plot(r->log, file, err);
+    brim_journal_plot(r->log, file, err);
     print_figures(r, err);
     if (r->options.sample && !interrupted && err->status == BRIM_OK) sample(r, err);
     if (err->status == BRIM_OK) printf("checkpoint, log and loss.svg are in %s\n", r->options.out);
@@ -337,7 +337,7 @@ static void start(run *r, brim_error *err) {
 
 static void end(run *r) {
     brim_progress_close(r->progress);
-    brim_log_close(r->log);
+    brim_journal_close(r->log);
     brim_trainer_free(r->trainer);
     brim_dataset_close(r->data);
     free(r->tokens);
