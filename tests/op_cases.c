@@ -96,9 +96,10 @@ static bool read_leaf(op_case_leaf *leaf, const char *text, size_t length) {
     return true;
 }
 
+// Names are those of value ids: many cases can share a graph.
 static brim_value make_leaf(brim_graph *g, const op_case_leaf *leaf) {
     char name[16];
-    snprintf(name, sizeof name, "x%d", leaf->number);
+    snprintf(name, sizeof name, "x%d", g->values);
     const shape *s = &leaf->shape;
     if (leaf->role == ROLE_INPUT) return brim_input_dims(g, name, leaf->dtype, s->rank, s->dim);
     if (leaf->role == ROLE_PARAMETER)
@@ -195,7 +196,9 @@ bool op_case_differentiate(op_case_graph *made, brim_value *cotangent, brim_valu
                            brim_value *gradient) {
     brim_graph *g = made->result.graph;
     shape s = g->value[made->result.id].shape;
-    *cotangent = brim_input_dims(g, "cotangent", BRIM_F32, s.rank, s.dim);
+    char name[24];
+    snprintf(name, sizeof name, "cotangent%d", g->values);
+    *cotangent = brim_input_dims(g, name, BRIM_F32, s.rank, s.dim);
     brim_value product = brim_mul(brim_cast(made->result, BRIM_F32), *cotangent);
     *loss = brim_sum(product, NULL, 0, false);
     value_id wrt[OP_CASE_LEAVES];

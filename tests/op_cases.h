@@ -67,13 +67,14 @@ typedef struct op_case_graph {
 extern const op_case op_cases[];
 extern const int op_case_count;
 
-// Makes the leaves x0, x1 ... and the case's node or nodes. Errors stick to the graph.
+// Makes the leaves and the case's node or nodes; a graph may hold many cases. Errors stick to the
+// graph.
 bool op_case_build(const op_case *c, brim_graph *g, brim_dtype dtype, op_case_graph *out);
 
 // Reproducible numbers, each one that the leaf's dtype holds.
 void op_case_fill(const op_case_leaf *leaf, uint32_t seed, double *out);
 
-// Adds sum(result * cotangent) as the loss, the cotangent being an input of that name, and
+// Adds sum(result * cotangent) as the loss, the cotangent being one more input, and
 // differentiates with respect to each float leaf; gradient[i] is invalid where there is none.
 // Returns false with an error stuck.
 bool op_case_differentiate(op_case_graph *made, brim_value *cotangent, brim_value *loss,
