@@ -1,0 +1,67 @@
+// An opened CUDA device: what its files share. memory.c, module.c, matmul.c and program.c work on it.
+#ifndef BRIM_BACKENDS_CUDA_DEVICE_H
+#define BRIM_BACKENDS_CUDA_DEVICE_H
+
+#include "backends/backend.h"
+#include "backends/cuda/driver.h"
+#include "backends/cuda/matmul.h"
+#include "backends/kernel_cache.h"
+
+// The device space is one allocation; the staging area is pinned.
+typedef struct cuda_memory {
+    CUdeviceptr base;
+    int64_t device_bytes, host_bytes;
+    void *host;
+} cuda_memory;
+
+struct backend_device {
+    cuda_driver cu;
+    cuda_compiler nvrtc;
+    CUdevice id;
+    CUcontext context; // the primary one, shared with whoever else uses the device in this process
+    CUstream queue[QUEUE_COUNT];
+    CUevent queue_end[QUEUE_COUNT];   // for joining the queues
+    const loaded_program *last_run;   // whose records are in the queues
+    char identity[160];               // of what compiles: part of the cache's key
+    device_settings settings;
+    device_traits traits;
+    cuda_memory memory;
+    cuda_matmul matmul;
+    kernel_cache *cache;
+};
+
+// device.c
+// Calls work on the thread's current context. enter makes it the device's and tells what it was; leave sets that again.
+bool cuda_enter(const backend_device *d, CUcontext *before, brim_error *err);
+void cuda_leave(const backend_device *d, CUcontext before);
+
+// memory.c
+brim_status cuda_reserve(backend_device *d, int64_t device_bytes, int64_t host_bytes, brim_error *err);
+void cuda_memory_free(backend_device *d);
+void *cuda_host_memory(backend_device *d);
+brim_status cuda_write(backend_device *d, int64_t offset, const void *data, int64_t bytes, brim_error *err);
+brim_status cuda_read(backend_device *d, int64_t offset, void *data, int64_t bytes, brim_error *err);
+// The address of the bytes offset .. offset + bytes - 1; false with err set where they are outside the space.
+bool cuda_address(const backend_device *d, int64_t offset, int64_t bytes, CUdeviceptr *out, brim_error *err);
+
+// module.c
+typedef struct cuda_image {
+    void *data; // a cubin, or PTX; freed with free()
+    size_t bytes;
+    char *log;  // of the compiler, if it was asked for; freed with free()
+} cuda_image;
+// Compiles the kernel for the compiler's architecture. `verbose`: the log has registers and spills. The error has the
+// first lines of the log.
+bool cuda_compile(const cuda_compiler *nvrtc, const kernel_spec *spec, bool verbose, cuda_image *out,
+                  brim_error *err);
+// Compiles, or takes from the cache, and loads.
+CUmodule cuda_module_build(backend_device *d, const kernel_spec *spec, brim_error *err);
+
+// program.c
+brim_status cuda_load(backend_device *d, const program *p, loaded_program **out, brim_error *err);
+void cuda_unload(loaded_program *loaded);
+brim_status cuda_run(loaded_program *loaded, uint8_t section, int32_t micro_batch, brim_error *err);
+brim_status cuda_wait(backend_device *d, brim_error *err);
+brim_status cuda_profile(loaded_program *loaded, uint8_t section, double *seconds, brim_error *err);
+
+#endif
