@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <brim/report.h>
 #include "core/alloc.h"
 
 struct folder_writer {
@@ -218,4 +219,8 @@ bool brim_cache_dir(char *buffer, size_t size, brim_error *err) {
         return false;
     }
     return folder_make(buffer, 0700, err);
+}
+
+bool brim_folder_make(const char *path, brim_error *err) {
+    return !failed(err) && folder_make(path, 0777, err);
 }

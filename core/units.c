@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <brim/report.h>
 #include "core/number.h"
 #include "core/size.h"
 
@@ -184,4 +185,14 @@ const char *format_count(double count, char text[UNITS_TEXT]) {
     else
         snprintf(text, UNITS_TEXT, "%.3g%c", value, suffixes[i]);
     return text;
+}
+
+const char *brim_bytes_text(int64_t bytes, char *text, size_t size) {
+    char full[UNITS_TEXT];
+    snprintf(text, size, "%s", format_bytes(bytes, full));
+    return text;
+}
+
+bool brim_bytes_parse(const char *text, const char *name, int64_t *bytes, brim_error *err) {
+    return parse_bytes(text, name, bytes, err);
 }
