@@ -38,4 +38,8 @@ const kernel_row kernel_table[OP_COUNT] = {
     [OP_CROSS_ENTROPY_BACKWARD] = {lower_cross_entropy_backward, NULL},
     [OP_ATTENTION] = {lower_attention, workspace_attention},
     [OP_ATTENTION_BACKWARD] = {lower_attention_backward, workspace_attention_backward},
+    [OP_DROPOUT] = {lower_dropout, NULL},
+    [OP_ACCUMULATE] = {lower_accumulate, NULL},
+    [OP_ADAMW] = {lower_adamw, NULL},
+    [OP_SGD] = {lower_sgd, NULL},
 };

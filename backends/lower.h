@@ -92,7 +92,7 @@ typedef struct workspace_request {
 int64_t lower_workspace_bytes(const brim_graph *g, node_id node, void *request);
 
 // The whole graph. At the start of each section the inputs and the control block are copied from the staging area (one
-// slot per micro-batch); at the end of LAST the named results are copied to it.
+// slot per micro-batch); at the end of LAST the named results are copied to it. The program has passed program_verify.
 typedef struct staging_place { value_id value; int64_t offset, bytes; } staging_place;
 typedef struct lowered {
     program *program;

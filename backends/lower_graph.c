@@ -161,6 +161,7 @@ brim_status lower_graph(const brim_graph *g, const graph_layout *layout, const g
     lower_nodes(&l, schedule);
     l.sections = SECTION_LAST;
     copy_results(&l, out);
+    program_verify(out->program, err);
     if (failed(err)) lowered_free(out);
     return err->status;
 }

@@ -22,9 +22,9 @@ static flat flat_of(const lowering *l, const operand *x, const operand *const *v
 void lower_accumulate(lowering *l) {
     operand sum = lower_input(l, 0), x = lower_input(l, 1);
     uint8_t all = l->sections;
-    l->sections = all & SECTION_FIRST;
+    l->sections = all & l->first_section;
     if (l->sections) lower_copy(l, x.range, sum.range);
-    l->sections = all & (SECTION_MIDDLE | SECTION_LAST);
+    l->sections = all & ~l->first_section;
     if (l->sections) {
         const operand *vectors[] = {&sum, &x};
         flat f = flat_of(l, &sum, vectors, 2);

@@ -88,8 +88,8 @@ static const op_id exact_ops[] = {OP_COPY, OP_NEG, OP_ABS, OP_SQUARE, OP_RELU, O
                                   OP_CONSTANT, OP_DIV, OP_SQRT};
 enum { INTEGER_OPS = 18, ALL_OPS = sizeof exact_ops / sizeof *exact_ops };
 
-static brim_dtype dtype_of_operand(const chain_case *c, int operand) {
-    return operand < 0 ? c->input[~operand].dtype : c->step[operand].dtype;
+static brim_dtype dtype_of(const chain_case *c, int source) {
+    return source < 0 ? c->input[~source].dtype : c->step[source].dtype;
 }
 
 static int draw_source(const chain_case *c, int step) {
@@ -101,7 +101,7 @@ static int draw_source(const chain_case *c, int step) {
 static int draw_typed(const chain_case *c, int step, brim_dtype dtype) {
     for (int i = 0; i < 20; i++) {
         int source = draw_source(c, step);
-        if (dtype_of_operand(c, source) == dtype) return source;
+        if (dtype_of(c, source) == dtype) return source;
     }
     return INT16_MAX;
 }
@@ -109,7 +109,7 @@ static int draw_typed(const chain_case *c, int step, brim_dtype dtype) {
 static void draw_step(chain_case *c, int index, brim_dtype low) {
     chain_step *s = &c->step[index];
     s->operand[0] = (int16_t)draw_source(c, index);
-    s->dtype = dtype_of_operand(c, s->operand[0]);
+    s->dtype = dtype_of(c, s->operand[0]);
     s->op = exact_ops[below(s->dtype == BRIM_I32 ? INTEGER_OPS : ALL_OPS)];
     for (int i = 1; i < op_table[s->op].inputs; i++) {
         int other = draw_typed(c, index, s->dtype);
@@ -255,7 +255,7 @@ static void compute_element(const chain_case *c, const shape *s, const int64_t *
         for (int i = 0; i < op_table[t->op].inputs; i++) {
             int from = t->operand[i];
             x[i] = from < 0 ? input[~from] : step[from];
-            bool from_integer = dtype_of_operand(c, from) == BRIM_I32;
+            bool from_integer = dtype_of(c, from) == BRIM_I32;
             if (integer && !from_integer) x[i].i = (int32_t)x[i].f;
             if (!integer && from_integer) x[i].f = (float)x[i].i;
         }
