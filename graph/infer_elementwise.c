@@ -15,7 +15,7 @@ static bool broadcast(inference *i, brim_dtype dtype) {
         const shape *x = &i->input[k].shape;
         if (shape_broadcast(&s, x, &s)) continue;
         int a = s.rank - 1, b = x->rank - 1;
-        while (s.dim[a] == x->dim[b] || s.dim[a] == 1 || x->dim[b] == 1) a--, b--;
+        for (; s.dim[a] == x->dim[b] || s.dim[a] == 1 || x->dim[b] == 1; a--) b--;
         return infer_refuse(i, BRIM_SHAPE,
                             "extents %" PRId64 " and %" PRId64 " (axis %d) differ and neither is 1",
                             s.dim[a], x->dim[b], a - s.rank);

@@ -41,8 +41,6 @@ static void print_type(const graph_value *v, FILE *out) {
 
 // Attributes --------------------------------------------------------------------------------------
 
-static const char *const step_operand[] = {"a%d", "t%d"};
-
 static void print_chain(const chain *c, FILE *out) {
     for (int i = 0; i < c->steps; i++) {
         const chain_step *step = &c->step[i];
@@ -51,7 +49,7 @@ static void print_chain(const chain *c, FILE *out) {
         for (int k = 0; k < info->inputs; k++) {
             int from = step->operand[k];
             fputs(k ? ", " : "", out);
-            fprintf(out, step_operand[from >= 0], from >= 0 ? from : ~from);
+            fprintf(out, "%c%d", from >= 0 ? 't' : 'a', from >= 0 ? from : ~from);
         }
         if (info->attr == ATTR_SCALARS) {
             fputs(info->inputs ? ", " : "", out);

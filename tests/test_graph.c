@@ -63,7 +63,7 @@ START_TEST(scopes_have_limits) {
     ck_assert_int_lt(w.id, 0);
     ASSERT_FAILS(err, BRIM_ARGUMENT, "256 bytes or more");
     brim_scope_pop(g);
-    brim_scope_push(g, "%s%s", text, "xx");
+    brim_scope_push(g, "%s%s", text, "x"); // 1 + 1 + 254 bytes and the NUL
     ASSERT_FAILS(err, BRIM_ARGUMENT, "together 256 bytes or more");
     text[GRAPH_NAME_BYTES - 3] = 'x';
     text[sizeof text - 1] = '\0';
@@ -95,6 +95,13 @@ START_TEST(names_are_checked) {
     }
     ck_assert_int_eq(g->scope_depth, 0);
     brim_parameter(g, "größe/m:0", normal, 2);
+    ASSERT_FINE(err);
+    char name[GRAPH_NAME_BYTES + 1];
+    memset(name, 'x', sizeof name);
+    name[GRAPH_NAME_BYTES] = '\0';
+    brim_input(g, name, BRIM_F32, 2);
+    ASSERT_FAILS(err, BRIM_ARGUMENT, "256 bytes or more");
+    brim_input(g, name + 1, BRIM_F32, 2);
     ASSERT_FINE(err);
     FREE_GRAPH;
 }
@@ -278,10 +285,14 @@ START_TEST(strangers_are_refused) {
     ASSERT_REFUSED(BRIM_GRAPH, "where: operand 1 is no value");
     brim_exp((brim_value){g, 1});
     ASSERT_REFUSED(BRIM_GRAPH, "exp: operand 1 is no value");
+    graph_op(g, OP_EXP, &b, 1, NULL);
+    ASSERT_REFUSED(BRIM_GRAPH, "exp: operand 1 is a value of another graph");
     graph_op(g, OP_ADD, (brim_value[]){a, b}, 2, NULL);
     ASSERT_REFUSED(BRIM_GRAPH, "add: operand 2 is a value of another graph");
     graph_op(g, OP_ADD, (brim_value[]){a, a, a}, 3, NULL);
     ASSERT_REFUSED(BRIM_GRAPH, "add: [], [] and [] do not fit: 3 operands were given");
+    graph_op(g, OP_ADD, &b, 1, NULL);
+    ASSERT_REFUSED(BRIM_GRAPH, "add: 1 operands were given");
     graph_op(g, OP_ADD, NULL, -1, NULL);
     ASSERT_REFUSED(BRIM_GRAPH, "add: -1 operands were given");
     graph_op(g, (op_id)OP_COUNT, &a, 1, NULL);

@@ -61,12 +61,13 @@ static const int16_t sound_outputs[] = {2, 3}, small_output[] = {1}, no_output[]
 static const chain sound_chain = {4, 2, sound_steps, sound_outputs};
 static const chain small_output_chain = {4, 1, sound_steps, small_output};
 static const chain no_output_chain = {4, 1, sound_steps, no_output};
+static const int16_t first_output[] = {0};
+static const chain null_chain = {1, 1, NULL, first_output};
 static const chain empty_chain = {0, 1, sound_steps, sound_outputs};
 static const chain_step forward_steps[] = {{OP_NEG, BRIM_F32, {0}, {0}}};
 static const chain_step stray_steps[] = {{OP_NEG, BRIM_F32, {~2}, {0}}};
 static const chain_step view_steps[] = {{OP_RESHAPE, BRIM_F32, {~0}, {0}}};
 static const chain_step dtype_steps[] = {{OP_NEG, BRIM_F16, {~0}, {0}}};
-static const int16_t first_output[] = {0};
 static const chain forward_chain = {1, 1, forward_steps, first_output};
 static const chain stray_chain = {1, 1, stray_steps, first_output};
 static const chain view_chain = {1, 1, view_steps, first_output};
@@ -138,6 +139,7 @@ static const infer_case cases[] = {
     ANY_BINARY(GE),
     ANY_BINARY(EQ),
     ANY_BINARY(NE),
+    {OP_ADD, "f32[4,2,3] f32[4,1]", NO_ATTR, "", "!extents 2 and 4 (axis -2) differ"},
     {OP_MUL, "f32[1099511627776,1] f32[1099511627776]", NO_ATTR, "", "!exceed 2^63"},
     FLOAT_BINARY(GELU_BACKWARD),
     FLOAT_BINARY(GELU_ERF_BACKWARD),
@@ -158,6 +160,7 @@ static const infer_case cases[] = {
     {OP_FUSED, "f32[2,3] f32[3]", {.chain = &no_output_chain}, "", "!output 0 is step 4"},
     {OP_FUSED, "f32[2,3] f32[3]", {.chain = &empty_chain}, "", "!a chain of 1 or more steps"},
     {OP_FUSED, "f32[2,3] f32[3]", NO_ATTR, "", "!a chain of 1 or more steps"},
+    {OP_FUSED, "f32[2,3] f32[3]", {.chain = &null_chain}, "", "!a chain of 1 or more steps"},
     {OP_FUSED, "f32[2,3] f32[3]", {.chain = &forward_chain}, "", "!step 0 reads operand 0"},
     {OP_FUSED, "f32[2,3] f32[3]", {.chain = &stray_chain}, "", "!step 0 reads operand -3"},
     {OP_FUSED, "f32[2,3] f32[3]", {.chain = &view_chain}, "", "!step 0 is not an elementwise"},
@@ -247,6 +250,7 @@ static const infer_case cases[] = {
      "!the mean is [8]"},
     {OP_RMS_NORM, NORM_TYPES, SCALARS(0), "", "bf16[4,2,8] f32[4,2]"},
     {OP_RMS_NORM, "f32[4,2] f32[4]", SCALARS(0), "", "!the gain is [4], [2] is expected"},
+    {OP_RMS_NORM, "f32[] f32[1]", SCALARS(0), "", "!0 axes"},
     {OP_RMS_NORM_BACKWARD, "bf16[4,2,8] " NORM_TYPES " f32[4,2]", NO_ATTR, "", "bf16[4,2,8]"},
     {OP_RMS_NORM_BACKWARD, "bf16[4,2,8] " NORM_TYPES " f32[4,2,1]", NO_ATTR, "",
      "!rstd is [4, 2, 1]"},
@@ -289,6 +293,8 @@ static const infer_case cases[] = {
      "!logsumexp is [2, 5, 6], [2, 6, 5]"},
     {OP_ATTENTION_BACKWARD, QKV " bf16[2,5,6,8] f32[2,6,5] bf16[2,5,8,6]", ATTEND(true, 1), "",
      "!q and the gradient"},
+    {OP_ATTENTION_BACKWARD, QKV " bf16[2,5,6,8] f32[2,6,5] bf16[2,5,6,8]", ATTEND(true, 0), "",
+     "!the scale is 0"},
 
     {OP_EMBEDDING, "bf16[9,4] i32[2,3]", NO_ATTR, "", "bf16[2,3,4]"},
     {OP_EMBEDDING, "bf16[9,4] f32[2,3]", NO_ATTR, "", "!operand 2 is f32, i32"},
@@ -332,6 +338,8 @@ static const infer_case cases[] = {
     {OP_ADAMW, "f32[1] f32[1] f32[1] f32[1] f32[] f32[1] f32[] f32[] f32[]", NO_ATTR, "",
      "!a factor is [1], []"},
     {OP_SGD, "f32[3] f32[3] f32[3]" FACTORS_3, OPTIMIZER(0.9f, 0, 0, 0, 1), "", "f32[3] f32[3]"},
+    {OP_SGD, "f32[1] f32[1] f32[1] f32[1] f32[] f32[]", NO_ATTR, "", "!a factor is [1], []"},
+    {OP_SGD, "f32[1] f32[1] f32[1] f32[] f32[] f32[1]", NO_ATTR, "", "!a factor is [1], []"},
     {OP_SGD, "f32[3] f32[2] f32[3]" FACTORS_3, OPTIMIZER(0.9f, 0, 0, 0, 1), "", "!the state m"},
     {OP_SGD, "f32[3] f32[3] f32[2]" FACTORS_3, OPTIMIZER(0.9f, 0, 0, 0, 1), "", "!its gradient"},
     {OP_SGD, "f32[3] f32[3] f32[3]" FACTORS_3, OPTIMIZER(0.9f, 0, 0, -1, 1), "", "!decay is -1"},

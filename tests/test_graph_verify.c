@@ -60,6 +60,13 @@ static parts build(brim_graph *g) {
     return p;
 }
 
+// A copy of the first node at the end, with other outputs.
+static void extra_node(brim_graph *g, value_id first_output) {
+    ck_assert(graph_reserve(g, 1, 0));
+    g->node[g->nodes] = g->node[0];
+    g->node[g->nodes++].first_output = first_output;
+}
+
 // X(name, part of the error's text, what is spoilt)
 #define INPUT(node, k) ((value_id *)(p->node)->input)[k]
 #define VALUE(id) g->value[p->id]
@@ -130,7 +137,7 @@ static parts build(brim_graph *g) {
     X(node_sections_missing, "but value", p->matmul->sections = SECTION_LAST)                      \
     X(node_scope, "its scope is malformed", p->matmul->scope = NULL)                               \
     X(node_scope_text, "its scope is malformed", p->matmul->scope = "a b")                         \
-    X(attr_matmul, "inner extents 4 (transposed) and 3",                                           \
+    X(attr_matmul, "node 0, matmul in scope \"h.0\": inner extents 4 (transposed) and 3",          \
       p->matmul->attr.matmul.transpose_a = true)                                                   \
     X(attr_eps, "eps is -1", p->norm->attr.scalar[0] = -1)                                         \
     X(attr_chain, "a chain of 1 or more steps", p->fused->attr.chain = NULL)                       \
@@ -151,7 +158,13 @@ static parts build(brim_graph *g) {
     X(open_scope, "scope \"left\" is still open", brim_scope_push(g, "left"))                      \
     X(value_count, "its update is value", g->values = p->updated + 1)                              \
     X(node_count, "is not the result of a node", g->nodes--)                                       \
-    X(no_values, "0 nodes", g->values = -1; g->nodes = 0)
+    X(null_values, "values, ", g->value = NULL)                                                    \
+    X(null_nodes, "values, ", g->node = NULL)                                                      \
+        X(result_twice, "two outputs have that name", g->result[g->results++] = p->low)            \
+            X(extra_node, "do not follow those of the node before", extra_node(g, p->product))     \
+                X(extra_node_range, "its outputs are values 99", extra_node(g, 99))                \
+                    X(extra_node_value, "is not its output 0", extra_node(g, g->values - 1))       \
+                        X(no_values, "0 nodes", g->values = -1; g->nodes = 0)
 
 #define X(name, fault, ...)                                                                        \
     static void spoil_##name(brim_graph *g, const parts *p) {                                      \
@@ -179,13 +192,15 @@ START_TEST(spoilt_graph_is_refused) {
     parts p = build(g);
     ASSERT_FINE(err);
     ck_assert_int_eq(graph_verify(g, "pass x", &err), BRIM_OK);
-    value_id *result = g->result; // what the spoiling hides is freed all the same
+    brim_graph whole = *g; // what the spoiling hides is freed all the same
     c->spoil(g, &p);
     ck_assert_msg(graph_verify(g, "pass x", &err) == BRIM_GRAPH, "%s passes", c->name);
     ck_assert_msg(strstr(err.text, c->fault), "%s: \"%s\" is not in: %s", c->name, c->fault,
                   err.text);
     ck_assert_msg(strstr(err.text, "the graph after pass x: ") == err.text, "%s", err.text);
-    g->result = result;
+    if (!g->result) g->result = whole.result;
+    if (!g->value) g->value = whole.value;
+    if (!g->node) g->node = whole.node;
     FREE_GRAPH;
 }
 END_TEST

@@ -78,6 +78,10 @@ START_TEST(embeddings_and_norms) {
     ASSERT_SHAPE(brim_rms_norm(x, "rms", 1e-6), 2, 4, 16);
     check_parameter(g, "rms.weight", BRIM_ONES, 0, (shape){1, {16}});
     ck_assert(g->node[g->nodes - 1].attr.scalar[0] == 1e-6f);
+    brim_rms_norm(x, "rms", 0);
+    ck_assert(g->node[g->nodes - 1].attr.scalar[0] == 1e-5f);
+    brim_value one_id = brim_input_dims(g, "id", BRIM_I32, 0, NULL);
+    ASSERT_SHAPE(brim_embedding(one_id, "wte", 50, 16, (brim_init){0}), 16);
     ck_assert_int_eq(count_parameters(g), 5);
     ck_assert_int_eq(graph_verify(g, "test", &err), BRIM_OK);
     FREE_GRAPH;
