@@ -120,6 +120,24 @@ static value_id owner_behind(const maker *m, value_id v, value_layout *l) {
     return m->of[v].storage == v ? v : -1;
 }
 
+static bool same_place(const value_layout *a, const value_layout *b, const shape *s) {
+    if (a->offset != b->offset) return false;
+    for (int32_t i = 0; i < s->rank; i++)
+        if (s->dim[i] != 1 && a->stride[i] != b->stride[i]) return false;
+    return true;
+}
+
+// A CONCAT that finds an input in its result's storage takes it for placed: is it at its place?
+static bool is_at_place(const maker *m, const value_use *use, const value_layout *l) {
+    const graph_node *concat = &m->g->node[use->node];
+    if (concat->op != OP_CONCAT || m->of[concat->first_output].storage != l->storage) return true;
+    value_layout place = m->of[concat->first_output];
+    for (int32_t i = 0; i < use->input; i++)
+        place.offset +=
+            m->g->value[concat->input[i]].shape.dim[concat->attr.axis] * place.stride[concat->attr.axis];
+    return same_place(l, &place, &m->g->value[concat->input[use->input]].shape);
+}
+
 // True if all views of the owner can be expressed, and all readers can read them, once it has layout *l. Their layouts
 // are left in m->trial.
 static bool readers_suit(maker *m, value_id owner, const value_layout *l) {
@@ -135,7 +153,9 @@ static bool readers_suit(maker *m, value_id owner, const value_layout *l) {
         for (int64_t u = m->uses.start[v]; u < m->uses.start[v + 1]; u++) {
             const value_use *use = &m->uses.use[u];
             const graph_node *reader = &g->node[use->node];
-            if (!op_is_view(reader->op) && !layout_suits(g, reader, use->input, &m->trial[v])) return false;
+            if (op_is_view(reader->op)) continue;
+            if (!layout_suits(g, reader, use->input, &m->trial[v]) || !is_at_place(m, use, &m->trial[v]))
+                return false;
         }
     }
     return true;
@@ -171,13 +191,6 @@ static void place_parts(maker *m) {
 }
 
 // In place --------------------------------------------------------------------------------------------------------
-
-static bool same_place(const value_layout *a, const value_layout *b, const shape *s) {
-    if (a->offset != b->offset) return false;
-    for (int32_t i = 0; i < s->rank; i++)
-        if (s->dim[i] != 1 && a->stride[i] != b->stride[i]) return false;
-    return true;
-}
 
 // True if output v of the node may lie in the storage of its input.
 static bool may_take(const maker *m, node_id n, int input, value_id v) {

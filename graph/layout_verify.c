@@ -104,7 +104,9 @@ static void check_takeover(checker *c, node_id n, int32_t output) {
     for (int32_t i = 0; i < node->inputs; i++) {
         if (c->layout->of[node->input[i]].storage != storage) continue;
         bool bit = node->op == OP_FUSED || (output == 0 && op_table[node->op].inplace >> i & 1);
-        if (!update && !same_layout(&c->layout->of[node->input[i]], &c->layout->of[v], &g->value[v].shape))
+        const shape *s = &g->value[v].shape;
+        if (!update && (!shape_equal(&g->value[node->input[i]].shape, s) ||
+                        !same_layout(&c->layout->of[node->input[i]], &c->layout->of[v], s)))
             refuse(c, v, "overwrites an input that is read in another order");
         allowed |= bit;
     }
@@ -146,6 +148,7 @@ brim_status graph_layout_verify(const brim_graph *g, const graph_schedule *sched
             c.last[v] = -1;
             check_extent(&c, v);
         }
+        for (int32_t r = 0; r < g->results; r++) c.last[g->result[r]] = INT32_MAX; // read when all is done
         for (node_id n = 0; n < g->nodes && !failed(err); n++) check_node(&c, n);
         for (node_id n = g->nodes - 1; n >= 0 && !failed(err); n--) {
             const graph_node *node = &g->node[n];
