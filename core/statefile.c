@@ -25,7 +25,7 @@ struct state_writer {
     safetensors_entry *entries;
     size_t entry_count, entry_capacity;
     safetensors_writer *tensors; // NULL until the first bytes are written
-    uint64_t sum;
+    checksum sum;
 };
 
 // The digits of the checksum in a header; NULL where there are none. The quotes cannot be part of a
@@ -39,11 +39,13 @@ static const char *find_digits(const char *header, size_t size) {
     return NULL;
 }
 
-static uint64_t checksum_header(const char *header, size_t size, const char *digits) {
+static checksum checksum_header(const char *header, size_t size, const char *digits) {
     const char *rest = digits + CHECKSUM_DIGITS;
-    uint64_t sum = checksum_add(checksum_start(), header, (size_t)(digits - header));
-    sum = checksum_add(sum, CHECKSUM_ZEROS, CHECKSUM_DIGITS);
-    return checksum_add(sum, rest, (size_t)(header + size - rest));
+    checksum sum = checksum_start();
+    checksum_add(&sum, header, (size_t)(digits - header));
+    checksum_add(&sum, CHECKSUM_ZEROS, CHECKSUM_DIGITS);
+    checksum_add(&sum, rest, (size_t)(header + size - rest));
+    return sum;
 }
 
 // --- writing ---
@@ -133,7 +135,7 @@ void state_write(state_writer *w, const char *name, const void *data, size_t byt
     if (failed(err) || !w) return;
     begin_tensors(w, err);
     if (safetensors_write(w->tensors, name, data, bytes, err)) {
-        w->sum = checksum_add(w->sum, data, bytes);
+        checksum_add(&w->sum, data, bytes);
     }
 }
 
@@ -150,7 +152,7 @@ static void fill_in_checksum(state_writer *w, brim_error *err) {
     const char *header = safetensors_written_header(w->tensors, &size);
     uint64_t place = LENGTH_BYTES + (uint64_t)(find_digits(header, size) - header);
     char digits[CHECKSUM_DIGITS + 1];
-    snprintf(digits, sizeof digits, "%016" PRIx64, w->sum);
+    snprintf(digits, sizeof digits, "%016" PRIx64, checksum_value(&w->sum));
     file_rewrite(w->out, place, digits, CHECKSUM_DIGITS, err);
 }
 
@@ -189,8 +191,9 @@ static bool verify(const safetensors *file, brim_error *err) {
         return false;
     }
     char expected[CHECKSUM_DIGITS + 1];
-    uint64_t sum = checksum_add(checksum_header(header, header_size, digits), data, data_size);
-    snprintf(expected, sizeof expected, "%016" PRIx64, sum);
+    checksum sum = checksum_header(header, header_size, digits);
+    checksum_add(&sum, data, data_size);
+    snprintf(expected, sizeof expected, "%016" PRIx64, checksum_value(&sum));
     if (memcmp(digits, expected, CHECKSUM_DIGITS) == 0) return true;
     brim_fail(err, BRIM_FORMAT, "%s is damaged: its checksum is %s, but it says %.16s",
               safetensors_path(file), expected, digits);

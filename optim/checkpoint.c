@@ -91,18 +91,18 @@ static bool next_state(const brim_trainer *t, value_id *id) {
 
 // Save -------------------------------------------------------------------------------------------------------------------
 
-static void write_parameters(brim_trainer *t, safetensors_writer *w, uint64_t *sum, brim_error *err) {
+static void write_parameters(brim_trainer *t, safetensors_writer *w, checksum *sum, brim_error *err) {
     for (int i = 0; i < t->parameters && !failed(err); i++) {
         size_t bytes;
         float *data = fetch(t, t->parameter[i], &bytes, err);
         if (!data) return;
-        *sum = checksum_add(*sum, data, bytes);
+        checksum_add(sum, data, bytes);
         safetensors_write(w, value_at(t, t->parameter[i])->name, data, bytes, err);
         free(data);
     }
 }
 
-static void save_model(brim_trainer *t, const char *path, uint64_t *sum, brim_error *err) {
+static void save_model(brim_trainer *t, const char *path, checksum *sum, brim_error *err) {
     safetensors_entry *entries = brim_calloc_array((size_t)t->parameters, sizeof *entries, err);
     file_writer *out = file_create(path, err);
     for (int i = 0; entries && i < t->parameters; i++) {
@@ -155,9 +155,9 @@ static void save_state(brim_trainer *t, const char *path, uint64_t model_sum, br
 
 static void save_files(brim_trainer *t, const char *folder, brim_error *err) {
     char path[PATH_BYTES];
-    uint64_t model_sum = checksum_start();
+    checksum model_sum = checksum_start();
     if (join(path, folder, model_file, err)) save_model(t, path, &model_sum, err);
-    if (join(path, folder, state_file, err)) save_state(t, path, model_sum, err);
+    if (join(path, folder, state_file, err)) save_state(t, path, checksum_value(&model_sum), err);
     for (const attachment *a = t->attachments; a && !failed(err); a = a->next)
         if (join(path, folder, a->file, err)) file_replace(path, a->text, strlen(a->text), err);
 }
@@ -256,7 +256,9 @@ static void check_model_sum(const char *path, uint64_t expected, brim_error *err
     if (!file) return;
     size_t bytes;
     const void *data = safetensors_data(file, &bytes);
-    if (checksum_add(checksum_start(), data, bytes) != expected)
+    checksum sum = checksum_start();
+    checksum_add(&sum, data, bytes);
+    if (checksum_value(&sum) != expected)
         brim_fail(err, BRIM_FORMAT, "%s is damaged, or not of this checkpoint: its checksum differs from the one in %s", path,
                   state_file);
     safetensors_close(file);

@@ -318,12 +318,29 @@ START_TEST(paths) {
 }
 END_TEST
 
+static uint64_t checksum_of(const void *data, size_t size) {
+    checksum sum = checksum_start();
+    checksum_add(&sum, data, size);
+    return checksum_value(&sum);
+}
+
 START_TEST(checksums) {
-    // The check values of CRC-32 and Adler-32 for the nine digits.
-    ck_assert_uint_eq(checksum_add(checksum_start(), "123456789", 9), 0xcbf43926091e01de);
-    uint64_t parts = checksum_add(checksum_start(), "1234", 4);
-    parts = checksum_add(parts, "", 0);
-    ck_assert_uint_eq(checksum_add(parts, "56789", 5), 0xcbf43926091e01de);
+    // Values of the xxHash library, XXH64 with seed 0.
+    ck_assert_uint_eq(checksum_of("", 0), 0xef46db3751d8e999);
+    ck_assert_uint_eq(checksum_of("a", 1), 0xd24ec4f1a98c6e5b);
+    ck_assert_uint_eq(checksum_of("abc", 3), 0x44bc2cf5ad770999);
+    unsigned char bytes[200];
+    for (int i = 0; i < 200; i++) bytes[i] = (unsigned char)(i * 7);
+    const uint64_t expected = 0x6daaa52505587dd5; // of six whole stripes and a rest
+    for (size_t first = 0; first <= sizeof bytes; first++) {
+        for (size_t second = 0; second <= sizeof bytes - first; second += 13) {
+            checksum sum = checksum_start();
+            checksum_add(&sum, bytes, first);
+            checksum_add(&sum, bytes + first, second);
+            checksum_add(&sum, bytes + first + second, sizeof bytes - first - second);
+            ck_assert_uint_eq(checksum_value(&sum), expected);
+        }
+    }
 }
 END_TEST
 
