@@ -7,6 +7,7 @@
 static const dynlib_symbol clblast_symbols[] = {
     DYNLIB_REQUIRED(clblast_library, CLBlastSgemmWithTempBuffer),
     DYNLIB_REQUIRED(clblast_library, CLBlastSGemmTempBufferSize),
+    DYNLIB_REQUIRED(clblast_library, CLBlastClearCache),
 };
 static const char *const clblast_names[] = {"libclblast.so.1", "libclblast.so", NULL};
 static const dynlib_table clblast_table = {"CLBlast", clblast_names, clblast_symbols,
@@ -36,6 +37,9 @@ void opencl_matmul_open(backend_device *d) {
 
 void opencl_matmul_close(backend_device *d) {
     native_matmul_close(d->matmul.native);
+    // It keeps what it compiled, and with it our context, until the process ends otherwise: too
+    // late for some drivers.
+    if (d->matmul.compiled) d->matmul.clblast.CLBlastClearCache();
     dynlib_close(&d->matmul.clblast_file);
     d->matmul = (opencl_matmul){0};
 }

@@ -25,6 +25,7 @@ typedef struct clblast_library {
                                       size_t n, size_t k, size_t offset_a, size_t row_a,
                                       size_t offset_b, size_t row_b, size_t offset_c, size_t row_c,
                                       cl_command_queue *queue, size_t *bytes);
+    int (*CLBlastClearCache)(void);
 } clblast_library;
 
 typedef struct opencl_matmul {
