@@ -204,6 +204,7 @@ static void join_producers(fuser *f, node_id n) {
 
 static void group(fuser *f, bool enabled) {
     const brim_graph *g = f->g;
+    for (node_id n = 0; n < g->nodes; n++) f->of[n] = -1; // a reader that is not a unit yet is outside of all
     for (node_id n = 0; n < g->nodes; n++) {
         f->unit[n] = (unit){.tail = n, .shaped = n, .members = 1, .position = f->units};
         f->of[n] = n;
