@@ -6,7 +6,8 @@
 // A kernel uses few of these functions.
 #pragma nv_diag_suppress 177, 550
 
-#define KERNEL extern "C" __global__ void __launch_bounds__(GROUP)
+// One group a multiprocessor is asked for: with no second number some targets spill registers to fit more groups.
+#define KERNEL extern "C" __global__ void __launch_bounds__(GROUP, 1)
 #define GLOBAL
 #define LOCAL __shared__
 #define LOCAL_PTR
