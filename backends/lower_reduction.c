@@ -107,7 +107,7 @@ static int64_t column_span(const device_traits *traits, int64_t height, int64_t 
 }
 
 static void launch_rows(lowering *l, const stage *s, operation op, const tensor_bytes *x, const tensor_bytes *y) {
-    int items = l->traits->group > 1 && s->block < ITEM_LENGTH;
+    bool items = l->traits->group > 1 && s->n < ITEM_LENGTH;
     int64_t rows = s->outer * s->blocks;
     row_split split = split_rows(l->traits, rows, s->block);
     int64_t groups = items ? divide_up(rows, split.group) : split.groups;
@@ -116,9 +116,11 @@ static void launch_rows(lowering *l, const stage *s, operation op, const tensor_
                               "-DTX=%s -DTY=%s -DOPERATION=%d -DALIGNED=%d", brim_dtype_name(x->dtype),
                               brim_dtype_name(y->dtype), op,
                               vectors_aligned(l->traits, (const operand *const[]){&a}, 1, s->n));
-    launch_argument arguments[] = {x->argument,        y->argument,   arg_i64(s->n),     arg_i32(s->block),
-                                   arg_i64(s->blocks), arg_i64(rows), arg_i32(split.per)};
-    lower_launch(l, kernel, (const int64_t[3]){groups, 1, 1}, arguments, items ? 6 : 7);
+    if (items)
+        LOWER_LAUNCH(l, kernel, groups, 1, 1, x->argument, y->argument, arg_i32(s->n), arg_i64(rows));
+    else
+        LOWER_LAUNCH(l, kernel, groups, 1, 1, x->argument, y->argument, arg_i64(s->n), arg_i32(s->block),
+                     arg_i32(s->blocks), arg_i64(rows), arg_i32(split.per));
 }
 
 static void launch_columns(lowering *l, const stage *s, operation op, const tensor_bytes *x,
@@ -129,7 +131,7 @@ static void launch_columns(lowering *l, const stage *s, operation op, const tens
                               brim_dtype_name(x->dtype), brim_dtype_name(y->dtype), op,
                               vectors_aligned(l->traits, (const operand *const[]){&a, &b}, 2, s->inner));
     LOWER_LAUNCH(l, kernel, s->outer * s->blocks, divide_up(s->inner, span), 1, x->argument, y->argument,
-                 arg_i64(s->n), arg_i32(s->block), arg_i64(s->blocks), arg_i64(s->inner), arg_i64(span));
+                 arg_i64(s->n), arg_i32(s->block), arg_i32(s->blocks), arg_i64(s->inner), arg_i64(span));
 }
 
 static void launch_stage(lowering *l, const stage *s, operation op, const tensor_bytes *x, const tensor_bytes *y) {

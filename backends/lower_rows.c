@@ -87,7 +87,7 @@ static void norm(lowering *l, bool centered) {
     if (centered) add(&r, arg_write(&mean));
     add(&r, arg_write(&rstd));
     add(&r, arg_f32(l->node->attr.scalar[0]));
-    int kernel = lower_kernel(l, "norm", "norm", split.group,
+    int kernel = lower_kernel(l, "norm", "norm_forward", split.group,
                               "-DTX=%s -DTG=%s -DTY=%s -DCENTERED=%d -DALIGNED=%d", name_of(&x),
                               name_of(&gain), name_of(&y), centered, aligned(l, &r));
     launch_rows(l, &r, kernel, &split);
