@@ -12,7 +12,6 @@ static const struct {
     [OP_MATMUL] = {.rows_in = 3},
     [OP_ATTENTION] = {.rows_in = 7},                            // q, k, v
     [OP_ATTENTION_BACKWARD] = {.rows_in = 0x27, .rows_out = 7}, // q, k, v, do; dq, dk, dv
-    [OP_ROTARY] = {.rows_in = 1, .rows_out = 1},
 };
 
 static access_form form_of(op_id op, int index, uint16_t rows, uint16_t any) {
