@@ -9,8 +9,8 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <zlib.h>
 #include "core/alloc.h"
+#include "core/checksum.h"
 #include "core/files.h"
 #include "core/size.h"
 #include "core/strbuf.h"
@@ -23,13 +23,11 @@ struct kernel_cache {
 // An entry is this, then the key, then the data.
 typedef struct entry_header {
     char magic[8];
-    uint64_t key_bytes, data_bytes;
-    uint32_t data_crc, reserved;
+    uint64_t key_bytes, data_bytes, data_hash;
 } entry_header;
 static const char entry_magic[8] = "BRIMKC1";
 
-// ---- directory
-// -----------------------------------------------------------------------------------
+// ---- directory ----------------------------------------------------------------------------------
 
 // A folder of its own in the user's cache folder; NULL where there is none.
 static char *user_directory(brim_error *err) {
@@ -89,8 +87,7 @@ const char *kernel_cache_directory(const kernel_cache *cache) {
     return cache->directory >= 0 ? cache->path : "";
 }
 
-// ---- entries
-// -------------------------------------------------------------------------------------
+// ---- entries ------------------------------------------------------------------------------------
 
 // Each part with its NUL, one after another.
 static char *flatten(const kernel_key *key, size_t *bytes) {
@@ -102,15 +99,15 @@ static char *flatten(const kernel_key *key, size_t *bytes) {
     return strbuf_take(&text);
 }
 
-// FNV-1a, 64 bits (Fowler, Noll, Vo). It only names the file: the entry holds the whole key.
-static void entry_name(const char *key, size_t bytes, char name[32]) {
-    uint64_t hash = 0xcbf29ce484222325;
-    for (size_t i = 0; i < bytes; i++) hash = (hash ^ (unsigned char)key[i]) * 0x100000001b3;
-    snprintf(name, 32, "%016" PRIx64 ".kernel", hash);
+static uint64_t hash(const void *data, size_t bytes) {
+    checksum sum = checksum_start();
+    checksum_add(&sum, data, bytes);
+    return checksum_value(&sum);
 }
 
-static uint32_t checksum(const void *data, size_t bytes) {
-    return (uint32_t)crc32_z(crc32_z(0, NULL, 0), data, bytes);
+// The hash only names the file: the entry holds the whole key.
+static void entry_name(const char *key, size_t bytes, char name[32]) {
+    snprintf(name, 32, "%016" PRIx64 ".kernel", hash(key, bytes));
 }
 
 static bool read_all(int file, void *data, size_t bytes) {
@@ -161,7 +158,7 @@ static bool find_entry(const kernel_cache *cache, const char *key, size_t key_by
     close(file);
     if (!entry) return false;
     bool good = memcmp(entry, key, key_bytes) == 0 &&
-                checksum(entry + key_bytes, header.data_bytes) == header.data_crc;
+                hash(entry + key_bytes, header.data_bytes) == header.data_hash;
     if (!good) {
         free(entry);
         return false;
@@ -204,7 +201,7 @@ void kernel_cache_put(const kernel_cache *cache, const kernel_key *key, const vo
     int file = create_temporary(cache, name, temporary);
     if (file >= 0) {
         entry_header header = {
-            .key_bytes = key_bytes, .data_bytes = bytes, .data_crc = checksum(data, bytes)};
+            .key_bytes = key_bytes, .data_bytes = bytes, .data_hash = hash(data, bytes)};
         memcpy(header.magic, entry_magic, sizeof entry_magic);
         bool whole = write_all(file, &header, sizeof header) && write_all(file, flat, key_bytes) &&
                      write_all(file, data, bytes);

@@ -1,5 +1,5 @@
-// core/dtype.h's conversions of f16 and bf16, at the speed of memory where the processor has the instructions; the same
-// bits as core/half.h everywhere.
+// core/dtype.h's conversions of f16 and bf16, at the speed of memory where the processor has the
+// instructions; the same bits as core/half.h everywhere.
 #ifndef BRIM_BACKENDS_NATIVE_CONVERT_H
 #define BRIM_BACKENDS_NATIVE_CONVERT_H
 

@@ -10,8 +10,7 @@
 #include "core/dynlib.h"
 #include "core/size.h"
 
-// ---- libraries
-// -----------------------------------------------------------------------------------
+// ---- libraries ----------------------------------------------------------------------------------
 
 typedef struct onednn_version {
     int major, minor, patch;
@@ -130,8 +129,7 @@ const char *native_matmul_name(const native_matmul *m) {
     return m->name;
 }
 
-// ---- what is served
-// ------------------------------------------------------------------------------
+// ---- what is served -----------------------------------------------------------------------------
 
 static bool is_float(brim_dtype dtype) {
     return dtype == BRIM_F32 || dtype == BRIM_F16 || dtype == BRIM_BF16;
@@ -180,8 +178,7 @@ int64_t native_matmul_workspace(const native_matmul *m, const matmul_shape *s) {
     return floats * (int64_t)sizeof(float);
 }
 
-// ---- 16-bit operands
-// -----------------------------------------------------------------------------
+// ---- 16-bit operands ----------------------------------------------------------------------------
 
 enum { CONVERT_ELEMENTS = 32768 }; // in one item of the pool
 
@@ -218,8 +215,7 @@ static void convert(native_matmul *m, stored_matrix matrix, brim_dtype dtype, vo
     worker_pool_run(m->pool, (int)items, convert_item, &c);
 }
 
-// ---- products
-// ------------------------------------------------------------------------------------
+// ---- products -----------------------------------------------------------------------------------
 
 typedef struct product {
     const native_matmul *library;

@@ -17,16 +17,25 @@ const backend *const backend_list[] = {
     NULL,
 };
 
-// ---- listing
-// -------------------------------------------------------------------------------------
+// APIs that this build was told to leave out, or whose headers it did not find.
+static const char *const not_built[] = {
+#ifndef BRIM_HAVE_CUDA
+    "cuda",
+#endif
+#ifndef BRIM_HAVE_OPENCL
+    "opencl",
+#endif
+    NULL,
+};
+
+// ---- listing ------------------------------------------------------------------------------------
 
 // "cuda: no driver; opencl:0 (PoCL ...)": for errors about a name.
 static void describe_all(strbuf *out) {
-    if (!backend_list[0]) strbuf_puts(out, "this build has no backend");
     for (const backend *const *b = backend_list; *b; b++) {
         char why[512] = "";
         int count = (*b)->count(why, sizeof why);
-        if (b != backend_list) strbuf_puts(out, "; ");
+        if (out->length) strbuf_puts(out, "; ");
         if (count == 0) strbuf_printf(out, "%s: none (%.300s)", (*b)->name, why);
         for (int i = 0; i < count; i++) {
             brim_error problem = {0};
@@ -36,6 +45,14 @@ static void describe_all(strbuf *out) {
                           problem.status == BRIM_OK ? traits.name : problem.text);
         }
     }
+    for (const char *const *name = not_built; *name; name++)
+        strbuf_printf(out, "%s%s: not in this build", out->length ? "; " : "", *name);
+}
+
+static void fill_missing(const char *name, const char *why, brim_device_info *out) {
+    snprintf(out->id, sizeof out->id, "%s", name);
+    snprintf(out->backend, sizeof out->backend, "%s", name);
+    snprintf(out->problem, sizeof out->problem, "%s", why);
 }
 
 static void fill_info(const backend *b, int index, brim_device_info *out) {
@@ -59,29 +76,34 @@ static void fill_info(const backend *b, int index, brim_device_info *out) {
     b->close(device);
 }
 
+// Room for `more` rows behind the first `rows`.
+static bool make_room(brim_device_info **list, size_t *capacity, int rows, int more,
+                      brim_error *err) {
+    return brim_grow((void **)list, capacity, (size_t)(rows + more), sizeof **list, err);
+}
+
 int brim_device_list(brim_device_info **list, brim_error *err) {
     *list = NULL;
-    size_t capacity = 0, rows = 0;
+    size_t capacity = 0;
+    int rows = 0;
     for (const backend *const *b = backend_list; *b; b++) {
         char why[sizeof(*list)->problem] = "";
         int count = (*b)->count(why, sizeof why);
-        size_t wanted = rows + (count ? (size_t)count : 1);
-        if (!brim_grow((void **)list, &capacity, wanted, sizeof **list, err)) break;
+        if (!make_room(list, &capacity, rows, count ? count : 1, err)) break;
         for (int i = 0; i < count; i++) fill_info(*b, i, &(*list)[rows++]);
-        if (count > 0) continue;
-        brim_device_info *missing = &(*list)[rows++];
-        snprintf(missing->id, sizeof missing->id, "%s", (*b)->name);
-        snprintf(missing->backend, sizeof missing->backend, "%s", (*b)->name);
-        memcpy(missing->problem, why, sizeof why);
+        if (count == 0) fill_missing((*b)->name, why, &(*list)[rows++]);
     }
-    if (!failed(err)) return (int)rows;
+    for (const char *const *name = not_built; *name; name++) {
+        if (!make_room(list, &capacity, rows, 1, err)) break;
+        fill_missing(*name, "this build was made without it", &(*list)[rows++]);
+    }
+    if (!failed(err)) return rows;
     free(*list);
     *list = NULL;
     return 0;
 }
 
-// ---- opening
-// -------------------------------------------------------------------------------------
+// ---- opening ------------------------------------------------------------------------------------
 
 static brim_status fail_with_list(const char *name, const char *reason, brim_error *err) {
     brim_error memory = {0};

@@ -29,7 +29,8 @@ static const char *load_symbols(void *handle, const dynlib_table *table, void *f
 static void *open_candidate(const char *name, const dynlib_table *table, void *functions,
                             strbuf *reasons) {
     const char *separator = reasons->length ? "; " : "";
-    void *handle = dlopen(name, RTLD_NOW | RTLD_LOCAL);
+    // Drivers and OpenMP runtimes leave threads and exit handlers behind: their code stays mapped.
+    void *handle = dlopen(name, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
     if (!handle) {
         const char *reason = dlerror();
         strbuf_printf(reasons, "%s%s", separator, reason ? reason : name);

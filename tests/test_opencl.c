@@ -58,8 +58,7 @@ static void run_and_wait(uint8_t section, int32_t micro_batch) {
     ASSERT_FINE(err);
 }
 
-// ---- programs
-// ------------------------------------------------------------------------------------
+// ---- programs -----------------------------------------------------------------------------------
 
 static kernel_argument buffer_at(int64_t offset) {
     return (kernel_argument){ARGUMENT_BUFFER, {.offset = offset}};
@@ -134,8 +133,7 @@ static void fill_floats(float *x, size_t count, uint64_t stream) {
     philox_fill_uniform(x, count, 7, stream, -1, 1);
 }
 
-// ---- launches
-// ------------------------------------------------------------------------------------
+// ---- launches -----------------------------------------------------------------------------------
 
 static void check_launch(device_settings settings, int32_t group) {
     if (!open_with(settings)) return;
@@ -207,8 +205,7 @@ START_TEST(only_the_section_asked_for_runs) {
 }
 END_TEST
 
-// ---- memory
-// --------------------------------------------------------------------------------------
+// ---- memory -------------------------------------------------------------------------------------
 
 START_TEST(memory_in_chunks) {
     if (!open_with((device_settings){.chunk_bytes = 8192, .poison = true})) return;
@@ -290,8 +287,7 @@ START_TEST(copies_move_with_the_micro_batch) {
 }
 END_TEST
 
-// ---- queues
-// --------------------------------------------------------------------------------------
+// ---- queues -------------------------------------------------------------------------------------
 
 // In: a number; compute: twice the number and one more, over and over; out: the result. All order
 // comes from waits, over many runs without a wait on the host: the copy in must wait for the last
@@ -350,8 +346,7 @@ START_TEST(profile_tells_seconds) {
 }
 END_TEST
 
-// ---- matrix products
-// -----------------------------------------------------------------------------
+// ---- matrix products ----------------------------------------------------------------------------
 
 static void store_element(brim_dtype dtype, void *array, int64_t i, float x) {
     if (dtype == BRIM_F32)
@@ -540,8 +535,7 @@ START_TEST(libraries_can_be_declined) {
 }
 END_TEST
 
-// ---- errors
-// --------------------------------------------------------------------------------------
+// ---- errors -------------------------------------------------------------------------------------
 
 START_TEST(a_kernel_that_does_not_compile) {
     if (!open_with((device_settings){0})) return;

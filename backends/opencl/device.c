@@ -6,8 +6,7 @@
 #include <string.h>
 #include "core/alloc.h"
 
-// ---- finding devices
-// -----------------------------------------------------------------------------
+// ---- finding devices ----------------------------------------------------------------------------
 
 enum { MAX_PLATFORMS = 16, MAX_DEVICES = 64 };
 
@@ -74,8 +73,7 @@ static int count_devices(char *why, size_t size) {
     return count;
 }
 
-// ---- describing
-// ----------------------------------------------------------------------------------
+// ---- describing ---------------------------------------------------------------------------------
 
 static cl_ulong query(const opencl_driver *cl, cl_device_id id, cl_device_info what, size_t bytes) {
     cl_ulong value = 0; // little-endian hosts only: a narrower value fills the low bytes
@@ -202,8 +200,7 @@ static brim_status describe(int index, device_traits *out, brim_error *err) {
     return err->status;
 }
 
-// ---- opening
-// -------------------------------------------------------------------------------------
+// ---- opening ------------------------------------------------------------------------------------
 
 static bool apply_settings(backend_device *d, brim_error *err) {
     const device_settings *s = &d->settings;

@@ -14,8 +14,7 @@ static const dynlib_table clblast_table = {"CLBlast", clblast_names, clblast_sym
                                            sizeof clblast_symbols / sizeof *clblast_symbols};
 enum { CLBLAST_ROW_MAJOR = 101, CLBLAST_NO_TRANSPOSE = 111, CLBLAST_TRANSPOSE = 112 };
 
-// ---- opening
-// -------------------------------------------------------------------------------------
+// ---- opening ------------------------------------------------------------------------------------
 
 static bool runs_native_kernels(backend_device *d) {
     cl_device_exec_capabilities can = 0;
@@ -44,8 +43,7 @@ void opencl_matmul_close(backend_device *d) {
     d->matmul = (opencl_matmul){0};
 }
 
-// ---- planning
-// ------------------------------------------------------------------------------------
+// ---- planning -----------------------------------------------------------------------------------
 
 bool opencl_matmul_serves(backend_device *d, const matmul_shape *s) {
     if (d->matmul.native) return native_matmul_serves(d->matmul.native, s);
@@ -79,8 +77,7 @@ brim_status opencl_matmul_workspace(backend_device *d, const matmul_shape *s, in
     return BRIM_OK;
 }
 
-// ---- preparing
-// -----------------------------------------------------------------------------------
+// ---- preparing ----------------------------------------------------------------------------------
 
 // Bytes from the first to the last element of an operand over the whole batch.
 static int64_t operand_bytes(int64_t rows, int64_t columns, int64_t row_stride, int64_t batch,
@@ -175,8 +172,7 @@ void opencl_matmul_release(backend_device *d, opencl_product *p) {
     *p = (opencl_product){0};
 }
 
-// ---- running
-// -------------------------------------------------------------------------------------
+// ---- running ------------------------------------------------------------------------------------
 
 // What the native kernel is given: a copy, in which the driver writes the objects' addresses. Each
 // object is named once, since PoCL 3.1 fills in only the first address of one that is named twice.

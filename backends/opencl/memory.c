@@ -8,8 +8,7 @@
 
 enum { HUGE_PAGE = 2 << 20, NAN_PATTERN = 0x7fc0dead };
 
-// ---- taking
-// --------------------------------------------------------------------------------------
+// ---- taking -------------------------------------------------------------------------------------
 
 // On a CPU the chunks lie in one mapping of ours, so that it can ask for huge pages.
 static bool map_host(opencl_memory *m, int64_t bytes, brim_error *err) {
@@ -142,8 +141,7 @@ void opencl_memory_free(backend_device *d) {
     *m = (opencl_memory){0};
 }
 
-// ---- using
-// ---------------------------------------------------------------------------------------
+// ---- using --------------------------------------------------------------------------------------
 
 void *opencl_host_memory(backend_device *d) {
     return d->memory.host;

@@ -41,8 +41,7 @@ struct loaded_program {
     cl_command_queue profiling; // made when it is first asked for
 };
 
-// ---- loading: kernels
-// ----------------------------------------------------------------------------
+// ---- loading: kernels ---------------------------------------------------------------------------
 
 static bool same_module(const kernel_spec *a, const kernel_spec *b) {
     return strcmp(a->source, b->source) == 0 && strcmp(a->defines, b->defines) == 0;
@@ -145,8 +144,7 @@ static bool prepare_launch(loaded_program *l, const launch_record *launch, prepa
     return set_arguments(d, launch, out->kernel, err);
 }
 
-// ---- loading: other records
-// ----------------------------------------------------------------------
+// ---- loading: other records ---------------------------------------------------------------------
 
 // Where one side of a copy is. The staging area has a record's place of every micro-batch; the last
 // is not known here.
@@ -274,8 +272,7 @@ void opencl_unload(loaded_program *l) {
     free(l);
 }
 
-// ---- running
-// -------------------------------------------------------------------------------------
+// ---- running ------------------------------------------------------------------------------------
 
 // Where and after what a record is enqueued.
 typedef struct submission {
@@ -420,8 +417,7 @@ brim_status opencl_wait(backend_device *d, brim_error *err) {
     return BRIM_OK;
 }
 
-// ---- profiling
-// -----------------------------------------------------------------------------------
+// ---- profiling ----------------------------------------------------------------------------------
 
 static bool event_seconds(backend_device *d, cl_event event, double *seconds, brim_error *err) {
     cl_ulong start = 0, end = 0;

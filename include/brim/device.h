@@ -5,8 +5,8 @@
 //   for (int i = 0; i < rows; i++) puts(list[i].id);
 //   free(list);
 //
-// A trainer takes an id ("opencl:1"), a backend's name ("cuda": its first device), "cpu", or "auto" (CUDA, then an
-// OpenCL GPU, then an OpenCL CPU).
+// A trainer takes an id ("opencl:1"), a backend's name ("cuda": its first device), "cpu", or "auto"
+// (CUDA, then an OpenCL GPU, then an OpenCL CPU).
 #ifndef BRIM_DEVICE_H
 #define BRIM_DEVICE_H
 
@@ -21,19 +21,19 @@ extern "C" {
 
 // A device, or a backend that has none.
 typedef struct brim_device_info {
-    char id[32];      // "opencl:0"; only "cuda" where that backend is missing
-    char backend[16]; // "opencl"
-    char problem[1000]; // why it cannot be used; "" where it can, and only then what follows is known
+    char id[32];        // "opencl:0"; only "cuda" where that backend is missing
+    char backend[16];   // "opencl"
+    char problem[1000]; // why it cannot be used; "" where it can: only then is the rest known
     char name[128], driver[128], architecture[32];
-    char matmul[128]; // the library that serves matrix products, with its version; "" where Brim's own kernel does
+    char matmul[128]; // the library for matrix products, with its version; "" for Brim's own kernel
     bool cpu;
-    bool exact_f32;   // division, square root and denormals as IEEE 754 demands
+    bool exact_f32;                       // division, square root and denormals as IEEE 754 demands
     int32_t vector, group, compute_units; // floats in a kernel's vector; work-items in a group
     int64_t memory_bytes, free_bytes;     // free: -1 where the driver does not tell
 } brim_device_info;
 
-// Fills *list with all devices, best first; the caller frees it with free(). Each device is opened to see whether
-// that works, so this can take a second. Returns the number of rows.
+// Fills *list with all devices, best first; the caller frees it with free(). Each device is opened
+// to see whether that works, so this can take a second. Returns the number of rows.
 BRIM_API int brim_device_list(brim_device_info **list, brim_error *err);
 
 #ifdef __cplusplus
