@@ -1,40 +1,136 @@
-// Rules for embeddings and rotary positions. Operands are dense.
+// Rules for embeddings and rotary positions. Operands are dense, but for rotary's, which may have any strides as long as
+// a head's elements lie side by side.
 #include "backends/lower_rules.h"
 
 #include <math.h>
 #include "backends/lower_split.h"
 
+enum {
+    CPU_TAKERS = 8,    // work-items that sort positions on a CPU; each goes through all of them
+    GPU_TAKERS = 4096, // on a GPU
+    GPU_TOKENS = 4     // that a group of rotary takes on a GPU, to make up for finding its frequencies
+};
+
+static const char *name_of(const operand *x) { return brim_dtype_name(x->dtype); }
+static int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+
+// ---- embedding -----------------------------------------------------------------------------------------------------
+
 void lower_embedding(lowering *l) {
     operand table = lower_input(l, 0), ids = lower_input(l, 1), y = lower_output(l, 0);
     int64_t count = shape_elements(&ids.shape), width = last_extent(&table.shape);
     row_split split = split_rows(l->traits, count, width);
-    const operand *vectors[] = {&table, &y};
-    int kernel = lower_kernel(l, "embedding", "embedding", split.group, "-DBACKWARD=0 -DT=%s -DALIGNED=%d",
-                              brim_dtype_name(table.dtype), vectors_aligned(l->traits, vectors, 2, width));
-    LOWER_LAUNCH(l, kernel, split.groups, 1, 1, arg_read(&table), arg_read(&ids), arg_write(&y), arg_i64(count),
-                 arg_i32(width), arg_i32(split.per), arg_i32(table.shape.dim[0]));
+    int aligned = vectors_aligned(l->traits, (const operand *const[]){&table, &y}, 2, width);
+    int kernel = lower_kernel(l, "embedding", "embedding", split.group, "-DT=%s -DALIGNED=%d", name_of(&table),
+                              aligned);
+    LOWER_LAUNCH(l, kernel, split.groups, 1, 1, arg_read(&table), arg_read(&ids), arg_write(&y),
+                 arg_i32(table.shape.dim[0]), arg_i64(count), arg_i32(width), arg_i32(split.per));
+}
+
+// Where the sorted positions lie in the workspace, as int32.
+typedef struct sorted {
+    byte_range count, end, taken, order;
+    int64_t takers, bytes;
+} sorted;
+
+static byte_range next_ints(sorted *s, int64_t base, int64_t count) {
+    byte_range r = {SPACE_DEVICE, base + s->bytes, count * 4};
+    s->bytes += (count * 4 + 255) / 256 * 256;
+    return r;
+}
+
+static sorted sorted_of(const device_traits *traits, int64_t base, int64_t positions, int64_t rows) {
+    sorted s = {.takers = traits->group};
+    int64_t most = traits->group == 1 ? CPU_TAKERS : GPU_TAKERS;
+    while (s.takers < most && s.takers < rows) s.takers *= 2;
+    s.count = next_ints(&s, base, rows);
+    s.end = next_ints(&s, base, rows);
+    s.taken = next_ints(&s, base, s.takers);
+    s.order = next_ints(&s, base, positions);
+    return s;
+}
+
+static void sort_positions(lowering *l, const sorted *s, const operand *ids, int64_t rows) {
+    int64_t positions = shape_elements(&ids->shape), groups = s->takers / l->traits->group;
+    int count = lower_kernel(l, "embedding_order", "embedding_count", 0, "-DALIGNED=0");
+    LOWER_LAUNCH(l, count, groups, 1, 1, arg_read(ids), arg_bytes(s->count, true), arg_bytes(s->taken, true),
+                 arg_i32(positions), arg_i32(rows), arg_i32(s->takers));
+    int place = lower_kernel(l, "embedding_order", "embedding_place", 0, "-DALIGNED=0");
+    LOWER_LAUNCH(l, place, groups, 1, 1, arg_read(ids), arg_bytes(s->count, false), arg_bytes(s->taken, false),
+                 arg_bytes(s->end, true), arg_bytes(s->order, true), arg_i32(positions), arg_i32(rows),
+                 arg_i32(s->takers));
 }
 
 void lower_embedding_backward(lowering *l) {
-    operand ids = lower_input(l, 0), dy = lower_input(l, 1), gradient = lower_output(l, 0);
-    int64_t count = shape_elements(&ids.shape), width = last_extent(&gradient.shape), rows = gradient.shape.dim[0];
+    operand ids = lower_input(l, 0), dy = lower_input(l, 1), y = lower_output(l, 0);
+    int64_t rows = y.shape.dim[0], width = last_extent(&y.shape);
+    sorted s = sorted_of(l->traits, lower_workspace(l).offset, shape_elements(&ids.shape), rows);
+    sort_positions(l, &s, &ids, rows);
     row_split split = split_rows(l->traits, rows, width);
-    const operand *vectors[] = {&dy, &gradient};
-    int kernel = lower_kernel(l, "embedding", "embedding_backward", split.group,
-                              "-DBACKWARD=1 -DT=%s -DTABLE_T=%s -DALIGNED=%d", brim_dtype_name(dy.dtype),
-                              brim_dtype_name(gradient.dtype), vectors_aligned(l->traits, vectors, 2, width));
-    LOWER_LAUNCH(l, kernel, split.groups, 1, 1, arg_read(&ids), arg_read(&dy), arg_write(&gradient), arg_i64(count),
-                 arg_i32(width), arg_i32(split.per), arg_i32(rows));
+    int aligned = vectors_aligned(l->traits, (const operand *const[]){&dy, &y}, 2, width);
+    int kernel = lower_kernel(l, "embedding_backward", "embedding_backward", split.group,
+                              "-DTDY=%s -DTY=%s -DALIGNED=%d", name_of(&dy), name_of(&y), aligned);
+    LOWER_LAUNCH(l, kernel, split.groups, 1, 1, arg_read(&dy), arg_bytes(s.count, false), arg_bytes(s.end, false),
+                 arg_bytes(s.order, false), arg_write(&y), arg_i64(rows), arg_i32(width), arg_i32(split.per));
+}
+
+int64_t workspace_embedding_backward(const lowering *l) {
+    operand ids = lower_input(l, 0), y = lower_output(l, 0);
+    return sorted_of(l->traits, 0, shape_elements(&ids.shape), y.shape.dim[0]).bytes;
+}
+
+// ---- rotary --------------------------------------------------------------------------------------------------------
+
+// What a double is, as a sum of two floats.
+static void add_two_floats(launch_argument *arguments, int *count, double x) {
+    arguments[(*count)++] = arg_f32(x);
+    arguments[(*count)++] = arg_f32(x - (double)(float)x);
+}
+
+static void add_strides(launch_argument *arguments, int *count, const operand *x) {
+    for (int i = 0; i < 3; i++) arguments[(*count)++] = arg_i64(x->stride[i]);
+}
+
+// Aligned heads lie at multiples of a vector, and so do their second halves.
+static int heads_aligned(const device_traits *traits, const operand *x, const operand *y) {
+    int64_t half = last_extent(&x->shape) / 2;
+    for (int i = 0; i < 3; i++)
+        if (x->stride[i] % traits->vec || y->stride[i] % traits->vec) return 0;
+    return vectors_aligned(traits, (const operand *const[]){x, y}, 2, half);
 }
 
 void lower_rotary(lowering *l) {
-    operand x = lower_input(l, 0), positions = lower_input(l, l->node->inputs > 1 ? 1 : 0), y = lower_output(l, 0);
+    operand x = lower_input(l, 0), y = lower_output(l, 0);
     bool given = l->node->inputs > 1;
     const int64_t *dim = x.shape.dim;
-    double base = l->node->attr.rotary.base;
-    row_split split = split_rows(l->traits, dim[0] * dim[1], dim[2] * dim[3]);
-    int kernel = lower_kernel(l, "rotary", "rotary", split.group, "-DT=%s -DPOSITIONS=%d", brim_dtype_name(x.dtype), given);
-    LOWER_LAUNCH(l, kernel, split.groups, 1, 1, arg_read(&x), given ? arg_read(&positions) : arg_null(), arg_write(&y),
-                 arg_i64(dim[0] * dim[1]), arg_i32(split.per), arg_i32(dim[1]), arg_i32(dim[2]), arg_i32(dim[3] / 2),
-                 arg_f32(-2 * log2(base) / (double)dim[3]), arg_f32(l->node->attr.rotary.inverse ? -1 : 1));
+    int64_t tokens = dim[0] * dim[1], half = dim[3] / 2, across = 1;
+    row_split split = split_rows(l->traits, tokens, dim[2] * half);
+    while (across < split.group && across * l->traits->vec < half) across *= 2;
+    if (split.group > 1) split.per = GPU_TOKENS;
+    split.groups = divide_up(tokens, split.per);
+
+    launch_argument arguments[24];
+    int count = 0;
+    arguments[count++] = arg_read(&x);
+    if (given) {
+        operand positions = lower_input(l, 1);
+        arguments[count++] = arg_read(&positions);
+    } else {
+        arguments[count++] = arg_null();
+    }
+    arguments[count++] = arg_write(&y);
+    add_strides(arguments, &count, &x);
+    add_strides(arguments, &count, &y);
+    add_two_floats(arguments, &count, 0.15915494309189535); // 1 / (2 pi)
+    add_two_floats(arguments, &count, pow(l->node->attr.rotary.base, -1.0 / (double)larger(half, 1)));
+    arguments[count++] = arg_f32(l->node->attr.rotary.inverse ? -1 : 1);
+    arguments[count++] = arg_i32(across);
+    arguments[count++] = arg_i32(dim[1]);
+    arguments[count++] = arg_i32(dim[2]);
+    arguments[count++] = arg_i32(half);
+    arguments[count++] = arg_i64(tokens);
+    arguments[count++] = arg_i32(split.per);
+    int kernel = lower_kernel(l, "rotary", "rotary", split.group, "-DT=%s -DPOSITIONS=%d -DALIGNED=%d", name_of(&x),
+                              given, heads_aligned(l->traits, &x, &y));
+    lower_launch(l, kernel, (const int64_t[3]){split.groups, 1, 1}, arguments, count);
 }

@@ -63,6 +63,7 @@ void lower_embedding(lowering *l);
 void lower_embedding_backward(lowering *l);
 void lower_rotary(lowering *l);
 void lower_dropout(lowering *l);
+int64_t workspace_embedding_backward(const lowering *l);
 
 // Updates
 void lower_accumulate(lowering *l);
