@@ -212,17 +212,18 @@ void oracle_cross_entropy(const oracle_context *c) {
     }
 }
 
-// logits, targets, logsumexp, dy.
+// logits, targets, logsumexp, dy. A target outside the logits is no number to learn from: NaN.
 void oracle_cross_entropy_backward(const oracle_context *c) {
     const oracle_tensor *x = c->in[0];
     int64_t n = row_length(x);
     for (int64_t row = 0; row < x->count / n; row++) {
         double target = c->in[1]->data[row], lse = c->in[2]->data[row], dy = c->in[3]->data[row];
-        bool ignored = target == c->node->attr.targets.ignore;
+        bool ignored = target == c->node->attr.targets.ignore, inside = target >= 0 && target < n;
         for (int64_t i = 0; i < n; i++) {
             double z = x->data[row * n + i] - lse, p = exp(z), hit = i == target;
-            c->out->data[row * n + i] = ignored ? 0 : dy * (p - hit);
-            c->out->magnitude[row * n + i] = ignored ? 0 : fabs(dy) * (p * (1 + fabs(z)) + hit);
+            double *y = &c->out->data[row * n + i], *size = &c->out->magnitude[row * n + i];
+            *y = ignored ? 0 : inside ? dy * (p - hit) : NAN;
+            *size = ignored || !inside ? 0 : fabs(dy) * (p * (1 + fabs(z)) + hit);
         }
     }
 }
