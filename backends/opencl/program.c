@@ -131,8 +131,11 @@ static bool prepare_launch(loaded_program *l, const launch_record *launch, prepa
     const kernel_spec *spec = &l->p->kernel[launch->kernel];
     cl_int status;
     out->kernel = d->cl.clCreateKernel(l->module[launch->kernel], spec->name, &status);
-    if (!opencl_check(status, "clCreateKernel", err) || !check_group(d, out->kernel, spec, err))
+    if (!opencl_check(status, "clCreateKernel", err)) {
+        brim_error_prefix(err, "kernel %s of %s", spec->name, spec->file);
         return false;
+    }
+    if (!check_group(d, out->kernel, spec, err)) return false;
     out->dims = launch->grid[2] > 1 ? 3 : launch->grid[1] > 1 ? 2 : 1;
     for (int i = 0; i < 3; i++) {
         out->local[i] = i == 0 ? (size_t)spec->group : 1;
