@@ -1,0 +1,63 @@
+#include "benchmarks/case_work.h"
+
+static double bytes_of(const brim_graph *g, value_id v) {
+    return (double)shape_elements(&g->value[v].shape) * (double)brim_dtype_bytes(g->value[v].dtype);
+}
+
+static double elements_of(const brim_graph *g, value_id v) {
+    return (double)shape_elements(&g->value[v].shape);
+}
+
+// Of a gather only the rows that are asked for are read; each at most once.
+static double read_bytes(const brim_graph *g, const graph_node *node, int input) {
+    double all = bytes_of(g, node->input[input]);
+    if (node->op != OP_EMBEDDING || input != 0) return all;
+    double rows = bytes_of(g, node->first_output);
+    return rows < all ? rows : all;
+}
+
+// Of B sequences with H heads of size D: 4 B H T S D for q k^T and p v; where it is causal, half of
+// it. Backward: five such products in place of two.
+static double attention_flops(const brim_graph *g, const graph_node *node) {
+    const int64_t *q = g->value[node->input[0]].shape.dim, *k = g->value[node->input[1]].shape.dim;
+    double all = 4.0 * (double)(q[0] * q[2]) * (double)(q[1] * k[1]) * (double)q[3];
+    if (node->attr.attention.causal) all /= 2;
+    return node->op == OP_ATTENTION_BACKWARD ? 2.5 * all : all;
+}
+
+static host_product product_of(const brim_graph *g, const graph_node *node) {
+    const shape *a = &g->value[node->input[0]].shape, *b = &g->value[node->input[1]].shape;
+    const shape *c = &g->value[node->first_output].shape;
+    host_product p = {.transpose_a = node->attr.matmul.transpose_a,
+                      .transpose_b = node->attr.matmul.transpose_b};
+    p.k = a->dim[a->rank - (p.transpose_a ? 2 : 1)];
+    p.n = c->dim[c->rank - 1];
+    p.m = c->dim[c->rank - 2];
+    int64_t matrices = shape_elements(c) / (p.m * p.n);
+    // By one matrix from the right it is one product of more rows.
+    if (b->rank == 2 && !p.transpose_a) p.m *= matrices, p.batch = 1;
+    else p.batch = matrices;
+    return p;
+}
+
+static double flops_of(const brim_graph *g, const graph_node *node, case_work *work) {
+    if (node->op == OP_ATTENTION || node->op == OP_ATTENTION_BACKWARD)
+        return attention_flops(g, node);
+    if (node->op != OP_MATMUL) return 0;
+    work->product = product_of(g, node);
+    return 2 * elements_of(g, node->first_output) * (double)work->product.k;
+}
+
+case_work case_work_of(const brim_graph *g, value_id result) {
+    case_work work = {0};
+    node_id last = g->value[result].producer;
+    for (node_id n = 0; n <= last; n++) {
+        const graph_node *node = &g->node[n];
+        for (int i = 0; i < node->inputs; i++)
+            if (g->value[node->input[i]].producer < 0) work.bytes += read_bytes(g, node, i);
+        work.flops += flops_of(g, node, &work);
+    }
+    const graph_node *node = &g->node[last];
+    for (int i = 0; i < node->outputs; i++) work.bytes += bytes_of(g, node->first_output + i);
+    return work;
+}
