@@ -18,7 +18,7 @@ static flat flat_of(const lowering *l, const operand *x, const operand *const *v
     return f;
 }
 
-// A step's first micro-batch begins the sum: 0 + x without reading what the last step left.
+// A step's first micro-batch begins the sum: x itself, without reading what the last step left.
 void lower_accumulate(lowering *l) {
     operand sum = lower_input(l, 0), x = lower_input(l, 1);
     uint8_t all = l->sections;
@@ -28,7 +28,8 @@ void lower_accumulate(lowering *l) {
     if (l->sections) {
         const operand *vectors[] = {&sum, &x};
         flat f = flat_of(l, &sum, vectors, 2);
-        int kernel = lower_kernel(l, "accumulate", "accumulate", f.split.group, "-DALIGNED=%d", f.aligned);
+        int kernel = lower_kernel(l, "accumulate", "accumulate", f.split.group, "-DT=%s -DALIGNED=%d",
+                                  brim_dtype_name(sum.dtype), f.aligned);
         LOWER_LAUNCH(l, kernel, f.split.groups, 1, 1, arg_write(&sum), arg_read(&x), arg_i64(f.count), arg_i32(f.split.per));
     }
     l->sections = all;
