@@ -72,6 +72,15 @@ static const graph_node *node_of(const planned *p, op_id op, int nth) {
     ck_abort_msg("no such node");
 }
 
+// Which of a CONCAT's inputs lie in its result.
+static int parts_placed(const planned *p) {
+    const graph_node *concat = node_of(p, OP_CONCAT, 0);
+    int placed = 0;
+    for (int i = 0; i < concat->inputs; i++)
+        placed |= (p->layout.of[concat->input[i]].storage == p->layout.of[concat->first_output].storage) << i;
+    return placed;
+}
+
 // Packer -----------------------------------------------------------------------------------------------------------
 
 static void check_packing(const pack_block *b, int32_t count, const pack_rules *r, int64_t end) {
@@ -272,6 +281,24 @@ START_TEST(updates_follow_readers) {
 }
 END_TEST
 
+// Of two nodes that are ready the one that frees more than it makes runs first.
+START_TEST(memory_is_freed_early) {
+    MAKE_GRAPH;
+    brim_value x = brim_input(g, "x", BRIM_F32, 8, 8);
+    brim_value a = brim_softmax(x, -1), b = brim_log_softmax(x, -1);
+    brim_value c = brim_matmul(a, a), d = brim_sum(b, NULL, 0, false); // c makes as much as a's death frees
+    brim_value e = brim_sum(c, NULL, 0, false);
+    brim_output(brim_add(d, e), "y");
+    graph_schedule schedule;
+    graph_schedule_make(g, &schedule, &err);
+    ASSERT_FINE(err);
+    static const op_id expected[] = {OP_SOFTMAX, OP_LOG_SOFTMAX, OP_SUM, OP_MATMUL, OP_SUM, OP_ADD, OP_COPY};
+    for (int i = 0; i < schedule.count; i++) ck_assert_int_eq(g->node[schedule.order[i]].op, expected[i]);
+    graph_schedule_free(&schedule);
+    FREE_GRAPH;
+}
+END_TEST
+
 START_TEST(reading_behind_an_update_is_refused) {
     MAKE_GRAPH;
     shape s = {1, {4}};
@@ -308,6 +335,7 @@ START_TEST(persistent_storages_come_first) {
             ck_assert_int_ge(s->offset, next);
             next = s->offset + s->bytes + 32;
             ck_assert_int_le(next, p.plan.persistent_bytes);
+            ck_assert(s->first == 0 && s->last == p.schedule.count - 1);
         }
     }
     // w0, w1, g0, g1, m0, m1: 2048 bytes each; the control block: all its slots
@@ -357,6 +385,29 @@ START_TEST(invariant_values_live_through_the_step) {
     const storage_place *s = &p.plan.storage[cast->first_output];
     ck_assert_int_eq(s->first, 0);
     ck_assert_int_eq(s->last, p.schedule.count - 1);
+    free_planned(&p);
+}
+END_TEST
+
+// One part is written once a step, the other by every micro-batch, and what reads both could run in place.
+START_TEST(invariant_parts_are_not_overwritten) {
+    MAKE_GRAPH;
+    brim_value x = brim_input(g, "x", BRIM_F32, 4), w = brim_parameter(g, "w", ((brim_init){BRIM_ONES}), 4);
+    brim_value parts[] = {brim_neg(w), brim_relu(x)};
+    brim_output(brim_reshape(brim_softmax(brim_concat(parts, 2, 0), -1), 2, 4), "y");
+    sandbox_outcome plain, ran;
+    sandbox_run_plain(g, 3, &plain);
+    brim_graph *kept = g;
+    planned p;
+    plan_graph(&p, pass_prune(g, &err), 3, true, &err);
+    place(&p, &err);
+    ASSERT_FINE(err);
+    ck_assert_int_eq(parts_placed(&p), 2);
+    sandbox_run_planned(p.g, &p.layout, &p.schedule, &p.plan, 3, 1, &ran);
+    ck_assert_ptr_null(sandbox_difference(&plain, &ran));
+    sandbox_outcome_free(&plain);
+    sandbox_outcome_free(&ran);
+    brim_graph_free(kept);
     free_planned(&p);
 }
 END_TEST
@@ -494,15 +545,6 @@ START_TEST(attention_writes_into_its_concat) {
     free_planned(&p);
 }
 END_TEST
-
-// Which of a CONCAT's inputs lie in its result.
-static int parts_placed(const planned *p) {
-    const graph_node *concat = node_of(p, OP_CONCAT, 0);
-    int placed = 0;
-    for (int i = 0; i < concat->inputs; i++)
-        placed |= (p->layout.of[concat->input[i]].storage == p->layout.of[concat->first_output].storage) << i;
-    return placed;
-}
 
 START_TEST(parts_that_somebody_else_places_are_copied) {
     MAKE_GRAPH;
@@ -768,6 +810,8 @@ Suite *plan_suite(void) {
     tcase_set_timeout(plan, 60);
     tcase_add_loop_test(plan, plans_compute_the_graph, 0, 4);
     tcase_add_test(plan, updates_follow_readers);
+    tcase_add_test(plan, memory_is_freed_early);
+    tcase_add_test(plan, invariant_parts_are_not_overwritten);
     tcase_add_test(plan, reading_behind_an_update_is_refused);
     tcase_add_test(plan, persistent_storages_come_first);
     tcase_add_test(plan, programs_share_variables);
