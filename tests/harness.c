@@ -48,8 +48,7 @@ void harness_close(harness *h) {
     *h = (harness){0};
 }
 
-// Numbers
-// -------------------------------------------------------------------------------------------------------------
+// Numbers ----------------------------------------------------------------------------------------
 
 void harness_to_numbers(brim_dtype dtype, const void *elements, double *out, int64_t count) {
     for (int64_t i = 0; i < count; i++) {
@@ -78,8 +77,7 @@ static int64_t value_bytes(const brim_graph *g, value_id v) {
     return shape_elements(&g->value[v].shape) * (int64_t)brim_dtype_bytes(g->value[v].dtype);
 }
 
-// From graph to program
-// -------------------------------------------------------------------------------------------------
+// From graph to program --------------------------------------------------------------------------
 
 static void replace(run_state *s, brim_graph *next) {
     brim_graph_free(s->graph);
@@ -124,8 +122,7 @@ static void make_program(run_state *s) {
     h->backend->load(h->device, s->lowered.program, &s->loaded, s->err);
 }
 
-// Data in
-// -----------------------------------------------------------------------------------------------------------------
+// Data in ----------------------------------------------------------------------------------------
 
 // The value of the source graph that has this role and name.
 static value_id find_source(const run_state *s, value_role role, const char *name) {
@@ -192,8 +189,7 @@ static void run_sections(run_state *s) {
     if (!failed(s->err)) s->h->backend->wait(s->h->device, s->err);
 }
 
-// Data out
-// ------------------------------------------------------------------------------------------------------------------
+// Data out ---------------------------------------------------------------------------------------
 
 static void cover(uint8_t *covered, const storage_place *place) {
     if (place->offset >= 0 && place->bytes > 0)
@@ -249,8 +245,7 @@ void harness_results_free(harness_results *results) {
     *results = (harness_results){0};
 }
 
-// A run
-// ---------------------------------------------------------------------------------------------------------------------
+// A run ------------------------------------------------------------------------------------------
 
 static void name_results(brim_graph *g, const bool *wanted) {
     for (value_id v = 0, count = g->values; v < count; v++) {

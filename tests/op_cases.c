@@ -16,7 +16,9 @@
 #define BOTH (OP_CASE_TEST | OP_CASE_BENCH)
 #define FLOATS (1u << BRIM_F32 | 1u << BRIM_F16 | 1u << BRIM_BF16)
 #define HALVES (1u << BRIM_F16 | 1u << BRIM_BF16)
-#define ONLY_F32 (1u << BRIM_F32)
+#define F32 (1u << BRIM_F32)
+#define F16 (1u << BRIM_F16)
+#define BF16 (1u << BRIM_BF16)
 
 #define OP_CASE(op, name, uses, dtypes, leaves, ...)                                               \
     static brim_value build_##op##_##name(const brim_value *x) {                                   \
@@ -42,8 +44,7 @@ static const struct {
 #undef X
 };
 
-// Reading "7x33:f32:pos"
-// ------------------------------------------------------------------------------------------
+// Reading "7x33:f32:pos" -------------------------------------------------------------------------
 
 static bool read_word(op_case_leaf *leaf, const char *word, size_t length) {
     static const struct {
@@ -126,8 +127,7 @@ bool op_case_build(const op_case *c, brim_graph *g, brim_dtype dtype, op_case_gr
     return !failed(g->err) && out->result.id >= 0;
 }
 
-// Numbers
-// ----------------------------------------------------------------------------------------------------------
+// Numbers ----------------------------------------------------------------------------------------
 
 static double uniform(uint64_t seed, uint64_t stream, uint64_t i, int word) {
     return ((double)philox_at(seed, stream, i).v[word] + 0.5) * 0x1p-32;
@@ -189,8 +189,7 @@ void op_case_fill(const op_case_leaf *leaf, uint32_t seed, double *out) {
         out[i] = oracle_round(leaf->dtype, number(leaf, seed, (uint64_t)i));
 }
 
-// Gradients
-// ----------------------------------------------------------------------------------------------------------
+// Gradients --------------------------------------------------------------------------------------
 
 bool op_case_differentiate(op_case_graph *made, brim_value *cotangent, brim_value *loss,
                            brim_value *gradient) {

@@ -53,8 +53,7 @@ static checked_case *case_of(batch *b, value_id v) {
     return &b->one[0];
 }
 
-// Making a program
-// ------------------------------------------------------------------------------------------------------
+// Making a program -------------------------------------------------------------------------------
 
 static void add_case(batch *b, const op_case *what) {
     checked_case *c = &b->one[b->cases++];
@@ -88,8 +87,7 @@ static void choose_values(batch *b) {
     for (value_id v = 0; v < b->g->values; v++) b->ends[v] &= b->g->value[v].role == ROLE_RESULT;
 }
 
-// Comparing
-// ---------------------------------------------------------------------------------------------------------------
+// Comparing --------------------------------------------------------------------------------------
 
 static void note_error(batch *b, op_id op, const oracle_tensor *t, int64_t i, double device) {
     double allowed = oracle_tolerance(t, i), error = fabs(device - t->data[i]);

@@ -8,8 +8,7 @@
 #include "test_core.h"
 #include "tests/op_case_run.h"
 
-// Differences
-// ---------------------------------------------------------------------------------------------------------
+// Differences ------------------------------------------------------------------------------------
 
 typedef struct differentiated {
     brim_error err;
@@ -125,8 +124,7 @@ START_TEST(every_rule_has_differences) {
 }
 END_TEST
 
-// Ties
-// ------------------------------------------------------------------------------------------------------------------
+// Ties -------------------------------------------------------------------------------------------
 
 static brim_error err;
 static brim_graph *g;
@@ -183,8 +181,7 @@ START_TEST(kinks) {
 }
 END_TEST
 
-// The walk
-// ----------------------------------------------------------------------------------------------------------------
+// The walk ---------------------------------------------------------------------------------------
 
 static int count_backward(op_id op) {
     int count = 0;
@@ -268,8 +265,7 @@ START_TEST(nodes_keep_scope_and_phase) {
 }
 END_TEST
 
-// Gradients of slices
-// -------------------------------------------------------------------------------------------------------
+// Gradients of slices ----------------------------------------------------------------------------
 
 // The op that makes the gradient of a [2, 12] input, of which parts are used.
 static op_id gradient_of_slices(int count, const int64_t (*part)[2]) {
@@ -316,8 +312,7 @@ START_TEST(tiles_beside_other_uses) {
 }
 END_TEST
 
-// Compute copies
-// -------------------------------------------------------------------------------------------------------------
+// Compute copies ---------------------------------------------------------------------------------
 
 static bool reaches_cast_to_16_bits(value_id v, int depth) {
     node_id producer = g->value[v].producer;
@@ -395,8 +390,7 @@ START_TEST(linear_weights_take_one_product) {
 }
 END_TEST
 
-// Errors
-// ---------------------------------------------------------------------------------------------------------------------
+// Errors -----------------------------------------------------------------------------------------
 
 START_TEST(missing_derivative_is_named) {
     brim_value w = brim_parameter(g, "h.weight", (brim_init){0}, 3, 5);
@@ -429,8 +423,7 @@ START_TEST(statistics_have_no_derivative) {
 }
 END_TEST
 
-// Attention, a second time
-// ------------------------------------------------------------------------------------------------
+// Attention, a second time -----------------------------------------------------------------------
 
 typedef struct attention_setup {
     int64_t queries, keys, heads, groups;

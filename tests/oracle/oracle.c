@@ -5,10 +5,6 @@
 #include <string.h>
 #include "core/alloc.h"
 
-// The one constant of all tolerances (see oracle.h).
-#define ORACLE_C 8.0
-#define ORACLE_UNIT 0x1p-24
-
 static void view_copy(const oracle_context *c) {
     memcpy(c->out->data, c->in[0]->data, (size_t)c->in[0]->count * sizeof(double));
 }
@@ -162,8 +158,7 @@ brim_status oracle_run(oracle *o, brim_error *err) {
     return err->status;
 }
 
-// Rounding
-// --------------------------------------------------------------------------------------------------------
+// Rounding ---------------------------------------------------------------------------------------
 
 // Digits of the significand, the exponent of the least normal number, and the greatest number.
 typedef struct format {
@@ -222,8 +217,7 @@ bool oracle_accepts(const oracle_tensor *t, int64_t i, double device) {
     return fabs(device - x) <= tolerance;
 }
 
-// Indices
-// -----------------------------------------------------------------------------------------------------------
+// Indices ----------------------------------------------------------------------------------------
 
 void oracle_split(const shape *s, int64_t index, int64_t *at) {
     for (int32_t i = s->rank - 1; i >= 0; i--) {

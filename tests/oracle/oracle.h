@@ -55,8 +55,14 @@ double oracle_round(brim_dtype dtype, double x);
 double oracle_tolerance(const oracle_tensor *t, int64_t i);
 bool oracle_accepts(const oracle_tensor *t, int64_t i, double device);
 
-// Rules
-// ---------------------------------------------------------------------------------------------------------------
+// The one constant of all tolerances: an error of ORACLE_C ORACLE_UNIT times the magnitude is allowed.
+#define ORACLE_C 8.0
+#define ORACLE_UNIT 0x1p-24
+// The magnitude of an intermediate result that may have been flushed to zero, as less than f32's
+// least normal number.
+#define ORACLE_FLUSHED (0x1p-126 / (ORACLE_C * ORACLE_UNIT))
+
+// Rules ------------------------------------------------------------------------------------------
 
 typedef struct oracle_context {
     const oracle *oracle;

@@ -78,9 +78,9 @@ static void attend(const oracle_context *c, const problem *p, int64_t b, int64_t
         double o = 0, o_size = 0;
         for (int64_t j = 0; j < p->keys; j++) {
             if (score[j] == -INFINITY) continue;
-            double term = exp(score[j] - max) / sum * p->v[key_at(p, b, j, h) + d];
-            o += term;
-            o_size += fabs(term) * (2 + size[j] + max - score[j] + spread);
+            double weight = exp(score[j] - max) / sum, v = p->v[key_at(p, b, j, h) + d];
+            o += weight * v;
+            o_size += (weight * (2 + size[j] + max - score[j] + spread) + ORACLE_FLUSHED) * fabs(v);
         }
         c->out[0].data[o_at + d] = o;
         c->out[0].magnitude[o_at + d] = o_size;
@@ -115,7 +115,7 @@ static void attend_backward(const oracle_context *c, const problem *p, int64_t b
         if (score[j] == -INFINITY) continue;
         int64_t key = key_at(p, b, j, h);
         double weight = exp(score[j] - lse),
-               weight_size = weight * (1 + size[j] + fabs(score[j] - lse));
+               weight_size = weight * (1 + size[j] + fabs(score[j] - lse)) + ORACLE_FLUSHED;
         double dp = 0, dp_size = 0;
         for (int64_t d = 0; d < p->size; d++) {
             dp += d_o[d] * p->v[key + d];

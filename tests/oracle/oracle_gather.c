@@ -82,8 +82,7 @@ void oracle_dropout(const oracle_context *c) {
     }
 }
 
-// Updates: what the variable is afterwards
-// ----------------------------------------------------------------------------
+// Updates: what the variable is afterwards -------------------------------------------------------
 
 void oracle_accumulate(const oracle_context *c) {
     for (int64_t i = 0; i < c->out->count; i++) {

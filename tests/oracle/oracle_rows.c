@@ -35,7 +35,7 @@ void oracle_softmax(const oracle_context *c) {
         for (int64_t i = start; i < start + n; i++) {
             double x = c->in[0]->data[i] - r.max, y = exp(x - r.log_sum);
             c->out->data[i] = y;
-            c->out->magnitude[i] = y > 0 ? y * (2 + fabs(x) + r.spread) : 0x1p-149;
+            c->out->magnitude[i] = y * (2 + fabs(x) + r.spread) + ORACLE_FLUSHED;
         }
     }
 }
@@ -80,7 +80,8 @@ void oracle_log_softmax_backward(const oracle_context *c) {
         }
         for (int64_t i = start; i < start + n; i++) {
             c->out->data[i] = dy[i] - exp(y[i]) * sum;
-            c->out->magnitude[i] = fabs(dy[i]) + exp(y[i]) * (1 + fabs(y[i])) * size;
+            c->out->magnitude[i] =
+                fabs(dy[i]) + (exp(y[i]) * (1 + fabs(y[i])) + ORACLE_FLUSHED) * size;
         }
     }
 }
@@ -223,7 +224,7 @@ void oracle_cross_entropy_backward(const oracle_context *c) {
             double z = x->data[row * n + i] - lse, p = exp(z), hit = i == target;
             double *y = &c->out->data[row * n + i], *size = &c->out->magnitude[row * n + i];
             *y = ignored ? 0 : inside ? dy * (p - hit) : NAN;
-            *size = ignored || !inside ? 0 : fabs(dy) * (p * (1 + fabs(z)) + hit);
+            *size = ignored || !inside ? 0 : fabs(dy) * (p * (1 + fabs(z)) + ORACLE_FLUSHED + hit);
         }
     }
 }
