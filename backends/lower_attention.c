@@ -32,7 +32,7 @@ static int local_kib(const device_traits *t) {
 // Rows of a GPU group's tile by head size: ROWS in attention.k.
 static int64_t gpu_rows(int64_t dim, bool backward) {
     if (backward) return dim <= 64 ? 32 : dim <= 128 ? 16 : 8;
-    return dim <= 80 ? 64 : dim <= 144 ? 32 : 16;
+    return dim <= 72 ? 64 : dim <= 144 ? 32 : 16;
 }
 
 // What the launches of one rule have in common.
