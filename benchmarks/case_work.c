@@ -1,6 +1,6 @@
 #include "benchmarks/case_work.h"
 
-static double bytes_of(const brim_graph *g, value_id v) {
+double value_bytes(const brim_graph *g, value_id v) {
     return (double)shape_elements(&g->value[v].shape) * (double)brim_dtype_bytes(g->value[v].dtype);
 }
 
@@ -9,10 +9,10 @@ static double elements_of(const brim_graph *g, value_id v) {
 }
 
 // Of a gather only the rows that are asked for are read; each at most once.
-static double read_bytes(const brim_graph *g, const graph_node *node, int input) {
-    double all = bytes_of(g, node->input[input]);
+double input_bytes(const brim_graph *g, const graph_node *node, int input) {
+    double all = value_bytes(g, node->input[input]);
     if (node->op != OP_EMBEDDING || input != 0) return all;
-    double rows = bytes_of(g, node->first_output);
+    double rows = value_bytes(g, node->first_output);
     return rows < all ? rows : all;
 }
 
@@ -40,12 +40,11 @@ static host_product product_of(const brim_graph *g, const graph_node *node) {
     return p;
 }
 
-static double flops_of(const brim_graph *g, const graph_node *node, case_work *work) {
+double node_flops(const brim_graph *g, const graph_node *node) {
     if (node->op == OP_ATTENTION || node->op == OP_ATTENTION_BACKWARD)
         return attention_flops(g, node);
     if (node->op != OP_MATMUL) return 0;
-    work->product = product_of(g, node);
-    return 2 * elements_of(g, node->first_output) * (double)work->product.k;
+    return 2 * elements_of(g, node->first_output) * (double)product_of(g, node).k;
 }
 
 case_work case_work_of(const brim_graph *g, value_id result) {
@@ -54,10 +53,11 @@ case_work case_work_of(const brim_graph *g, value_id result) {
     for (node_id n = 0; n <= last; n++) {
         const graph_node *node = &g->node[n];
         for (int i = 0; i < node->inputs; i++)
-            if (g->value[node->input[i]].producer < 0) work.bytes += read_bytes(g, node, i);
-        work.flops += flops_of(g, node, &work);
+            if (g->value[node->input[i]].producer < 0) work.bytes += input_bytes(g, node, i);
+        work.flops += node_flops(g, node);
+        if (node->op == OP_MATMUL) work.product = product_of(g, node);
     }
     const graph_node *node = &g->node[last];
-    for (int i = 0; i < node->outputs; i++) work.bytes += bytes_of(g, node->first_output + i);
+    for (int i = 0; i < node->outputs; i++) work.bytes += value_bytes(g, node->first_output + i);
     return work;
 }

@@ -1,0 +1,115 @@
+#include "benchmarks/start_up.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include "core/alloc.h"
+#include "core/clock.h"
+#include "optim/initialize.h"
+#include "optim/training_graph.h"
+
+static double lap(double *since) {
+    double now = clock_seconds(), seconds = now - *since;
+    *since = now;
+    return seconds;
+}
+
+static brim_graph *make_graph(const start_options *o, brim_error *err) {
+    brim_trainer_options given = {
+        .batch = o->batch, .length = o->length, .accumulate = o->accumulate, .precision = o->precision,
+        .optimizer = {.kind = BRIM_ADAMW, .lr = 6e-4f, .beta2 = 0.95f, .weight_decay = 0.1f, .clip = 1},
+        .schedule = {.kind = BRIM_COSINE, .steps = 1000}};
+    brim_trainer_options checked = training_options(&given, err);
+    return training_graph(gpt_build, (void *)&o->config, &checked, err);
+}
+
+static void write_variables(training_run *t, brim_error *err) {
+    const brim_graph *g = t->compiled.graph;
+    for (value_id id = 0; id < g->values && !failed(err); id++) {
+        const graph_value *v = &g->value[id];
+        if (v->role != ROLE_PARAMETER && v->role != ROLE_STATE) continue;
+        size_t count = (size_t)shape_elements(&v->shape);
+        float *data = brim_calloc_array(count, sizeof *data, err);
+        if (data && v->role == ROLE_PARAMETER) initialize_parameter(data, count, v->init, 1, v->name);
+        if (data)
+            t->target.backend->write(t->target.device, t->compiled.plan.storage[id].offset, data,
+                                     (int64_t)(count * sizeof *data), err);
+        free(data);
+    }
+}
+
+static void feed(training_run *t, const start_options *o, const char *input, uint32_t state, brim_error *err) {
+    size_t count = (size_t)(o->batch * o->length * o->accumulate);
+    int32_t *tokens = brim_calloc_array(count, sizeof *tokens, err);
+    for (size_t i = 0; tokens && i < count; i++) {
+        state = state * 1664525u + 1013904223u;
+        tokens[i] = (int32_t)((state >> 8) % (uint32_t)o->config.vocabulary);
+    }
+    if (tokens) compiled_feed(&t->compiled, input, tokens, count * sizeof *tokens, err);
+    free(tokens);
+}
+
+// The step is run again and again with these values: so small a rate leaves the loss finite.
+static void first_step(training_run *t, const start_options *o, brim_error *err) {
+    feed(t, o, "tokens", 1, err);
+    feed(t, o, "targets", 2, err);
+    control_values control = {.lr = 1e-6f, .loss_scale = 1, .bias1 = 1, .bias2 = 1, .step = 1};
+    compiled_run(&t->compiled, &t->target, &control, err);
+}
+
+static void lower_and_load(training_run *t, const start_options *o, start_times *times, double *since,
+                           brim_error *err) {
+    compiled *c = &t->compiled;
+    compile_target *target = &t->target;
+    lower_graph(c->graph, &c->layout, &c->schedule, &c->plan, (int32_t)c->micro_batches,
+                target->backend, target->device, &c->lowered, err);
+    times->lower = lap(since);
+    if (failed(err)) return;
+    target->backend->reserve(target->device, c->plan.peak_bytes + o->spare_device,
+                             c->lowered.program->host_bytes + o->spare_host, err);
+    times->reserve = lap(since);
+    compiled_load(c, target, err);
+    times->load = lap(since);
+}
+
+brim_status start_up(const start_options *o, training_run *t, start_times *times, brim_error *err) {
+    *t = (training_run){.target.no_fusion = o->no_fusion};
+    *times = (start_times){0};
+    double start = clock_seconds(), since = start;
+    device_settings settings = {.cache_dir = o->cache_dir};
+    backend_open(o->device ? o->device : "auto", &settings, &t->target.backend, &t->target.device, err);
+    times->open = lap(&since);
+    brim_graph *g = make_graph(o, err);
+    times->graph = lap(&since);
+    if (g) compiled_plan(&t->compiled, g, o->accumulate, &t->target, err);
+    times->plan = lap(&since);
+    if (!failed(err)) lower_and_load(t, o, times, &since, err);
+    if (!failed(err)) write_variables(t, err);
+    times->variables = lap(&since);
+    times->until_step = since - start;
+    if (!failed(err)) first_step(t, o, err);
+    times->first = lap(&since);
+    return err->status;
+}
+
+void training_run_free(training_run *t) {
+    if (!t->target.device) return;
+    compiled_free(&t->compiled, t->target.backend);
+    t->target.backend->close(t->target.device);
+    *t = (training_run){0};
+}
+
+uint8_t training_section(const training_run *t, int64_t i) {
+    if (i == t->compiled.micro_batches - 1) return SECTION_LAST;
+    return i == 0 ? SECTION_FIRST : SECTION_MIDDLE;
+}
+
+brim_status training_step(training_run *t, double *submitted, double *seconds, brim_error *err) {
+    double start = clock_seconds();
+    for (int64_t i = 0; i < t->compiled.micro_batches; i++)
+        if (t->target.backend->run(t->compiled.loaded, training_section(t, i), (int32_t)i, err))
+            return err->status;
+    *submitted = clock_seconds() - start;
+    t->target.backend->wait(t->target.device, err);
+    *seconds = clock_seconds() - start;
+    return err->status;
+}
