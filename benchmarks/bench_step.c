@@ -207,6 +207,7 @@ static void measure(training_run *t, const step_options *o, step_times *out, bri
     }
     for (int64_t i = 0; i < o->rounds && !failed(err); i++) {
         double submitted, seconds, all;
+        training_stage(t);
         if (training_step(t, &submitted, &seconds, err)) break;
         keep_least(&out->step, seconds);
         keep_least(&out->submit, submitted);

@@ -103,6 +103,11 @@ uint8_t training_section(const training_run *t, int64_t i) {
     return i == 0 ? SECTION_FIRST : SECTION_MIDDLE;
 }
 
+void training_stage(training_run *t) {
+    memcpy(t->target.backend->host_memory(t->target.device), t->compiled.inputs,
+           (size_t)(t->compiled.micro_batches * t->compiled.lowered.slot_bytes));
+}
+
 brim_status training_step(training_run *t, double *submitted, double *seconds, brim_error *err) {
     double start = clock_seconds();
     for (int64_t i = 0; i < t->compiled.micro_batches; i++)

@@ -38,11 +38,12 @@ typedef struct training_run {
     compile_target target;
 } training_run;
 
-// After it, a step can be run again with training_step: inputs and control values stay in the
-// staging area.
+// After it, the same step can be run again with training_step, whose inputs and control values stay
+// in the staging area. Where another program has used that, training_stage puts them there again.
 brim_status start_up(const start_options *o, training_run *out, start_times *times,
                      brim_error *err);
 void training_run_free(training_run *t);
+void training_stage(training_run *t);
 
 // One step with the inputs as they are; `submitted` is when the host was done with submitting.
 brim_status training_step(training_run *t, double *submitted, double *seconds, brim_error *err);
