@@ -73,13 +73,14 @@ INEXACT(logarithm, log(a), fabs(y))
 INEXACT(power, pow(a, p), fabs(y) * (4 + (a != 0 ? fabs(p * log(fabs(a))) : 0)))
 INEXACT(hyperbolic_tangent, tanh(a), fabs(y))
 INEXACT(sigmoid, sigmoid_of(a), fabs(y))
-INEXACT(silu, a *sigmoid_of(a), fabs(y))
+// A sigmoid below f32's least normal number may come out as 0.
+INEXACT(silu, a *sigmoid_of(a), fabs(y) + fabs(a) * ORACLE_FLUSHED)
 INEXACT(tanh_backward, b *(1 - a * a), fabs(b) * (1 + a * a))
 INEXACT(sigmoid_backward, b *(a *(1 - a)), fabs(b *a) * (1 + fabs(a)))
 
 static double silu_backward(element *e) {
     double s = sigmoid_of(e->a), x = e->a;
-    e->magnitude = fabs(e->b) * s * (1 + fabs(x) * (2 - s)); // 1 - s cancels
+    e->magnitude = fabs(e->b) * (s + ORACLE_FLUSHED) * (1 + fabs(x) * (2 - s)); // 1 - s cancels
     return e->b * s * (1 + x * (1 - s));
 }
 
@@ -89,13 +90,17 @@ static double gelu(element *e) {
     e->magnitude = 0.5 * fabs(x) * (1 + fabs(t) + (1 - t * t) * fabs(z));
     return isinf(x) ? (x > 0 ? x : NAN) : 0.5 * x * (1 + t);
 }
+static double at_infinity(element *e) {
+    e->magnitude = 0;
+    return e->a > 0 ? e->b : 0 * e->b;
+}
 static double gelu_backward(element *e) {
     double x = e->a, z = sqrt(2 / pi) * (x + 0.044715 * x * x * x), t = tanh(z);
     double slope = sqrt(2 / pi) * (1 + 3 * 0.044715 * x * x);
     e->magnitude =
         fabs(e->b) * (0.5 * (1 + fabs(t) + (1 - t * t) * fabs(z)) +
                       0.5 * fabs(x) * slope * (1 + t * t + (1 - t * t) * 2 * fabs(t * z)));
-    return e->b * (0.5 * (1 + t) + 0.5 * x * (1 - t * t) * slope);
+    return isinf(x) ? at_infinity(e) : e->b * (0.5 * (1 + t) + 0.5 * x * (1 - t * t) * slope);
 }
 // OpenCL's own erf may be off by 16 units in the last place.
 static double gelu_erf(element *e) {
@@ -107,7 +112,7 @@ static double gelu_erf_backward(element *e) {
     double x = e->a, z = x / sqrt(2), r = erf(z), density = exp(-z * z) / sqrt(2 * pi);
     e->magnitude = fabs(e->b) * (0.5 * (1 + 4 * fabs(r) + 2 / sqrt(pi) * exp(-z * z) * fabs(z)) +
                                  fabs(x) * density * (1 + z * z));
-    return e->b * (0.5 * (1 + r) + x * density);
+    return isinf(x) ? at_infinity(e) : e->b * (0.5 * (1 + r) + x * density);
 }
 
 static const element_rule element_rules[OP_COUNT] = {
