@@ -234,7 +234,8 @@ BRIM_MATH(v_, vecf, veci)
 
 // sigmoid(x) = 1 / (1 + exp(-x)): no overflow trouble, since 1 / inf is 0. gelu_tanh, gelu_erf: Hendrycks and Gimpel
 // 2016, the approximation and the definition. NAME_slope is the derivative of NAME; beyond 30 those of gelu are 0 or 1
-// to the last bit, and the limit keeps the squares finite. _(c) makes an F of a constant.
+// to the last bit, and the limit keeps the squares finite. (1 + tanh(u)) / 2 is written as 1 / (1 + exp(-2 u)), which is
+// shorter and does not cancel. _(c) makes an F of a constant.
 #define BRIM_ACTIVATIONS(P, F, _)                                                                  \
     DEVICE_FN F P##relu(F x) { return P##max(x, _(0.0f)); }                                        \
     DEVICE_FN F P##is_finite(F x)                                                                  \
@@ -250,15 +251,14 @@ BRIM_MATH(v_, vecf, veci)
     }                                                                                              \
     DEVICE_FN F P##gelu_tanh(F x)                                                                  \
     {                                                                                              \
-        F inner = 0.797884561f * P##fma(0.044715f * x * x, x, x);                                  \
-        return 0.5f * x * (1.0f + P##tanh(inner));                                                 \
+        return x / (1.0f + P##exp(-1.59576912f * P##fma(0.044715f * x * x, x, x)));                \
     }                                                                                              \
     DEVICE_FN F P##gelu_tanh_slope(F x)                                                            \
     {                                                                                              \
         x = P##min(P##max(x, _(-30.0f)), _(30.0f));                                                \
-        F z = x * x, t = P##tanh(0.797884561f * P##fma(0.044715f * z, x, x));                      \
-        F slope = 0.797884561f * P##fma(z, _(0.134145f), _(1.0f));                                 \
-        return 0.5f * P##fma(x * (1.0f - t * t), slope, 1.0f + t);                                 \
+        F z = x * x, s = 1.0f / (1.0f + P##exp(-1.59576912f * P##fma(0.044715f * z, x, x)));       \
+        F slope = 1.59576912f * P##fma(z, _(0.134145f), _(1.0f));                                  \
+        return P##fma(x * (s * (1.0f - s)), slope, s);                                             \
     }                                                                                              \
     DEVICE_FN F P##gelu_erf(F x) { return 0.5f * x * (1.0f + P##erf(x * 0.707106781f)); }          \
     DEVICE_FN F P##gelu_erf_slope(F x)                                                             \
