@@ -95,7 +95,7 @@ START_TEST(the_same_bits_each_time) {
     brim_error err = {0};
     native_matmul *m = native_matmul_open(3, &err);
     if (!m) {
-        skip(SKIP_no_native_kernels);
+        skip(SKIP_no_matmul_library);
         return;
     }
     ck_assert(native_matmul_name(m)[0] != '\0');

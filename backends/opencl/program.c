@@ -71,7 +71,8 @@ static bool check_group(backend_device *d, cl_kernel kernel, const kernel_spec *
                                    NULL);
     d->cl.clGetKernelWorkGroupInfo(kernel, d->id, CL_KERNEL_LOCAL_MEM_SIZE, sizeof local, &local,
                                    NULL);
-    if (group > 0 && (size_t)spec->group > group)
+    if (group == 0 || group > (size_t)d->traits.max_group) group = (size_t)d->traits.max_group;
+    if (spec->group < 1 || (size_t)spec->group > group)
         brim_fail(err, BRIM_UNSUPPORTED,
                   "kernel %s wants groups of %d, %s runs it in groups of %zu at most", spec->name,
                   spec->group, d->traits.name, group);

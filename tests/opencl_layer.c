@@ -1,0 +1,195 @@
+// An OpenCL layer (an intermediate library that the ICD loader puts between program and driver)
+// that makes a device look and behave like other ones, all within what the standard allows. Loaded
+// with OPENCL_LAYERS=this file; which peculiarities it has is said by BRIM_TEST_LAYER, a list of
+// words:
+//
+//   gpu       a GPU: no native kernels, no denormals, no correctly rounded division
+//   small     allocations of 1 MiB, groups of 64, sub-buffers at multiples of 4 KiB only
+//   full      3 MiB in all
+//   unpinned  no memory that is shared with the host
+//   forgetful programs cannot be made of binaries
+//   slow      commands start late, each queue after delays of its own
+//   old, embedded, compilerless, absent      a device that cannot be used
+#include <CL/cl_layer.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { SMALL_ALLOCATION = 1 << 20, ALL_MEMORY = 3 << 20, SMALL_GROUP = 64, SMALL_ALIGNMENT = 4096 };
+
+static const cl_icd_dispatch *next;
+static cl_icd_dispatch layer;
+static const char *words;
+
+static bool is(const char *word) {
+    size_t length = strlen(word);
+    for (const char *at = words; (at = strstr(at, word)); at += length)
+        if ((at == words || at[-1] == ' ') && (at[length] == ' ' || !at[length])) return true;
+    return false;
+}
+
+// ---- what is said -------------------------------------------------------------------------------
+
+static cl_int answer(const void *value, size_t bytes, size_t size, void *out, size_t *size_ret) {
+    if (size_ret) *size_ret = bytes;
+    if (out && size < bytes) return CL_INVALID_VALUE;
+    if (out) memcpy(out, value, bytes);
+    return CL_SUCCESS;
+}
+#define ANSWER(type, value)                                                                        \
+    do {                                                                                           \
+        type x_ = (value);                                                                         \
+        return answer(&x_, sizeof x_, size, out, size_ret);                                        \
+    } while (0)
+#define ANSWER_TEXT(text) return answer(text, sizeof(text), size, out, size_ret)
+
+static cl_int CL_API_CALL device_info(cl_device_id device, cl_device_info what, size_t size,
+                                      void *out, size_t *size_ret) {
+    if (what == CL_DEVICE_NAME) ANSWER_TEXT("  a device behind a layer ");
+    if (what == CL_DEVICE_VERSION && is("old")) ANSWER_TEXT("OpenCL 1.1 of long ago");
+    if (what == CL_DEVICE_PROFILE && is("embedded")) ANSWER_TEXT("EMBEDDED_PROFILE");
+    if (what == CL_DEVICE_COMPILER_AVAILABLE && is("compilerless")) ANSWER(cl_bool, CL_FALSE);
+    if (what == CL_DEVICE_AVAILABLE && is("absent")) ANSWER(cl_bool, CL_FALSE);
+    if (is("gpu")) {
+        if (what == CL_DEVICE_TYPE) ANSWER(cl_device_type, CL_DEVICE_TYPE_GPU);
+        if (what == CL_DEVICE_EXECUTION_CAPABILITIES)
+            ANSWER(cl_device_exec_capabilities, CL_EXEC_KERNEL);
+        if (what == CL_DEVICE_SINGLE_FP_CONFIG)
+            ANSWER(cl_device_fp_config, CL_FP_INF_NAN | CL_FP_ROUND_TO_NEAREST);
+    }
+    if (is("small")) {
+        if (what == CL_DEVICE_MAX_MEM_ALLOC_SIZE) ANSWER(cl_ulong, SMALL_ALLOCATION);
+        if (what == CL_DEVICE_MAX_WORK_GROUP_SIZE) ANSWER(size_t, SMALL_GROUP);
+        if (what == CL_DEVICE_MEM_BASE_ADDR_ALIGN) ANSWER(cl_uint, 8 * SMALL_ALIGNMENT);
+    }
+    return next->clGetDeviceInfo(device, what, size, out, size_ret);
+}
+
+// ---- what is refused ----------------------------------------------------------------------------
+
+static cl_mem CL_API_CALL create_buffer(cl_context context, cl_mem_flags flags, size_t size,
+                                        void *host, cl_int *status) {
+    static atomic_size_t taken;
+    cl_int refusal = CL_SUCCESS;
+    if (is("small") && size > SMALL_ALLOCATION) refusal = CL_INVALID_BUFFER_SIZE;
+    if (is("unpinned") && flags & CL_MEM_ALLOC_HOST_PTR) refusal = CL_OUT_OF_RESOURCES;
+    if (is("full") && atomic_fetch_add(&taken, size) + size > ALL_MEMORY)
+        refusal = CL_MEM_OBJECT_ALLOCATION_FAILURE;
+    if (refusal == CL_SUCCESS) return next->clCreateBuffer(context, flags, size, host, status);
+    if (status) *status = refusal;
+    return NULL;
+}
+
+static cl_mem CL_API_CALL create_sub_buffer(cl_mem buffer, cl_mem_flags flags,
+                                            cl_buffer_create_type type, const void *info,
+                                            cl_int *status) {
+    const cl_buffer_region *region = info;
+    if (!is("small") || region->origin % SMALL_ALIGNMENT == 0)
+        return next->clCreateSubBuffer(buffer, flags, type, info, status);
+    if (status) *status = CL_MISALIGNED_SUB_BUFFER_OFFSET;
+    return NULL;
+}
+
+static cl_int CL_API_CALL build_program(cl_program program, cl_uint devices,
+                                        const cl_device_id *device, const char *options,
+                                        void(CL_CALLBACK *notify)(cl_program, void *), void *user) {
+    if (is("gpu") && options && strstr(options, "correctly-rounded"))
+        return CL_INVALID_BUILD_OPTIONS;
+    return next->clBuildProgram(program, devices, device, options, notify, user);
+}
+
+static cl_program CL_API_CALL program_of_binary(cl_context context, cl_uint devices,
+                                                const cl_device_id *device, const size_t *length,
+                                                const unsigned char **binary, cl_int *binary_status,
+                                                cl_int *status) {
+    if (!is("forgetful"))
+        return next->clCreateProgramWithBinary(context, devices, device, length, binary,
+                                               binary_status, status);
+    if (binary_status) *binary_status = CL_INVALID_BINARY;
+    if (status) *status = CL_INVALID_BINARY;
+    return NULL;
+}
+
+// ---- what is late -------------------------------------------------------------------------------
+
+static void CL_CALLBACK sleep_a_while(void *microseconds) {
+    usleep(*(unsigned *)microseconds);
+}
+
+// An in-order queue then holds up the command behind it. The delays are the same in each run.
+static void delay(cl_command_queue queue, cl_uint waits, const cl_event *wait) {
+    static atomic_uint state;
+    if (!is("slow")) return;
+    unsigned x = atomic_fetch_add(&state, 1) * 2654435761u;
+    unsigned microseconds = (x >> 20) % 4 == 0 ? 3000 : (x >> 22) % 300;
+    next->clEnqueueNativeKernel(queue, sleep_a_while, &microseconds, sizeof microseconds, 0, NULL,
+                                NULL, waits, wait, NULL);
+}
+
+static cl_int CL_API_CALL native_kernel(cl_command_queue queue, void(CL_CALLBACK *function)(void *),
+                                        void *arguments, size_t size, cl_uint objects,
+                                        const cl_mem *object, const void **location, cl_uint waits,
+                                        const cl_event *wait, cl_event *event) {
+    if (is("gpu")) return CL_INVALID_OPERATION;
+    delay(queue, waits, wait);
+    return next->clEnqueueNativeKernel(queue, function, arguments, size, objects, object, location,
+                                       waits, wait, event);
+}
+
+static cl_int CL_API_CALL launch(cl_command_queue queue, cl_kernel kernel, cl_uint dims,
+                                 const size_t *offset, const size_t *global, const size_t *local,
+                                 cl_uint waits, const cl_event *wait, cl_event *event) {
+    if (is("small") && local && local[0] > SMALL_GROUP) return CL_INVALID_WORK_GROUP_SIZE;
+    delay(queue, waits, wait);
+    return next->clEnqueueNDRangeKernel(queue, kernel, dims, offset, global, local, waits, wait,
+                                        event);
+}
+
+static cl_int CL_API_CALL read_buffer(cl_command_queue queue, cl_mem buffer, cl_bool blocking,
+                                      size_t offset, size_t size, void *to, cl_uint waits,
+                                      const cl_event *wait, cl_event *event) {
+    delay(queue, waits, wait);
+    return next->clEnqueueReadBuffer(queue, buffer, blocking, offset, size, to, waits, wait, event);
+}
+
+static cl_int CL_API_CALL write_buffer(cl_command_queue queue, cl_mem buffer, cl_bool blocking,
+                                       size_t offset, size_t size, const void *from, cl_uint waits,
+                                       const cl_event *wait, cl_event *event) {
+    delay(queue, waits, wait);
+    return next->clEnqueueWriteBuffer(queue, buffer, blocking, offset, size, from, waits, wait,
+                                      event);
+}
+
+// ---- the loader's side --------------------------------------------------------------------------
+
+CL_API_ENTRY cl_int CL_API_CALL clGetLayerInfo(cl_layer_info what, size_t size, void *out,
+                                               size_t *size_ret) {
+    if (what == CL_LAYER_API_VERSION) ANSWER(cl_layer_api_version, CL_LAYER_API_VERSION_100);
+    if (what == CL_LAYER_NAME) ANSWER_TEXT("brim test layer");
+    return CL_INVALID_VALUE;
+}
+
+CL_API_ENTRY cl_int CL_API_CALL clInitLayer(cl_uint entries, const cl_icd_dispatch *target,
+                                            cl_uint *entries_ret,
+                                            const cl_icd_dispatch **dispatch_ret) {
+    cl_uint known = sizeof layer / sizeof layer.clGetPlatformIDs;
+    if (entries < known) known = entries;
+    memcpy(&layer, target, known * sizeof layer.clGetPlatformIDs);
+    next = target;
+    words = getenv("BRIM_TEST_LAYER");
+    if (!words) words = "";
+    layer.clGetDeviceInfo = device_info;
+    layer.clCreateBuffer = create_buffer;
+    layer.clCreateSubBuffer = create_sub_buffer;
+    layer.clBuildProgram = build_program;
+    layer.clCreateProgramWithBinary = program_of_binary;
+    layer.clEnqueueNativeKernel = native_kernel;
+    layer.clEnqueueNDRangeKernel = launch;
+    layer.clEnqueueReadBuffer = read_buffer;
+    layer.clEnqueueWriteBuffer = write_buffer;
+    *entries_ret = known;
+    *dispatch_ret = &layer;
+    return CL_SUCCESS;
+}

@@ -1,0 +1,287 @@
+// The OpenCL backend on devices that are unlike the one at hand: opencl_layer.c makes them of it.
+#include "tests/opencl_rig.h"
+
+// True if the device at hand now has these peculiarities. Only in a process that has not used
+// OpenCL yet.
+static bool become(const char *words) {
+    if (!getenv("OPENCL_LAYERS")) setenv("OPENCL_LAYERS", BRIM_TEST_LAYER_FILE, 1);
+    setenv("BRIM_TEST_LAYER", words, 1);
+    const char *name = device_under_test(0);
+    if (!name) return false;
+    device_traits traits;
+    brim_error unfit = {0};
+    opencl_api()->describe(0, &traits, &unfit);
+    if (strcmp(traits.name, "a device behind a layer") == 0) return true;
+    skip(SKIP_no_opencl_layers);
+    return false;
+}
+
+// Twice over two values and back to the host, from the staging area: copies, launches, chunks.
+static void check_a_program(int32_t group) {
+    enum { BYTES = sizeof(float) * N };
+    int64_t far = prog->device_bytes - 4096;
+    static const int32_t on_copy[] = {0}, on_compute[] = {2};
+    add((program_record){.kind = RECORD_COPY,
+                         .queue = QUEUE_IN,
+                         .as.copy = {{SPACE_HOST, 0, BYTES}, {SPACE_DEVICE, 0, BYTES}, 4096}});
+    add_axpb(group, QUEUE_COMPUTE, on_copy, 1, 0, -1, far, 3, 1);
+    add_axpb(group, QUEUE_COMPUTE, NULL, 0, far, 0, 8192, 2, -1);
+    add((program_record){
+        .kind = RECORD_COPY,
+        .queue = QUEUE_OUT,
+        .wait = on_compute,
+        .waits = 1,
+        .as.copy = {{SPACE_DEVICE, 8192, BYTES}, {SPACE_HOST, 32768, BYTES}, 4096}});
+    load();
+    char *host = api->host_memory(device);
+    float *in = (float *)host;
+    for (int i = 0; i < 8 * 1024; i++) in[i] = (float)i;
+    for (int m = 0; m < 8; m++) {
+        api->run(loaded, SECTION_MIDDLE, m, &err);
+        api->wait(device, &err); // the host may write the next input only then
+        ASSERT_FINE(err);
+    }
+    const float *out = (const float *)(host + 32768);
+    for (int m = 0; m < 8; m++)
+        for (int i = 0; i < N; i++)
+            ck_assert(out[m * 1024 + i] == 7.0f * (float)(m * 1024 + i) + 1);
+}
+
+START_TEST(a_gpu) {
+    if (!become("gpu") || !open_with((device_settings){0})) return;
+    const device_traits *t = api->traits(device);
+    ck_assert(!t->cpu && !t->exact_f32);
+    ck_assert_int_eq(t->vec, 4);
+    ck_assert_int_eq(t->group, 256);
+    ck_assert_int_eq(t->free_bytes, -1);
+    matmul_shape s = {.in = BRIM_BF16,
+                      .out = BRIM_BF16,
+                      .m = 3,
+                      .n = 3,
+                      .k = 3,
+                      .batch = 1,
+                      .row_a = 3,
+                      .row_b = 3,
+                      .row_c = 3};
+    ck_assert(!api->matmul_native(device, &s)); // CLBlast has none, and there are no native kernels
+    reserve(3 << 20, 65536);
+    check_a_program(t->group);
+}
+END_TEST
+
+START_TEST(a_gpu_without_pinned_memory) {
+    if (!become("gpu unpinned") || !open_with((device_settings){0})) return;
+    reserve(3 << 20, 65536);
+    check_a_program(128);
+}
+END_TEST
+
+START_TEST(small_limits) {
+    if (!become("gpu small") || !open_with((device_settings){0})) return;
+    const device_traits *t = api->traits(device);
+    ck_assert_int_eq(t->chunk_bytes, 1 << 20);
+    ck_assert_int_eq(t->alignment, 4096);
+    ck_assert_int_eq(t->group, 64);
+    reserve((3 << 20) + 4096, 65536);
+    check_a_program(t->group);
+    api->unload(loaded);
+    loaded = NULL;
+    add_axpb(128, QUEUE_COMPUTE, NULL, 0, 0, -1, 4096, 1, 1);
+    prog->record[4].label = "too wide";
+    api->load(device, prog, &loaded, &err);
+    ASSERT_FAILS(err, BRIM_UNSUPPORTED, "record 4 (too wide): kernel axpb wants groups of 128");
+}
+END_TEST
+
+START_TEST(products_in_small_pieces) {
+    if (!become("gpu small") || !open_with((device_settings){0})) return;
+    matmul_shape s = {.in = BRIM_F32,
+                      .out = BRIM_F32,
+                      .m = 130,
+                      .n = 70,
+                      .k = 33,
+                      .batch = 2,
+                      .row_a = 33,
+                      .row_b = 70,
+                      .row_c = 70,
+                      .batch_a = 130 * 33,
+                      .batch_c = 130 * 70};
+    if (!api->matmul_native(device, &s)) {
+        skip(SKIP_no_clblast);
+        return;
+    }
+    int64_t workspace = 0;
+    api->matmul_workspace(device, &s, &workspace, &err);
+    ASSERT_FINE(err);
+    ck_assert(workspace < 1 << 20);
+    reserve(4 << 20, 64);
+    static float a[2 * 130 * 33], b[33 * 70], c[2 * 130 * 70];
+    fill_floats(a, sizeof a / sizeof *a, 1);
+    fill_floats(b, sizeof b / sizeof *b, 2);
+    enum { AT_A = 100, AT_B = (1 << 20) + 4, AT_C = (2 << 20) + 8 };
+    api->write(device, AT_A, a, sizeof a, &err);
+    api->write(device, AT_B, b, sizeof b, &err);
+    add((program_record){.kind = RECORD_MATMUL,
+                         .as.matmul = {s, AT_A, AT_B, AT_C, 3 << 20, workspace}});
+    load();
+    run_and_wait(SECTION_LAST, 0);
+    api->read(device, AT_C, c, sizeof c, &err);
+    ASSERT_FINE(err);
+    for (int batch = 0; batch < 2; batch++)
+        for (int i = 0; i < 130; i++)
+            for (int j = 0; j < 70; j++) {
+                double sum = 0;
+                for (int k = 0; k < 33; k++)
+                    sum += (double)a[(batch * 130 + i) * 33 + k] * b[k * 70 + j];
+                ck_assert(fabs(c[(batch * 130 + i) * 70 + j] - sum) <= 33 * 0x1p-20);
+            }
+}
+END_TEST
+
+START_TEST(memory_that_runs_out) {
+    if (!become("gpu small full") || !open_with((device_settings){0})) return;
+    api->reserve(device, 5 << 20, 64, &err);
+    ck_assert_ptr_nonnull(strstr(err.text, "reserving 5242880 bytes on a device behind a layer"));
+    ASSERT_FAILS(err, BRIM_MEMORY, "CL_MEM_OBJECT_ALLOCATION_FAILURE");
+}
+END_TEST
+
+START_TEST(queues_that_run_late) {
+    if (!become("slow") || !open_with((device_settings){.separate_queues = true})) return;
+    reserve(3 << 20, 65536);
+    check_a_program(1);
+}
+END_TEST
+
+// As waits_order_the_queues, but a queue that does not wait for another would certainly be too
+// early.
+START_TEST(late_queues_keep_their_order_over_runs) {
+    if (!become("slow") || !open_with((device_settings){.separate_queues = true})) return;
+    enum { BYTES = sizeof(float) * N, RUNS = 12 };
+    reserve(5 * 4096, 4096 * RUNS * 2);
+    // Record 4 guards record 0 of the next run, which overwrites what record 2 reads; likewise 2
+    // and 3.
+    static const int32_t on_in[] = {1}, on_compute[] = {2};
+    add((program_record){.kind = RECORD_FILL, .as.fill = {{SPACE_DEVICE, 16384, 4}, 0}});
+    add((program_record){.kind = RECORD_COPY,
+                         .queue = QUEUE_IN,
+                         .wait = (int32_t[]){0},
+                         .waits = 1,
+                         .as.copy = {{SPACE_HOST, 0, BYTES}, {SPACE_DEVICE, 0, BYTES}, 4096}});
+    add_axpb(1, QUEUE_COMPUTE, on_in, 1, 0, -1, 4096, 2, 1);
+    add((program_record){
+        .kind = RECORD_COPY,
+        .queue = QUEUE_OUT,
+        .wait = on_compute,
+        .waits = 1,
+        .as.copy = {{SPACE_DEVICE, 4096, BYTES}, {SPACE_HOST, 4096 * RUNS, BYTES}, 4096}});
+    add((program_record){.kind = RECORD_FILL,
+                         .wait = (int32_t[]){3},
+                         .waits = 1,
+                         .as.fill = {{SPACE_DEVICE, 16384, 4}, 1}});
+    load();
+    char *host = api->host_memory(device);
+    float *in = (float *)host;
+    for (int i = 0; i < 1024 * RUNS; i++) in[i] = (float)i;
+    for (int r = 0; r < RUNS; r++) api->run(loaded, SECTION_LAST, r, &err);
+    api->wait(device, &err);
+    ASSERT_FINE(err);
+    const float *out = (const float *)(host + 4096 * RUNS);
+    for (int r = 0; r < RUNS; r++)
+        for (int i = 0; i < N; i++)
+            ck_assert_msg(out[r * 1024 + i] == 2.0f * (float)(r * 1024 + i) + 1, "run %d", r);
+}
+END_TEST
+
+// Two programs take turns: each must wait for all of the other.
+START_TEST(late_queues_keep_their_order_over_programs) {
+    if (!become("slow") || !open_with((device_settings){.separate_queues = true})) return;
+    enum { BYTES = sizeof(float) * N, RUNS = 12 };
+    reserve(3 * 4096, 4096 * RUNS * 2);
+    add((program_record){.kind = RECORD_COPY,
+                         .queue = QUEUE_IN,
+                         .as.copy = {{SPACE_HOST, 0, BYTES}, {SPACE_DEVICE, 0, BYTES}, 4096}});
+    add_axpb(1, QUEUE_COMPUTE, (int32_t[]){0}, 1, 0, -1, 4096, 2, 1);
+    add((program_record){
+        .kind = RECORD_COPY,
+        .queue = QUEUE_OUT,
+        .wait = (int32_t[]){1},
+        .waits = 1,
+        .as.copy = {{SPACE_DEVICE, 4096, BYTES}, {SPACE_HOST, 4096 * RUNS, BYTES}, 4096}});
+    load();
+    loaded_program *other = NULL;
+    api->load(device, prog, &other, &err);
+    ASSERT_FINE(err);
+    float *in = api->host_memory(device);
+    for (int i = 0; i < 1024 * RUNS; i++) in[i] = (float)i;
+    for (int r = 0; r < RUNS; r++) api->run(r % 2 ? other : loaded, SECTION_LAST, r, &err);
+    api->wait(device, &err);
+    ASSERT_FINE(err);
+    const float *out = in + 1024 * RUNS;
+    for (int r = 0; r < RUNS; r++)
+        for (int i = 0; i < N; i++)
+            ck_assert_msg(out[r * 1024 + i] == 2.0f * (float)(r * 1024 + i) + 1, "run %d", r);
+    api->unload(other);
+}
+END_TEST
+
+START_TEST(binaries_that_are_refused) {
+    char folder[] = "/tmp/brim-test-XXXXXX";
+    ck_assert_ptr_nonnull(mkdtemp(folder));
+    if (become("forgetful")) {
+        for (int i = 0; i < 2; i++) { // the second time the cache has an entry, of no use
+            device_settings settings = {.cache_dir = folder};
+            backend_open("opencl:0", &settings, &api, &device, &err);
+            program_create(&prog, &err);
+            ASSERT_FINE(err);
+            prog->micro_batches = 1;
+            reserve(3 << 20, 65536);
+            check_a_program(1);
+            finish();
+            start();
+        }
+    }
+    char command[64];
+    snprintf(command, sizeof command, "rm -rf '%s'", folder);
+    ck_assert_int_eq(system(command), 0);
+}
+END_TEST
+
+START_TEST(devices_that_cannot_be_used) {
+    static const struct {
+        const char *words, *reason;
+    } rows[] = {
+        {"old", "it offers less than OpenCL 1.2"},
+        {"embedded", "it offers only OpenCL's embedded profile"},
+        {"compilerless", "its driver has no compiler"},
+        {"absent", "its driver says it is not available"},
+    };
+    if (!become(rows[_i].words)) return;
+    device_traits traits;
+    opencl_api()->describe(0, &traits, &err);
+    ASSERT_FAILS(err, BRIM_UNSUPPORTED, rows[_i].reason);
+    err = (brim_error){0};
+    backend_open("opencl:0", NULL, &api, &device, &err);
+    ck_assert_ptr_null(device);
+    ASSERT_FAILS(err, BRIM_UNSUPPORTED, rows[_i].reason);
+}
+END_TEST
+
+Suite *opencl_layer_suite(void) {
+    Suite *suite = suite_create("opencl_layer");
+    TCase *tests = tcase_create("opencl_layer");
+    tcase_add_checked_fixture(tests, start, finish);
+    tcase_set_timeout(tests, 120);
+    tcase_add_test(tests, a_gpu);
+    tcase_add_test(tests, a_gpu_without_pinned_memory);
+    tcase_add_test(tests, small_limits);
+    tcase_add_test(tests, products_in_small_pieces);
+    tcase_add_test(tests, memory_that_runs_out);
+    tcase_add_test(tests, queues_that_run_late);
+    tcase_add_test(tests, late_queues_keep_their_order_over_runs);
+    tcase_add_test(tests, late_queues_keep_their_order_over_programs);
+    tcase_add_test(tests, binaries_that_are_refused);
+    tcase_add_loop_test(tests, devices_that_cannot_be_used, 0, 4);
+    suite_add_tcase(suite, tests);
+    return suite;
+}
