@@ -1,0 +1,328 @@
+// Lowering on a device that is not there: staging, sections, the shapes of matrix products, copies that views need.
+#include <check.h>
+#include <brim/graph.h>
+#include <stdlib.h>
+#include <string.h>
+#include "backends/lower_rules.h"
+#include "graph/passes.h"
+#include "tests/test_core.h"
+
+struct backend_device {
+    device_traits traits;
+    bool native;
+    int64_t workspace;
+};
+
+static const device_traits *traits_of(const backend_device *d) { return &d->traits; }
+static bool serves(backend_device *d, const matmul_shape *s) { return (void)s, d->native; }
+static brim_status workspace_of(backend_device *d, const matmul_shape *s, int64_t *bytes, brim_error *e) {
+    (void)s;
+    *bytes = d->workspace;
+    return e->status;
+}
+static const backend api = {.name = "none", .traits = traits_of, .matmul_native = serves, .matmul_workspace = workspace_of};
+
+static backend_device device;
+static brim_error err;
+static brim_graph *g;
+static graph_schedule schedule;
+static graph_layout layout;
+static memory_plan plan;
+static lowered low;
+
+static void start(void) {
+    err = (brim_error){0};
+    device = (backend_device){{.cpu = true, .vec = 16, .group = 1, .max_group = 64, .alignment = 64, .compute_units = 2,
+                               .local_bytes = 1 << 15},
+                              true, 0};
+    g = brim_graph_create(&err);
+    schedule = (graph_schedule){0};
+    layout = (graph_layout){0};
+    plan = (memory_plan){0};
+    low = (lowered){0};
+}
+
+static void finish(void) {
+    lowered_free(&low);
+    memory_plan_free(&plan);
+    graph_layout_free(&layout);
+    graph_schedule_free(&schedule);
+    brim_graph_free(g);
+}
+
+static void replace(brim_graph *next) {
+    ASSERT_FINE(err);
+    brim_graph_free(g);
+    g = next;
+}
+
+static void lower(int micro_batches) {
+    ASSERT_FINE(err);
+    replace(pass_prune(g, &err));
+    replace(pass_densify(g, &err));
+    pass_sections(g, micro_batches, &err);
+    replace(pass_fuse(g, true, 24, &err));
+    graph_schedule_make(g, &schedule, &err);
+    graph_layout_make(g, &schedule, &layout, &err);
+    workspace_request workspace = {&layout, &api, &device, &err};
+    plan_request request = {.alignment = 64, .workspace = lower_workspace_bytes, .user = &workspace};
+    memory_plan_make(g, &layout, &schedule, &request, &plan, &err);
+    lower_graph(g, &layout, &schedule, &plan, micro_batches, &api, &device, &low, &err);
+    ASSERT_FINE(err);
+}
+
+static brim_value input(const char *name, brim_dtype dtype, int rank, int64_t a, int64_t b, int64_t c, int64_t d) {
+    return brim_input_dims(g, name, dtype, rank, (int64_t[]){a, b, c, d});
+}
+
+// The n-th record of a kind.
+static const program_record *record(record_kind kind, int n) {
+    for (int i = 0; i < low.program->records; i++)
+        if (low.program->record[i].kind == kind && n-- == 0) return &low.program->record[i];
+    ck_abort_msg("there is no such %s", record_kind_name(kind));
+    return NULL;
+}
+
+static int count(record_kind kind) {
+    int n = 0;
+    for (int i = 0; i < low.program->records; i++) n += low.program->record[i].kind == kind;
+    return n;
+}
+
+// ---- staging and sections ------------------------------------------------------------------------------------------
+
+START_TEST(inputs_enter_and_results_leave) {
+    brim_value x = input("x", BRIM_F32, 2, 3, 5, 0, 0), ids = input("ids", BRIM_I32, 1, 3, 0, 0, 0);
+    brim_output(brim_mul(x, x), "square");
+    brim_output(brim_add(ids, ids), "twice");
+    lower(1);
+    ck_assert_int_eq(low.inputs, 2);
+    ck_assert_int_eq(low.results, 2);
+    ck_assert_int_eq(low.input[0].bytes, 60);
+    ck_assert_int_eq(low.input[1].bytes, 12);
+    ck_assert_int_ge(low.input[1].offset, 60);
+    ck_assert_int_eq(count(RECORD_COPY), 4);
+    const program_record *in = record(RECORD_COPY, 0), *out = record(RECORD_COPY, 2);
+    ck_assert_str_eq(in->label, "x");
+    ck_assert_int_eq(in->as.copy.from.space, SPACE_HOST);
+    ck_assert_int_eq(in->as.copy.from.offset, low.input[0].offset);
+    ck_assert_int_eq(in->as.copy.host_stride, 0);
+    ck_assert_str_eq(out->label, "square");
+    ck_assert_int_eq(out->as.copy.to.space, SPACE_HOST);
+    ck_assert_int_eq(out->as.copy.to.offset, low.result[0].offset);
+    ck_assert_int_ge(low.result[0].offset, low.slot_bytes);
+    for (int i = 0; i < low.program->records; i++)
+        ck_assert_int_eq(low.program->record[i].sections, SECTION_LAST);
+}
+END_TEST
+
+START_TEST(each_micro_batch_has_its_slot) {
+    brim_value x = input("x", BRIM_F32, 1, 100, 0, 0, 0), sum = brim_sum(x, NULL, 0, false);
+    shape scalar = {0};
+    value_id total = graph_leaf(g, ROLE_ACCUMULATOR, BRIM_F32, &scalar, "total");
+    brim_value all = graph_op(g, OP_ACCUMULATE, (brim_value[]){graph_value_of(g, total), sum}, 2, NULL);
+    brim_output(all, "all");
+    lower(4);
+    const program_record *in = record(RECORD_COPY, 0);
+    ck_assert_int_eq(in->sections, SECTION_ALL);
+    ck_assert_int_eq(in->as.copy.host_stride, low.slot_bytes);
+    ck_assert_int_eq(low.program->micro_batches, 4);
+    ck_assert_int_ge(low.result[0].offset, 4 * low.slot_bytes);
+    // The first micro-batch begins the sum, the others add to it.
+    uint8_t begins = 0, adds = 0;
+    for (int i = 0; i < low.program->records; i++) {
+        const program_record *r = &low.program->record[i];
+        if (strcmp(r->label, "accumulate")) continue;
+        if (r->kind == RECORD_COPY) begins |= r->sections;
+        else adds |= r->sections;
+    }
+    ck_assert_int_eq(begins, SECTION_FIRST);
+    ck_assert_int_eq(adds, SECTION_MIDDLE | SECTION_LAST);
+}
+END_TEST
+
+START_TEST(a_single_micro_batch_begins_the_sum) {
+    brim_value x = input("x", BRIM_F32, 1, 100, 0, 0, 0), sum = brim_sum(x, NULL, 0, false);
+    shape scalar = {0};
+    value_id total = graph_leaf(g, ROLE_ACCUMULATOR, BRIM_F32, &scalar, "total");
+    graph_op(g, OP_ACCUMULATE, (brim_value[]){graph_value_of(g, total), sum}, 2, NULL);
+    lower(1);
+    for (int i = 0; i < low.program->records; i++) {
+        const program_record *r = &low.program->record[i];
+        if (strcmp(r->label, "accumulate")) continue;
+        ck_assert_int_eq(r->kind, RECORD_COPY);
+        ck_assert_int_eq(r->sections, SECTION_LAST);
+    }
+}
+END_TEST
+
+START_TEST(control_values_are_one_copy) {
+    brim_value lr = graph_control(g, CONTROL_LR), scale = graph_control(g, CONTROL_BIAS2);
+    brim_output(brim_mul(lr, scale), "product");
+    lower(1);
+    ck_assert_int_eq(count(RECORD_COPY), 2);
+    const copy_record *copy = &record(RECORD_COPY, 0)->as.copy;
+    ck_assert_int_eq(copy->from.offset, low.control_offset + 4 * CONTROL_LR);
+    ck_assert_int_eq(copy->from.bytes, 4 * (CONTROL_BIAS2 - CONTROL_LR + 1));
+}
+END_TEST
+
+// ---- matrix products -----------------------------------------------------------------------------------------------
+
+static const matmul_shape *product(void) { return &record(RECORD_MATMUL, 0)->as.matmul.shape; }
+
+#define ASSERT_PRODUCT(M, N, K, BATCH, TA, TB)                                                     \
+    do {                                                                                           \
+        ck_assert_int_eq(product()->m, M);                                                         \
+        ck_assert_int_eq(product()->n, N);                                                         \
+        ck_assert_int_eq(product()->k, K);                                                         \
+        ck_assert_int_eq(product()->batch, BATCH);                                                 \
+        ck_assert_int_eq(product()->transpose_a, TA);                                              \
+        ck_assert_int_eq(product()->transpose_b, TB);                                              \
+        ck_assert_int_eq(count(RECORD_MATMUL), 1);                                                 \
+    } while (0)
+
+START_TEST(a_batch_times_one_matrix_is_one_product) {
+    brim_value x = input("x", BRIM_F32, 3, 4, 7, 5, 0), w = input("w", BRIM_F32, 2, 5, 6, 0, 0);
+    brim_output(brim_matmul(x, w), "y");
+    lower(1);
+    ASSERT_PRODUCT(28, 6, 5, 1, false, false);
+    ck_assert_int_eq(product()->row_a, 5);
+    ck_assert_int_eq(product()->row_b, 6);
+    ck_assert_int_eq(product()->row_c, 6);
+    ck_assert_int_eq(product()->batch_b, 0);
+    ck_assert_int_eq(product()->alignment, 64);
+}
+END_TEST
+
+START_TEST(single_rows_in_a_batch_are_rows) {
+    brim_value x = input("x", BRIM_F32, 3, 4, 1, 5, 0), w = input("w", BRIM_F32, 2, 6, 5, 0, 0);
+    brim_output(brim_matmul_t(x, false, w, true), "y");
+    lower(1);
+    ASSERT_PRODUCT(4, 6, 5, 1, false, true);
+    ck_assert_int_eq(product()->row_a, 5);
+    ck_assert_int_eq(product()->row_b, 5);
+}
+END_TEST
+
+START_TEST(batches_keep_their_strides) {
+    brim_value a = input("a", BRIM_BF16, 4, 2, 3, 7, 5), b = input("b", BRIM_BF16, 4, 2, 3, 5, 6);
+    brim_output(brim_matmul(a, b), "y");
+    lower(1);
+    ASSERT_PRODUCT(7, 6, 5, 6, false, false);
+    ck_assert_int_eq(product()->batch_a, 35);
+    ck_assert_int_eq(product()->batch_b, 30);
+    ck_assert_int_eq(product()->batch_c, 42);
+    ck_assert_int_eq(product()->in, BRIM_BF16);
+    ck_assert_int_eq(product()->alignment, 2); // a batch's matrices start at odd multiples of 70 bytes
+}
+END_TEST
+
+START_TEST(a_permuted_operand_is_a_transpose) {
+    brim_value a = input("a", BRIM_F32, 2, 7, 5, 0, 0), b = input("b", BRIM_F32, 2, 7, 6, 0, 0);
+    brim_output(brim_matmul(brim_permute(a, 1, 0), b), "y");
+    lower(1);
+    ASSERT_PRODUCT(5, 6, 7, 1, true, false);
+    ck_assert_int_eq(product()->row_a, 5);
+    ck_assert_int_eq(count(RECORD_LAUNCH), 0);
+}
+END_TEST
+
+START_TEST(a_slice_has_the_rows_of_the_whole) {
+    brim_value x = input("x", BRIM_F32, 2, 7, 12, 0, 0), w = input("w", BRIM_F32, 2, 4, 6, 0, 0);
+    brim_output(brim_matmul(brim_slice(x, 1, 3, 4), w), "y");
+    lower(1);
+    ASSERT_PRODUCT(7, 6, 4, 1, false, false);
+    ck_assert_int_eq(product()->row_a, 12);
+    ck_assert_int_eq(product()->alignment, 4);
+    ck_assert_int_eq(count(RECORD_LAUNCH), 0);
+}
+END_TEST
+
+START_TEST(a_workspace_is_declared) {
+    brim_value a = input("a", BRIM_F32, 2, 7, 5, 0, 0), b = input("b", BRIM_F32, 2, 5, 6, 0, 0);
+    device.workspace = 1000;
+    brim_output(brim_matmul(a, b), "y");
+    lower(1);
+    const program_record *r = record(RECORD_MATMUL, 0);
+    ck_assert_int_eq(r->as.matmul.workspace_bytes, 1000);
+    ck_assert_int_eq(r->accesses, 4);
+    ck_assert(r->access[3].writes);
+}
+END_TEST
+
+START_TEST(without_a_library_our_kernel_serves) {
+    brim_value a = input("a", BRIM_F32, 2, 7, 5, 0, 0), b = input("b", BRIM_F32, 2, 5, 6, 0, 0);
+    device.native = false;
+    brim_output(brim_matmul(a, b), "y");
+    lower(1);
+    ck_assert_int_eq(count(RECORD_MATMUL), 0);
+    ck_assert_int_ge(count(RECORD_LAUNCH), 1);
+}
+END_TEST
+
+// ---- elementwise and views -----------------------------------------------------------------------------------------
+
+START_TEST(the_same_chain_is_one_kernel_at_every_size) {
+    for (int i = 0; i < 3; i++) {
+        char name[8];
+        snprintf(name, sizeof name, "x%d", i);
+        brim_value x = input(name, BRIM_F32, 2, 3 + i, 40 + i, 0, 0);
+        name[0] = 'y';
+        brim_output(brim_gelu(brim_add(x, x)), name);
+    }
+    lower(1);
+    ck_assert_int_eq(count(RECORD_LAUNCH), 3);
+    ck_assert_int_eq(low.program->kernels, 1);
+    ck_assert_str_eq(low.program->kernel[0].name, "chain_add_gelu");
+    ck_assert_str_eq(low.program->kernel[0].defines, "-DVEC=16 -DGROUP=1 -DBRIM_CPU=1");
+}
+END_TEST
+
+START_TEST(the_zeros_of_a_pad_are_written_once) {
+    brim_value x = input("x", BRIM_F32, 2, 3, 4, 0, 0);
+    brim_attr attr = {.start = {1, 2}};
+    shape s = {2, {6, 9}};
+    brim_output(graph_op_shaped(g, OP_PAD, &x, 1, &attr, BRIM_F32, &s), "y");
+    lower(1);
+    // Above, below, left, right, and the copy; in a chunk of memory no byte belongs to two of the first four.
+    ck_assert_int_eq(count(RECORD_LAUNCH), 5);
+    int64_t top = record(RECORD_LAUNCH, 0)->access[0].range.bytes, bottom = record(RECORD_LAUNCH, 1)->access[0].range.bytes;
+    ck_assert_int_eq(top, 9 * 4);
+    ck_assert_int_eq(bottom, 2 * 9 * 4);
+}
+END_TEST
+
+START_TEST(parts_of_a_concat_are_copied_unless_they_are_there) {
+    brim_value x = input("x", BRIM_F32, 2, 3, 4, 0, 0), y = input("y", BRIM_F32, 2, 3, 4, 0, 0);
+    brim_value parts[] = {brim_add(x, y), x};
+    brim_output(brim_concat(parts, 2, 1), "z");
+    lower(1);
+    ck_assert_int_eq(count(RECORD_LAUNCH), 2); // the sum, written in place, and the copy of x
+}
+END_TEST
+
+Suite *lower_suite(void) {
+    Suite *suite = suite_create("lower");
+    TCase *staging = tcase_create("staging"), *matmul = tcase_create("matmul"), *views = tcase_create("elementwise");
+    TCase *all[] = {staging, matmul, views};
+    for (int i = 0; i < 3; i++) {
+        tcase_add_checked_fixture(all[i], start, finish);
+        suite_add_tcase(suite, all[i]);
+    }
+    tcase_add_test(staging, inputs_enter_and_results_leave);
+    tcase_add_test(staging, each_micro_batch_has_its_slot);
+    tcase_add_test(staging, a_single_micro_batch_begins_the_sum);
+    tcase_add_test(staging, control_values_are_one_copy);
+    tcase_add_test(matmul, a_batch_times_one_matrix_is_one_product);
+    tcase_add_test(matmul, single_rows_in_a_batch_are_rows);
+    tcase_add_test(matmul, batches_keep_their_strides);
+    tcase_add_test(matmul, a_permuted_operand_is_a_transpose);
+    tcase_add_test(matmul, a_slice_has_the_rows_of_the_whole);
+    tcase_add_test(matmul, a_workspace_is_declared);
+    tcase_add_test(matmul, without_a_library_our_kernel_serves);
+    tcase_add_test(views, the_same_chain_is_one_kernel_at_every_size);
+    tcase_add_test(views, the_zeros_of_a_pad_are_written_once);
+    tcase_add_test(views, parts_of_a_concat_are_copied_unless_they_are_there);
+    return suite;
+}
