@@ -4,8 +4,9 @@
 // Neighbouring axes that are both kept or both reduced are one. Then the last reduced axis goes first: as [outer, n, inner]
 // in one stage, or, where n is long, in blocks and a further stage over the blocks. Lengths of blocks follow from shapes
 // only, so a sum's order does not depend on a plan.
-#include "backends/lower_rules.h"
+#include "backends/lower_reduction.h"
 
+#include "backends/lower_rules.h"
 #include "backends/lower_split.h"
 
 enum {
@@ -180,10 +181,9 @@ static byte_range block_sums(const lowering *l, const stage *s, int index, const
     return (byte_range){SPACE_DEVICE, lower_workspace(l).offset + index * ((bytes + 255) / 256 * 256), bytes};
 }
 
-static void add_blocks(lowering *l, const stage *s, byte_range sums, const operand *out) {
-    if (s->blocks == 1) return;
-    stage rest = {1, s->blocks, s->inner, s->blocks, 1};
-    launch_stage(l, &rest, SUM, &(tensor_bytes){arg_bytes(sums, false), BRIM_F32},
+void lower_add_parts(lowering *l, byte_range parts_range, int64_t parts, const operand *out) {
+    stage s = {1, parts, shape_elements(&out->shape), parts, 1};
+    launch_stage(l, &s, SUM, &(tensor_bytes){arg_bytes(parts_range, false), BRIM_F32},
                  &(tensor_bytes){arg_write(out), out->dtype});
 }
 
@@ -215,8 +215,9 @@ static void norm_params(lowering *l, bool centered) {
     arguments[count++] = arg_i64(s.inner);
     arguments[count++] = arg_i64(span);
     lower_launch(l, kernel, (const int64_t[3]){s.blocks, divide_up(s.inner, span), 1}, arguments, count);
-    add_blocks(l, &s, gain_sums, &gain);
-    if (centered) add_blocks(l, &s, bias_sums, &bias);
+    if (s.blocks == 1) return;
+    lower_add_parts(l, gain_sums, s.blocks, &gain);
+    if (centered) lower_add_parts(l, bias_sums, s.blocks, &bias);
 }
 
 static int64_t norm_params_workspace(const lowering *l, int outputs) {
