@@ -1,8 +1,18 @@
 // Every op case on every device that is here, forward and backward, against the oracle; and that no
 // table forgets an op.
+//
+// Most of the time goes into compiling kernels, on one core a process. So the work is done before
+// the tests proper, as jobs (a setup and an op each) that as many processes as there are cores take
+// from a list in shared memory; each test looks at what became of one job. A job whose process died
+// is a failure.
 #include <check.h>
+#include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
 #include "autograd/autograd.h"
 #include "backends/lower.h"
 #include "test_core.h"
@@ -10,29 +20,51 @@
 #include "tests/skips.h"
 
 // A device as it is, and as other devices are: the specialisations that GPUs use run on a CPU
-// device, too.
+// device, too. There the dtypes and the elementwise ops, whose kernels are generated, take turns.
+typedef enum setup_scope { EVERYTHING, TURNS, PRODUCTS } setup_scope;
 typedef struct setup {
     const char *name, *device;
     device_settings settings;
+    setup_scope scope;
+    uint32_t dtypes;
     skip_id skip; // where the device is not here
 } setup;
+enum { F32 = 1 << BRIM_F32, F16 = 1 << BRIM_F16, BF16 = 1 << BRIM_BF16, FLOATS = F32 | F16 | BF16 };
+
 static const setup setups[] = {
-    {"OpenCL", "opencl:0", {.poison = true}, SKIP_no_opencl_device},
+    {"CUDA", "cuda:0", {.poison = true}, EVERYTHING, FLOATS, SKIP_no_cuda_device},
+    {"OpenCL", "opencl:0", {.poison = true}, EVERYTHING, FLOATS, SKIP_no_opencl_device},
+    {"OpenCL, own products",
+     "opencl:0",
+     {.poison = true, .no_native = true},
+     PRODUCTS,
+     FLOATS,
+     SKIP_no_opencl_device},
     {"OpenCL, groups of 64, scalars",
      "opencl:0",
      {.poison = true, .vec = 1, .group = 64},
+     TURNS,
+     F32,
      SKIP_no_opencl_device},
     {"OpenCL, groups of 128, vectors of 4, own products",
      "opencl:0",
      {.poison = true, .vec = 4, .group = 128, .no_native = true},
+     TURNS,
+     BF16,
      SKIP_no_opencl_device},
-    {"OpenCL, groups of 256, vectors of 4",
+    {"OpenCL, groups of 256, vectors of 4, own products",
      "opencl:0",
-     {.poison = true, .vec = 4, .group = 256},
+     {.poison = true, .vec = 4, .group = 256, .no_native = true},
+     TURNS,
+     F16,
      SKIP_no_opencl_device},
-    {"CUDA", "cuda:0", {.poison = true}, SKIP_no_cuda_device},
 };
-enum { SETUPS = sizeof setups / sizeof *setups };
+enum {
+    SETUPS = sizeof setups / sizeof *setups,
+    JOBS = SETUPS * OP_COUNT,
+    MOST_WORKERS = 16,
+    JOB_SECONDS = 600
+};
 
 static bool present(const setup *s) {
     char why[300];
@@ -42,24 +74,132 @@ static bool present(const setup *s) {
     return false;
 }
 
+static bool concerns(const setup *s, op_id op) {
+    if (s->scope == PRODUCTS) return op == OP_MATMUL;
+    if (s->scope == EVERYTHING || op_table[op].family != FAMILY_ELEMENTWISE || op == OP_FUSED)
+        return true;
+    return (int)op % 3 == (int)(s - setups) % 3;
+}
+
+// Jobs --------------------------------------------------------------------------------------------
+
+enum { JOB_WAITING, JOB_RUNNING, JOB_DONE, JOB_NO_DEVICE };
+typedef struct job {
+    atomic_int state;
+    op_check_report report;
+} job;
+typedef struct job_list {
+    atomic_int next;
+    job of[JOBS];
+} job_list;
+static job_list *jobs;
+
+static void run_job(job *j, harness *h, op_id op, const setup *s) {
+    atomic_store(&j->state, JOB_RUNNING);
+    alarm(JOB_SECONDS);
+    for (int dtype = 0; dtype < BRIM_I32; dtype++)
+        if (s->dtypes >> dtype & 1) op_check(h, op, (brim_dtype)dtype, &j->report);
+    alarm(0);
+    atomic_store(&j->state, JOB_DONE);
+}
+
+// Takes jobs until there are none. Those of one setup come together, so that its device is opened
+// once.
+static void work(void) {
+    harness h = {0};
+    const setup *opened = NULL;
+    for (int i; (i = atomic_fetch_add(&jobs->next, 1)) < JOBS;) {
+        const setup *s = &setups[i / OP_COUNT];
+        job *j = &jobs->of[i];
+        if (!concerns(s, (op_id)(i % OP_COUNT))) {
+            atomic_store(&j->state, JOB_DONE);
+            continue;
+        }
+        brim_error err = {0};
+        if (opened != s) {
+            harness_close(&h);
+            opened = s;
+            if (present(s)) harness_open(&h, s->device, &s->settings, &err);
+        }
+        if (failed(&err)) snprintf(j->report.text, sizeof j->report.text, "%s", err.text);
+        j->report.failures += failed(&err);
+        if (h.device)
+            run_job(j, &h, (op_id)(i % OP_COUNT), s);
+        else
+            atomic_store(&j->state, failed(&err) ? JOB_DONE : JOB_NO_DEVICE);
+    }
+    harness_close(&h);
+}
+
+static pid_t start_worker(void) {
+    fflush(NULL);
+    pid_t worker = fork();
+    if (worker == 0) {
+        work();
+        _exit(0);
+    }
+    return worker;
+}
+
+static void run_jobs(void) {
+    void *memory =
+        mmap(NULL, sizeof *jobs, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) return;
+    jobs = memory;
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    int workers = cores < 1 ? 1 : cores > MOST_WORKERS ? MOST_WORKERS : (int)cores;
+    pid_t worker[MOST_WORKERS];
+    for (int i = 0; i < workers; i++) worker[i] = start_worker();
+    for (int i = 0; i < workers; i++) {
+        int status = 0;
+        while (worker[i] > 0 && waitpid(worker[i], &status, 0) == worker[i]) {
+            bool died = !WIFEXITED(status) || WEXITSTATUS(status) != 0;
+            if (!died || atomic_load(&jobs->next) >= JOBS) break;
+            worker[i] = start_worker(); // the others' jobs are still to be done
+        }
+    }
+}
+
+static void forget_jobs(void) {
+    if (jobs) munmap(jobs, sizeof *jobs);
+    jobs = NULL;
+}
+
 START_TEST(cases) {
     const setup *s = &setups[_i / OP_COUNT];
     op_id op = (op_id)(_i % OP_COUNT);
-    if (!present(s)) {
-        if (op == 0) skip(s->skip);
+    ck_assert_ptr_nonnull(jobs);
+    const job *j = &jobs->of[_i];
+    int state = atomic_load(&j->state);
+    if (state == JOB_NO_DEVICE) {
+        skip(s->skip);
         return;
     }
-    brim_error err = {0};
-    harness h;
-    harness_open(&h, s->device, &s->settings, &err);
-    ASSERT_FINE(err);
-    op_check_report report = {0};
-    for (int dtype = 0; dtype < BRIM_I32; dtype++) op_check(&h, op, (brim_dtype)dtype, &report);
-    harness_close(&h);
-    ck_assert_msg(report.failures == 0, "%s: %d of %d cases of %s fail\n%s", s->name,
-                  report.failures, report.cases, op_table[op].name, report.text);
+    ck_assert_msg(state == JOB_DONE, "%s: the process that checked %s died or took more than %d s",
+                  s->name, op_table[op].name, JOB_SECONDS);
+    ck_assert_msg(j->report.failures == 0, "%s: %d of %d cases of %s fail\n%s", s->name,
+                  j->report.failures, j->report.cases, op_table[op].name, j->report.text);
 }
 END_TEST
+
+// Skipping everything is no success, and neither are cases that compare nothing.
+START_TEST(something_was_checked) {
+    ck_assert_ptr_nonnull(jobs);
+    for (int i = 0; i < SETUPS; i++) {
+        if (!present(&setups[i])) continue;
+        int cases = 0;
+        int64_t elements = 0;
+        for (int op = 0; op < OP_COUNT; op++) {
+            cases += jobs->of[i * OP_COUNT + op].report.cases;
+            elements += jobs->of[i * OP_COUNT + op].report.elements;
+        }
+        ck_assert_msg(cases > 50 && elements > 1000 * (int64_t)cases, "%s: %d cases, %lld elements",
+                      setups[i].name, cases, (long long)elements);
+    }
+}
+END_TEST
+
+// Tables ------------------------------------------------------------------------------------------
 
 // op.def, rules, oracle, kernels and cases know the same ops.
 START_TEST(no_table_forgets_an_op) {
@@ -72,7 +212,7 @@ START_TEST(no_table_forgets_an_op) {
         const char *name = op_table[op].name;
         ck_assert_msg((derivative_rules[op] != NULL) ==
                           (op_table[op].derivative == DERIVATIVE_RULE),
-                      "%s: derivative rule", name);
+                      "%s: op.def and the derivative rules disagree", name);
         ck_assert_msg(oracle_rules[op] != NULL, "%s is not in the oracle", name);
         ck_assert_msg(kernel_table[op].lower != NULL, "%s has no row in the kernel table", name);
         bool updates = op_table[op].family == FAMILY_UPDATE;
@@ -89,8 +229,9 @@ Suite *ops_suite(void) {
     tcase_add_test(tables, no_table_forgets_an_op);
     suite_add_tcase(suite, tables);
     TCase *devices = tcase_create("devices");
-    tcase_set_timeout(devices, 300);
-    tcase_add_loop_test(devices, cases, 0, SETUPS * OP_COUNT);
+    tcase_add_unchecked_fixture(devices, run_jobs, forget_jobs);
+    tcase_add_loop_test(devices, cases, 0, JOBS);
+    tcase_add_test(devices, something_was_checked);
     suite_add_tcase(suite, devices);
     return suite;
 }
