@@ -148,7 +148,7 @@ static void own_result(densifier *d, value_id old) {
     value_id v = r->map[old];
     const value_layout *l = &d->value[v].layout;
     const graph_value *owner = &g->value[l->storage];
-    if (owner->producer >= 0 && l->offset == 0 && layout_has_form(l, &g->value[v].shape, ACCESS_DENSE) &&
+    if (owner->producer >= 0 && layout_has_form(l, &g->value[v].shape, ACCESS_DENSE) &&
         shape_elements(&owner->shape) == shape_elements(&g->value[v].shape))
         return;
     graph_node at = g->node[g->value[v].producer];
@@ -157,7 +157,6 @@ static void own_result(densifier *d, value_id old) {
     if (copy < 0) return;
     g->value[copy].name = g->value[v].name;
     g->value[v].name = NULL;
-    d->value[v].copy = -1; // the next result of the same value needs a copy of its own
     r->stand_in[old] = copy;
 }
 

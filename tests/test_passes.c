@@ -99,9 +99,17 @@ START_TEST(prune_keeps_names_draws_and_phases_apart) {
     brim_output(named[1], "b"); // a value has one name
     brim_output(brim_add(brim_dropout(x, 0.5), brim_dropout(x, 0.5)), "drawn");
     brim_output(brim_neg(named[2]), "c");
+    brim_value draw[] = {x, graph_control(g, CONTROL_SEED), graph_control(g, CONTROL_STEP),
+                         graph_control(g, CONTROL_MICRO)};
+    brim_attr attr = {.dropout = {.p = 0.5f, .stream = 7}};
+    brim_value e = graph_op(g, OP_DROPOUT, draw, 4, &attr), f = graph_op(g, OP_DROPOUT, draw, 4, &attr);
+    brim_output(brim_add(e, f), "e+f");
+    brim_output(brim_add(brim_cast(brim_cast(x, BRIM_F16), BRIM_F32), brim_cast(brim_cast(x, BRIM_BF16), BRIM_F32)),
+                "dtypes");
     TAKE(pass_prune(g, &err));
     ck_assert_int_eq(count_ops(g, OP_RELU), 2);
-    ck_assert_int_eq(count_ops(g, OP_DROPOUT), 2);
+    ck_assert_int_eq(count_ops(g, OP_DROPOUT), 4);
+    ck_assert_int_eq(count_ops(g, OP_CAST), 4);
     FREE_GRAPH;
     g = brim_graph_create(&err); // what a later phase made may not be read by an earlier one
     x = brim_input(g, "x", BRIM_F32, 4);
@@ -205,7 +213,23 @@ START_TEST(densify_gives_results_a_storage) {
     for (int i = 0; i < 4; i++) {
         ck_assert_str_eq(g->value[g->result[i]].name, names[i]);
         ck_assert_int_eq(g->node[g->value[g->result[i]].producer].op, i == 1 ? OP_RESHAPE : OP_COPY);
+        for (value_id v = 0; v < g->values; v++) // what was copied has lost its name
+            ck_assert(v == g->result[i] || !g->value[v].name || strcmp(g->value[v].name, names[i]) != 0);
     }
+    FREE_GRAPH;
+}
+END_TEST
+
+// What a later phase copied may not be read by an earlier one.
+START_TEST(densify_keeps_phases_apart) {
+    MAKE_GRAPH;
+    brim_value x = brim_input(g, "x", BRIM_F32, 4, 6), t = brim_permute(x, 1, 0);
+    g->phase = PHASE_BACKWARD;
+    brim_output(brim_softmax(t, -1), "late");
+    g->phase = PHASE_FORWARD;
+    brim_output(brim_log_softmax(t, -1), "early");
+    TAKE(pass_densify(g, &err));
+    ck_assert_int_eq(count_ops(g, OP_COPY), 2);
     FREE_GRAPH;
 }
 END_TEST
@@ -435,6 +459,7 @@ START_TEST(cast_of_a_layer) {
     brim_loss loss = brim_cross_entropy(logits, ids, -1);
     g->loss.sum = loss.sum.id, g->loss.count = loss.count.id;
     TAKE(pass_cast(g, BRIM_BF16, &err));
+    ck_assert_int_eq(count_ops(g, OP_CAST), 2); // the table's one compute copy, and the targets
     TAKE(pass_prune(g, &err));
     assert_text(g, "%0 = input \"ids\" [3] i32\n"
                    "%1 = parameter \"table\" [8,4] f32 normal(1)\n"
@@ -477,6 +502,21 @@ START_TEST(cast_follows_f32) {
         ck_assert_str_eq(g->value[g->result[i]].name, expected[i].name);
         ck_assert_int_eq(g->value[g->result[i]].dtype, expected[i].dtype);
     }
+    FREE_GRAPH;
+}
+END_TEST
+
+// What is made of constants alone is rounded where it meets 16-bit values, not before.
+START_TEST(cast_adapts_constants) {
+    MAKE_GRAPH;
+    brim_value x = brim_input(g, "x", BRIM_F32, 4), c = brim_exp(brim_constant(g, 1));
+    brim_value p = brim_softmax(x, -1);
+    brim_output(brim_mul(p, c), "p");
+    brim_output(brim_mul(brim_relu(x), c), "x");
+    TAKE(pass_cast(g, BRIM_BF16, &err));
+    ck_assert_int_eq(g->value[find_op(g, OP_EXP)->first_output].dtype, BRIM_F32);
+    ck_assert_int_eq(g->value[g->result[0]].dtype, BRIM_F32);
+    ck_assert_int_eq(g->value[g->result[1]].dtype, BRIM_BF16);
     FREE_GRAPH;
 }
 END_TEST
@@ -534,9 +574,17 @@ START_TEST(sections_of_a_step) {
         ck_assert_int_eq(g->node[n].op, expected[n].op);
         ck_assert_int_eq(g->node[n].sections, expected[n].sections);
     }
+    g->phase = PHASE_FORWARD;
+    value_id loss = graph_leaf(g, ROLE_ACCUMULATOR, BRIM_F32, &s, "loss");
+    brim_value sum_of_losses = graph_op(g, OP_ACCUMULATE, (brim_value[]){graph_value_of(g, loss), y}, 2, NULL);
+    brim_neg(sum_of_losses); // complete in the last micro-batch only, whatever its phase
+    pass_sections(g, 2, &err);
+    ASSERT_FINE(err);
+    ck_assert_int_eq(g->node[7].sections, SECTION_ALL);
+    ck_assert_int_eq(g->node[8].sections, SECTION_LAST);
     pass_sections(g, 1, &err);
     ASSERT_FINE(err);
-    for (int n = 0; n < 7; n++) ck_assert_int_eq(g->node[n].sections, SECTION_LAST);
+    for (int n = 0; n < 9; n++) ck_assert_int_eq(g->node[n].sections, SECTION_LAST);
     ck_assert_int_ne(pass_sections(g, 0, &err), BRIM_OK);
     ASSERT_FAILS(err, BRIM_ARGUMENT, "0 micro-batches");
     FREE_GRAPH;
@@ -638,6 +686,7 @@ Suite *passes_suite(void) {
     tcase_add_test(densify, densify_copies_the_rest_once);
     tcase_add_test(densify, densify_spreads_half_a_batch);
     tcase_add_test(densify, densify_gives_results_a_storage);
+    tcase_add_test(densify, densify_keeps_phases_apart);
     tcase_add_test(densify, densified_graphs_can_be_laid_out);
     suite_add_tcase(s, densify);
     TCase *fuse = tcase_create("fuse");
@@ -656,6 +705,7 @@ Suite *passes_suite(void) {
     TCase *cast = tcase_create("cast");
     tcase_add_test(cast, cast_of_a_layer);
     tcase_add_test(cast, cast_follows_f32);
+    tcase_add_test(cast, cast_adapts_constants);
     tcase_add_test(cast, cast_keeps_the_loss_in_f32);
     tcase_add_test(cast, cast_refuses_what_is_not_forward);
     suite_add_tcase(s, cast);

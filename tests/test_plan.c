@@ -160,6 +160,30 @@ START_TEST(packing_is_near_the_optimum) {
 }
 END_TEST
 
+// Mean of end by bound: 1.0009 with all orders and the moving of what sticks out, 1.003 without either.
+START_TEST(packing_is_near_the_bound) {
+    enum { CASES = 200, BLOCKS = 30, POSITIONS = 20 };
+    uint64_t random = 3;
+    double sum = 0;
+    for (int n = 0; n < CASES; n++) {
+        pack_block b[BLOCKS];
+        brim_error err = {0};
+        for (int i = 0; i < BLOCKS; i++) {
+            int first = (int)sandbox_below(&random, POSITIONS);
+            int last = first + (int)sandbox_below(&random, sandbox_below(&random, 4) ? 6 : POSITIONS);
+            b[i] = (pack_block){.bytes = 1 + sandbox_below(&random, sandbox_below(&random, 3) ? 50 : 1000),
+                                .first = first, .last = last < POSITIONS ? last : POSITIONS - 1};
+        }
+        pack_rules rules = {.alignment = 1};
+        pack_result result;
+        pack_blocks(b, BLOCKS, &rules, &result, &err);
+        check_packing(b, BLOCKS, &rules, result.end);
+        sum += (double)result.end / (double)result.lower_bound;
+    }
+    ck_assert_double_le(sum / CASES, 1.0018);
+}
+END_TEST
+
 START_TEST(packing_keeps_rules) {
     uint64_t random = 5;
     for (int n = 0; n < 300; n++) {
@@ -293,6 +317,41 @@ START_TEST(memory_is_freed_early) {
     graph_schedule_make(g, &schedule, &err);
     ASSERT_FINE(err);
     static const op_id expected[] = {OP_SOFTMAX, OP_LOG_SOFTMAX, OP_SUM, OP_MATMUL, OP_SUM, OP_ADD, OP_COPY};
+    for (int i = 0; i < schedule.count; i++) ck_assert_int_eq(g->node[schedule.order[i]].op, expected[i]);
+    graph_schedule_free(&schedule);
+    FREE_GRAPH;
+}
+END_TEST
+
+// A node that was ready already is preferred from when it has become the last reader of something.
+START_TEST(last_readers_are_preferred) {
+    MAKE_GRAPH;
+    brim_value x = brim_input(g, "x", BRIM_F32, 8, 8), b = brim_softmax(x, -1);
+    brim_value q = brim_sum(b, NULL, 0, false), m = brim_matmul(x, x), r = brim_max(b, NULL, 0, false);
+    brim_output(brim_add(brim_add(q, r), brim_sum(m, NULL, 0, false)), "y");
+    graph_schedule schedule;
+    graph_schedule_make(g, &schedule, &err);
+    ASSERT_FINE(err);
+    static const op_id expected[] = {OP_SOFTMAX, OP_SUM, OP_MAX, OP_ADD, OP_MATMUL, OP_SUM, OP_ADD};
+    for (int i = 0; i < schedule.count; i++) ck_assert_int_eq(g->node[schedule.order[i]].op, expected[i]);
+    graph_schedule_free(&schedule);
+    FREE_GRAPH;
+}
+END_TEST
+
+// What leads to updates runs when it can, not after all gradients.
+START_TEST(norms_follow_gradients) {
+    MAKE_GRAPH;
+    brim_value x = brim_input(g, "x", BRIM_F32, 8, 8), y[2], norm[2];
+    g->phase = PHASE_BACKWARD;
+    for (int i = 0; i < 2; i++) y[i] = brim_matmul_t(x, i, x, false);
+    g->phase = PHASE_UPDATE;
+    for (int i = 0; i < 2; i++) norm[i] = brim_exp(y[i]);
+    brim_output(brim_add(norm[0], norm[1]), "y");
+    graph_schedule schedule;
+    graph_schedule_make(g, &schedule, &err);
+    ASSERT_FINE(err);
+    static const op_id expected[] = {OP_MATMUL, OP_EXP, OP_MATMUL, OP_EXP, OP_ADD};
     for (int i = 0; i < schedule.count; i++) ck_assert_int_eq(g->node[schedule.order[i]].op, expected[i]);
     graph_schedule_free(&schedule);
     FREE_GRAPH;
@@ -745,8 +804,10 @@ START_TEST(corrupted_plans_are_caught) {
         for (value_id b = 0; b < p.g->values; b++) {
             storage_place *x = &p.plan.storage[a], *y = &p.plan.storage[b], good = *x;
             if (a == b || x->offset < 0 || y->offset < 0 || x->last < y->first || y->last < x->first) continue;
-            x->offset = y->offset;
-            ck_assert(plan_fails(&p));
+            for (int64_t shift = -1; shift <= 1; shift++) { // all of it, its end or its beginning
+                x->offset = y->offset + (shift < 0 ? 64 - (x->bytes + 63) / 64 * 64 : shift * ((y->bytes - 1) / 64 * 64));
+                ck_assert(plan_fails(&p));
+            }
             *x = good;
             together++;
         }
@@ -794,6 +855,7 @@ Suite *plan_suite(void) {
     Suite *s = suite_create("plan");
     TCase *pack = tcase_create("pack");
     tcase_add_test(pack, packing_is_near_the_optimum);
+    tcase_add_test(pack, packing_is_near_the_bound);
     tcase_add_test(pack, packing_keeps_rules);
     tcase_add_test(pack, packing_refuses_what_cannot_fit);
     suite_add_tcase(s, pack);
@@ -811,6 +873,8 @@ Suite *plan_suite(void) {
     tcase_add_loop_test(plan, plans_compute_the_graph, 0, 4);
     tcase_add_test(plan, updates_follow_readers);
     tcase_add_test(plan, memory_is_freed_early);
+    tcase_add_test(plan, last_readers_are_preferred);
+    tcase_add_test(plan, norms_follow_gradients);
     tcase_add_test(plan, invariant_parts_are_not_overwritten);
     tcase_add_test(plan, reading_behind_an_update_is_refused);
     tcase_add_test(plan, persistent_storages_come_first);
