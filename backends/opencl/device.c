@@ -128,8 +128,17 @@ static bool has_exact_f32(const opencl_driver *cl, cl_device_id id) {
     return (QUERY(cl, id, CL_DEVICE_SINGLE_FP_CONFIG, cl_device_fp_config) & wanted) == wanted;
 }
 
-// Bytes of host memory that are to be had, as Linux tells; -1 if it does not.
-static int64_t host_memory_free(void) {
+// The number in a file of one, such as a limit of our control group; -1 where there is none.
+static int64_t read_number(const char *path) {
+    FILE *file = fopen(path, "re");
+    long long number = -1;
+    if (file && fscanf(file, "%lld", &number) != 1) number = -1;
+    if (file) fclose(file);
+    return number;
+}
+
+// Bytes that the machine has to give, as Linux tells; -1 if it does not.
+static int64_t available_memory(void) {
     FILE *file = fopen("/proc/meminfo", "re");
     if (!file) return -1;
     char line[256];
@@ -139,6 +148,16 @@ static int64_t host_memory_free(void) {
     }
     fclose(file);
     return kib < 0 ? -1 : (int64_t)kib * 1024;
+}
+
+// Bytes of host memory that are to be had; in a container, within its limit. -1: unknown.
+static int64_t host_memory_free(void) {
+    int64_t available = available_memory();
+    int64_t limit = read_number("/sys/fs/cgroup/memory.max");
+    int64_t used = read_number("/sys/fs/cgroup/memory.current");
+    if (limit < 0 || used < 0) return available;
+    int64_t left = limit > used ? limit - used : 0;
+    return available < 0 || left < available ? left : available;
 }
 
 static void describe_device(const opencl_driver *cl, const found_device *found,
@@ -277,8 +296,8 @@ static void start_device(backend_device *d, brim_error *err) {
     d->parameter_bytes = (int64_t)QUERY(&d->cl, d->id, CL_DEVICE_MAX_PARAMETER_SIZE, size_t);
     d->address_bits = QUERY(&d->cl, d->id, CL_DEVICE_ADDRESS_BITS, cl_uint);
     set_build_options(d);
-    // A CPU's driver compiles a kernel for its group's size at the first launch; asked for its binary, it compiles a
-    // second, general form, which costs more than it will ever save.
+    // A CPU's driver compiles a kernel for its group's size at the first launch; asked for its
+    // binary, it compiles a second, general form, which costs more than it will ever save.
     const char *cache_dir = d->settings.cache_dir;
     if (!cache_dir && d->host_is_device) cache_dir = "";
     d->cache = kernel_cache_open(cache_dir, err);

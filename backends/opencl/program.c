@@ -2,7 +2,9 @@
 // only enqueues.
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "backends/opencl/device.h"
+#include "backends/worker_pool.h"
 #include "core/alloc.h"
 
 typedef struct prepared_launch {
@@ -47,18 +49,56 @@ static bool same_module(const kernel_spec *a, const kernel_spec *b) {
     return strcmp(a->source, b->source) == 0 && strcmp(a->defines, b->defines) == 0;
 }
 
-static bool build_modules(loaded_program *l, brim_error *err) {
-    for (int32_t i = 0; i < l->p->kernels; i++) {
-        const kernel_spec *spec = &l->p->kernel[i];
-        for (int32_t j = 0; j < i && !l->module[i]; j++) {
-            if (same_module(spec, &l->p->kernel[j])) l->module[i] = l->module[j];
-        }
-        if (l->module[i]) continue;
-        l->module[i] = opencl_module_build(l->device, spec, err);
-        if (!l->module[i]) return false;
-        l->module_owned[i] = true;
+// Modules are built side by side, which GPU drivers gain by. PoCL's compiler serves one call at a
+// time.
+typedef struct module_jobs {
+    loaded_program *l;
+    int32_t *kernel; // the first of each module
+    brim_error *err; // of each job
+} module_jobs;
+
+static void build_one(void *context, int item) {
+    const module_jobs *jobs = context;
+    int32_t kernel = jobs->kernel[item];
+    jobs->l->module[kernel] =
+        opencl_module_build(jobs->l->device, &jobs->l->p->kernel[kernel], &jobs->err[item]);
+}
+
+static void build_listed(const module_jobs *jobs, int count, brim_error *err) {
+    enum { MOST_THREADS = 8 };
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    int threads = cores < 1 || jobs->l->device->host_is_device ? 1 : (int)cores;
+    if (threads > MOST_THREADS) threads = MOST_THREADS;
+    worker_pool *pool = worker_pool_create(threads, err);
+    if (!pool) return;
+    worker_pool_run(pool, count, build_one, (void *)jobs);
+    worker_pool_free(pool);
+    for (int i = 0; i < count; i++) {
+        if (failed(&jobs->err[i])) brim_fail(err, jobs->err[i].status, "%s", jobs->err[i].text);
     }
-    return true;
+}
+
+// The kernel that l's kernel i shares its module with: the first with the same text and defines.
+static int32_t module_of(const loaded_program *l, int32_t i) {
+    for (int32_t j = 0; j < i; j++) {
+        if (same_module(&l->p->kernel[i], &l->p->kernel[j])) return j;
+    }
+    return i;
+}
+
+static bool build_modules(loaded_program *l, brim_error *err) {
+    int32_t kernels = l->p->kernels, count = 0;
+    module_jobs jobs = {l, brim_calloc_array((size_t)kernels, sizeof *jobs.kernel, err),
+                        brim_calloc_array((size_t)kernels, sizeof *jobs.err, err)};
+    for (int32_t i = 0; i < kernels && !failed(err); i++) {
+        l->module_owned[i] = module_of(l, i) == i;
+        if (l->module_owned[i]) jobs.kernel[count++] = i;
+    }
+    if (!failed(err)) build_listed(&jobs, count, err);
+    for (int32_t i = 0; i < kernels && !failed(err); i++) l->module[i] = l->module[module_of(l, i)];
+    free(jobs.kernel);
+    free(jobs.err);
+    return !failed(err);
 }
 
 // The driver may allow less for a kernel than the device does, once it knows its registers and
@@ -265,7 +305,7 @@ void opencl_unload(loaded_program *l) {
         if (kind == RECORD_MATMUL) opencl_matmul_release(d, &r->as.product);
     }
     for (int32_t i = 0; l->module && l->module_owned && i < l->p->kernels; i++) {
-        if (l->module_owned[i]) d->cl.clReleaseProgram(l->module[i]);
+        if (l->module_owned[i] && l->module[i]) d->cl.clReleaseProgram(l->module[i]);
     }
     if (l->profiling) d->cl.clReleaseCommandQueue(l->profiling);
     free(l->module);
