@@ -128,34 +128,29 @@ static bool has_exact_f32(const opencl_driver *cl, cl_device_id id) {
     return (QUERY(cl, id, CL_DEVICE_SINGLE_FP_CONFIG, cl_device_fp_config) & wanted) == wanted;
 }
 
-// The number in a file of one, such as a limit of our control group; -1 where there is none.
-static int64_t read_number(const char *path) {
+// The number that follows `name` at the start of a line of a file; -1 where there is none.
+static int64_t find_number(const char *path, const char *name) {
     FILE *file = fopen(path, "re");
-    long long number = -1;
-    if (file && fscanf(file, "%lld", &number) != 1) number = -1;
-    if (file) fclose(file);
-    return number;
-}
-
-// Bytes that the machine has to give, as Linux tells; -1 if it does not.
-static int64_t available_memory(void) {
-    FILE *file = fopen("/proc/meminfo", "re");
-    if (!file) return -1;
     char line[256];
-    long long kib = -1;
-    while (kib < 0 && fgets(line, sizeof line, file)) {
-        if (sscanf(line, "MemAvailable: %lld kB", &kib) != 1) kib = -1;
+    long long number = -1;
+    bool found = false;
+    while (file && !found && fgets(line, sizeof line, file)) {
+        found = strncmp(line, name, strlen(name)) == 0 &&
+                sscanf(line + strlen(name), "%lld", &number) == 1;
     }
-    fclose(file);
-    return kib < 0 ? -1 : (int64_t)kib * 1024;
+    if (file) fclose(file);
+    return found ? number : -1;
 }
 
 // Bytes of host memory that are to be had; in a container, within its limit. -1: unknown.
 static int64_t host_memory_free(void) {
-    int64_t available = available_memory();
-    int64_t limit = read_number("/sys/fs/cgroup/memory.max");
-    int64_t used = read_number("/sys/fs/cgroup/memory.current");
+    int64_t kib = find_number("/proc/meminfo", "MemAvailable:");
+    int64_t available = kib < 0 ? -1 : kib * 1024;
+    int64_t limit = find_number("/sys/fs/cgroup/memory.max", "");
+    int64_t used = find_number("/sys/fs/cgroup/memory.current", "");
+    int64_t cached = find_number("/sys/fs/cgroup/memory.stat", "file ");
     if (limit < 0 || used < 0) return available;
+    if (cached > 0 && cached < used) used -= cached; // is given up when memory is short
     int64_t left = limit > used ? limit - used : 0;
     return available < 0 || left < available ? left : available;
 }
