@@ -44,7 +44,7 @@ static int remove_entry(const char *path, const struct stat *status, int type, s
     return remove(path);
 }
 
-// Drivers cache what they compile, too: theirs go into the same folder.
+// Brim's cache follows the user's cache folder; drivers have caches of their own.
 static bool make_cache(char *folder, size_t size, brim_error *err) {
     const char *base = getenv("TMPDIR");
     snprintf(folder, size, "%s/bench_step.XXXXXX", base ? base : "/tmp");
@@ -52,6 +52,7 @@ static bool make_cache(char *folder, size_t size, brim_error *err) {
         brim_fail(err, BRIM_IO, "no folder can be made in %s", base ? base : "/tmp");
         return false;
     }
+    setenv("XDG_CACHE_HOME", folder, 1);
     setenv("POCL_CACHE_DIR", folder, 1);
     setenv("CUDA_CACHE_PATH", folder, 1);
     return true;
@@ -90,14 +91,18 @@ static void start_in_child(const start_options *o, start_times *times, brim_erro
 }
 
 static void print_stages(const start_times *cold, const start_times *warm, report *r) {
-    printf("\n%-54s %9s %9s\n", "start-up, ms", "cold", "warm");
-#define X(field, meaning) printf("%-54s %9.1f %9.1f\n", meaning, cold->field * 1e3, warm->field * 1e3);
+    const start_times *both[] = {warm, cold};
+    bool shown[] = {true, cold->until_step > 0};
+    printf("\n%-54s %9s %9s\n", "start-up, ms", "warm", shown[1] ? "cold" : "");
+#define X(field, meaning)                                                                          \
+    printf("%-54s %9.1f", meaning, warm->field * 1e3);                                             \
+    if (shown[1]) printf(" %9.1f", cold->field * 1e3);                                             \
+    printf("\n");
     START_STAGES(X)
     X(until_step, "all before step 1")
 #undef X
-    const start_times *both[] = {cold, warm};
-    for (int i = 0; i < 2; i++) {
-        report_open(r, i ? "warm_start_seconds" : "cold_start_seconds", '{');
+    for (int i = 0; i < 2 && shown[i]; i++) {
+        report_open(r, i ? "cold_start_seconds" : "warm_start_seconds", '{');
 #define X(field, meaning) report_number(r, #field, both[i]->field);
         START_STAGES(X)
         X(until_step, )
@@ -320,10 +325,7 @@ static void run(step_options *o, brim_error *err) {
     start_times cold = {0}, warm = {0}, again = {0};
     training_run t = {0};
     step_times times = {0};
-    if (!o->no_cold && make_cache(folder, sizeof folder, err)) {
-        o->start.cache_dir = folder;
-        start_in_child(&o->start, &cold, err);
-    }
+    if (!o->no_cold && make_cache(folder, sizeof folder, err)) start_in_child(&o->start, &cold, err);
     start_in_child(&o->start, &warm, err);
     o->start.spare_device = o->start.spare_host = SPARE_BYTES;
     report r = report_begin(err);

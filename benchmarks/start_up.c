@@ -75,8 +75,8 @@ brim_status start_up(const start_options *o, training_run *t, start_times *times
     *t = (training_run){.target.no_fusion = o->no_fusion};
     *times = (start_times){0};
     double start = clock_seconds(), since = start;
-    device_settings settings = {.cache_dir = o->cache_dir};
-    backend_open(o->device ? o->device : "auto", &settings, &t->target.backend, &t->target.device, err);
+    backend_open(o->device ? o->device : "auto", &(device_settings){0}, &t->target.backend,
+                 &t->target.device, err);
     times->open = lap(&since);
     brim_graph *g = make_graph(o, err);
     times->graph = lap(&since);

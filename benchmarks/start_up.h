@@ -10,7 +10,7 @@ typedef struct start_options {
     gpt_config config;
     int64_t batch, length, accumulate;
     brim_precision precision;
-    const char *device, *cache_dir; // cache_dir: of kernels
+    const char *device;
     bool no_fusion;
     int64_t spare_device, spare_host; // bytes to reserve beside the program's own
 } start_options;
