@@ -255,7 +255,8 @@ BRIM_MATH(v_, vecf, veci)
     }                                                                                              \
     DEVICE_FN F P##gelu_tanh_slope(F x)                                                            \
     {                                                                                              \
-        x = P##min(P##max(x, _(-30.0f)), _(30.0f));                                                \
+        x = P##where(P##gt(x, _(30.0f)), _(30.0f), x);                                             \
+        x = P##where(P##lt(x, _(-30.0f)), _(-30.0f), x);                                           \
         F z = x * x, s = 1.0f / (1.0f + P##exp(-1.59576912f * P##fma(0.044715f * z, x, x)));       \
         F slope = 1.59576912f * P##fma(z, _(0.134145f), _(1.0f));                                  \
         return P##fma(x * (s * (1.0f - s)), slope, s);                                             \
@@ -263,7 +264,8 @@ BRIM_MATH(v_, vecf, veci)
     DEVICE_FN F P##gelu_erf(F x) { return 0.5f * x * (1.0f + P##erf(x * 0.707106781f)); }          \
     DEVICE_FN F P##gelu_erf_slope(F x)                                                             \
     {                                                                                              \
-        x = P##min(P##max(x, _(-30.0f)), _(30.0f));                                                \
+        x = P##where(P##gt(x, _(30.0f)), _(30.0f), x);                                             \
+        x = P##where(P##lt(x, _(-30.0f)), _(-30.0f), x);                                           \
         F density = 0.398942280f * P##exp(-0.5f * x * x);                                          \
         return P##fma(x, density, 0.5f * (1.0f + P##erf(x * 0.707106781f)));                       \
     }
