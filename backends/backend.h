@@ -32,7 +32,7 @@ typedef struct device_settings { // how tests and users bend the traits; zero is
     bool separate_queues; // OpenCL: a queue for each queue_id on a CPU device, too
     int64_t chunk_bytes;  // smaller chunks than the driver asks for
     bool poison;      // fill memory with NaN patterns at start
-    const char *cache_dir; // kernel cache; "": none; NULL: the user's cache directory, or none on a CPU device
+    const char *cache_dir; // kernel cache; NULL: the user's cache directory; "": none
 } device_settings;
 
 typedef struct backend_device backend_device;

@@ -291,11 +291,7 @@ static void start_device(backend_device *d, brim_error *err) {
     d->parameter_bytes = (int64_t)QUERY(&d->cl, d->id, CL_DEVICE_MAX_PARAMETER_SIZE, size_t);
     d->address_bits = QUERY(&d->cl, d->id, CL_DEVICE_ADDRESS_BITS, cl_uint);
     set_build_options(d);
-    // A CPU's driver compiles a kernel for its group's size at the first launch; asked for its
-    // binary, it compiles a second, general form, which costs more than it will ever save.
-    const char *cache_dir = d->settings.cache_dir;
-    if (!cache_dir && d->host_is_device) cache_dir = "";
-    d->cache = kernel_cache_open(cache_dir, err);
+    d->cache = kernel_cache_open(d->settings.cache_dir, err);
     if (!d->cache) return;
     const cl_context_properties properties[] = {CL_CONTEXT_PLATFORM,
                                                 (cl_context_properties)d->platform, 0};
