@@ -54,8 +54,10 @@ typedef struct cuda_image {
 // first lines of the log.
 bool cuda_compile(const cuda_compiler *nvrtc, const kernel_spec *spec, bool verbose, cuda_image *out,
                   brim_error *err);
-// Compiles, or takes from the cache, and loads.
-CUmodule cuda_module_build(backend_device *d, const kernel_spec *spec, brim_error *err);
+// Compiles `count` kernels, or takes them from the cache, and loads them: module[module_of[i]] has kernel i. Returns the
+// number of modules, no more than kernels; those that were loaded before an error are not NULL.
+int32_t cuda_modules_build(backend_device *d, const kernel_spec *spec, int32_t count, CUmodule *module,
+                           int32_t *module_of, brim_error *err);
 
 // program.c
 brim_status cuda_load(backend_device *d, const program *p, loaded_program **out, brim_error *err);

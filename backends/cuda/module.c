@@ -2,12 +2,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "backends/cuda/device.h"
 #include "backends/kernel_source.h"
+#include "backends/worker_pool.h"
 #include "core/alloc.h"
 #include "core/strbuf.h"
 
-enum { MAX_OPTIONS = 64, LOG_LINES = 6 };
+enum { MAX_OPTIONS = 64, LOG_LINES = 6, MAX_THREADS = 16 };
 
 // What "The same bits" demands; the same for every kernel.
 static const char *const language_options[] = {"-fmad=false", "--ftz=false", "--prec-div=true",
@@ -149,32 +151,97 @@ static bool make_key(backend_device *d, const kernel_spec *spec, kernel_key *key
     return true;
 }
 
-// NULL where the driver does not take the image; that is no error for a cached one.
-static CUmodule load_image(backend_device *d, const void *data, brim_error *err) {
+// One text with one set of defines: the kernels that share it come out of one compilation.
+typedef struct module_job {
+    const kernel_spec *spec; // the first of them
+    kernel_key key;
+    cuda_image image;
+    bool cached;
+    brim_error err;
+} module_job;
+
+typedef struct module_list {
+    const backend_device *device;
+    module_job *job;
+    int32_t jobs;
+} module_list;
+
+static bool same_module(const kernel_spec *a, const kernel_spec *b) {
+    return strcmp(a->source, b->source) == 0 && strcmp(a->defines, b->defines) == 0;
+}
+
+// The job of a kernel, added if it is the first of its text.
+static int32_t find_job(backend_device *d, module_list *list, const kernel_spec *spec, brim_error *err) {
+    for (int32_t i = 0; i < list->jobs; i++)
+        if (same_module(list->job[i].spec, spec)) return i;
+    module_job *job = &list->job[list->jobs];
+    *job = (module_job){.spec = spec};
+    if (!make_key(d, spec, &job->key, err)) return -1;
+    job->cached = kernel_cache_get(d->cache, &job->key, &job->image.data, &job->image.bytes);
+    return list->jobs++;
+}
+
+static void compile_job(void *context, int item) {
+    module_list *list = context;
+    module_job *job = &list->job[item];
+    if (!job->cached) cuda_compile(&list->device->nvrtc, job->spec, false, &job->image, &job->err);
+}
+
+// What the cache lacks, on as many threads as the host has processors.
+static void compile_jobs(module_list *list, brim_error *err) {
+    int missing = 0;
+    for (int32_t i = 0; i < list->jobs; i++) missing += !list->job[i].cached;
+    if (!missing) return;
+    long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    int threads = processors > MAX_THREADS ? MAX_THREADS : processors < 1 ? 1 : (int)processors;
+    worker_pool *pool = worker_pool_create(threads < missing ? threads : missing, err);
+    if (!pool) return;
+    worker_pool_run(pool, list->jobs, compile_job, list);
+    worker_pool_free(pool);
+}
+
+// NULL where the driver does not take the image.
+static CUmodule load_image(backend_device *d, const module_job *job, brim_error *err) {
     CUmodule module = NULL;
-    CUresult status = d->cu.module_load_data(&module, data);
-    if (status == CUDA_SUCCESS) return module;
-    if (err) cuda_check(&d->cu, status, "cuModuleLoadData", err);
+    CUresult status = d->cu.module_load_data(&module, job->image.data);
+    if (cuda_check(&d->cu, status, "cuModuleLoadData", err)) return module;
+    brim_error_prefix(err, "kernel %s (%s)", job->spec->name, job->spec->file);
     return NULL;
 }
 
-CUmodule cuda_module_build(backend_device *d, const kernel_spec *spec, brim_error *err) {
-    kernel_key key;
-    void *data;
-    size_t bytes;
-    CUmodule module = NULL;
-    if (failed(err) || !make_key(d, spec, &key, err)) return NULL;
-    if (kernel_cache_get(d->cache, &key, &data, &bytes)) {
-        module = load_image(d, data, NULL);
-        free(data);
+static CUmodule load_job(backend_device *d, module_job *job, brim_error *err) {
+    if (job->err.status) {
+        brim_fail(err, job->err.status, "%s", job->err.text);
+        return NULL;
     }
+    if (!job->cached) {
+        CUmodule module = load_image(d, job, err);
+        if (module) kernel_cache_put(d->cache, &job->key, job->image.data, job->image.bytes);
+        return module;
+    }
+    brim_error refused = {0}; // an entry that the driver no longer takes is compiled again
+    CUmodule module = load_image(d, job, &refused);
     if (module) return module;
-    cuda_image image;
-    if (!cuda_compile(&d->nvrtc, spec, false, &image, err)) return NULL;
-    module = load_image(d, image.data, err);
-    if (module) kernel_cache_put(d->cache, &key, image.data, image.bytes);
-    else brim_error_prefix(err, "kernel %s (%s)", spec->name, spec->file);
-    free(image.data);
-    free(image.log);
-    return module;
+    free(job->image.data);
+    job->cached = false;
+    return cuda_compile(&d->nvrtc, job->spec, false, &job->image, err) ? load_job(d, job, err) : NULL;
+}
+
+static void load_jobs(backend_device *d, module_list *list, CUmodule *module, brim_error *err) {
+    for (int32_t i = 0; i < list->jobs && !failed(err); i++) module[i] = load_job(d, &list->job[i], err);
+}
+
+int32_t cuda_modules_build(backend_device *d, const kernel_spec *spec, int32_t count, CUmodule *module,
+                           int32_t *module_of, brim_error *err) {
+    module_list list = {.device = d, .job = brim_calloc_array((size_t)count, sizeof *list.job, err)};
+    if (!list.job) return 0;
+    for (int32_t i = 0; i < count && !failed(err); i++) module_of[i] = find_job(d, &list, &spec[i], err);
+    if (!failed(err)) compile_jobs(&list, err);
+    if (!failed(err)) load_jobs(d, &list, module, err);
+    for (int32_t i = 0; i < list.jobs; i++) {
+        free(list.job[i].image.data);
+        free(list.job[i].image.log);
+    }
+    free(list.job);
+    return list.jobs;
 }

@@ -35,29 +35,13 @@ typedef struct prepared_record {
 struct loaded_program {
     backend_device *device;
     const program *p;
-    CUmodule *module; // by kernel of the program; those with one text and one set of defines share one
-    bool *module_owned;
+    CUmodule *module;
+    int32_t *module_of; // by kernel of the program; those with one text and one set of defines share one
+    int32_t modules;
     prepared_record *record;
 };
 
 // ---- loading: kernels ----------------------------------------------------------------------------------------------
-
-static bool same_module(const kernel_spec *a, const kernel_spec *b) {
-    return strcmp(a->source, b->source) == 0 && strcmp(a->defines, b->defines) == 0;
-}
-
-static bool build_modules(loaded_program *l, brim_error *err) {
-    for (int32_t i = 0; i < l->p->kernels; i++) {
-        const kernel_spec *spec = &l->p->kernel[i];
-        for (int32_t j = 0; j < i && !l->module[i]; j++)
-            if (same_module(spec, &l->p->kernel[j])) l->module[i] = l->module[j];
-        if (l->module[i]) continue;
-        l->module[i] = cuda_module_build(l->device, spec, err);
-        if (!l->module[i]) return false;
-        l->module_owned[i] = true;
-    }
-    return true;
-}
 
 // The driver may allow less for a kernel than the device does, once it knows its registers.
 static bool check_group(backend_device *d, CUfunction function, const kernel_spec *spec, brim_error *err) {
@@ -110,7 +94,7 @@ static bool set_arguments(backend_device *d, const launch_record *launch, prepar
 static bool prepare_launch(loaded_program *l, const launch_record *launch, prepared_launch *out, brim_error *err) {
     backend_device *d = l->device;
     const kernel_spec *spec = &l->p->kernel[launch->kernel];
-    CUmodule module = l->module[launch->kernel];
+    CUmodule module = l->module[l->module_of[launch->kernel]];
     return cuda_check(&d->cu, d->cu.module_get_function(&out->function, module, spec->name),
                       "cuModuleGetFunction", err) &&
            check_group(d, out->function, spec, err) && set_arguments(d, launch, out, err);
@@ -188,10 +172,11 @@ brim_status cuda_load(backend_device *d, const program *p, loaded_program **out,
     l->device = d;
     l->p = p;
     l->module = brim_calloc_array((size_t)p->kernels, sizeof *l->module, err);
-    l->module_owned = brim_calloc_array((size_t)p->kernels, sizeof *l->module_owned, err);
+    l->module_of = brim_calloc_array((size_t)p->kernels, sizeof *l->module_of, err);
     l->record = brim_calloc_array((size_t)p->records, sizeof *l->record, err);
     if (cuda_enter(d, &before, err)) {
-        if (build_modules(l, err)) prepare_records(l, err);
+        l->modules = cuda_modules_build(d, p->kernel, p->kernels, l->module, l->module_of, err);
+        if (!failed(err)) prepare_records(l, err);
         cuda_leave(d, before);
     }
     if (failed(err)) {
@@ -222,12 +207,12 @@ void cuda_unload(loaded_program *l) {
     ignored = (brim_error){0};
     bool entered = cuda_enter(d, &before, &ignored);
     for (int32_t i = 0; i < l->p->records && l->record; i++) release_record(l, i);
-    for (int32_t i = 0; i < l->p->kernels && l->module && l->module_owned; i++)
-        if (l->module_owned[i]) d->cu.module_unload(l->module[i]);
+    for (int32_t i = 0; i < l->modules; i++)
+        if (l->module[i]) d->cu.module_unload(l->module[i]);
     if (entered) cuda_leave(d, before);
     if (d->last_run == l) d->last_run = NULL;
     free(l->module);
-    free(l->module_owned);
+    free(l->module_of);
     free(l->record);
     free(l);
 }
