@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "core/clock.h"
 #include "tests/skips.h"
 
 #define SUITE(name) Suite *name##_suite(void);
@@ -28,7 +29,9 @@ static int run_one(const suite_row *row, int *passed, int *failed_count) {
     SRunner *runner = srunner_create(row->make());
     printf("== %s\n", row->name);
     fflush(stdout);
+    double start = clock_seconds();
     srunner_run_all(runner, CK_ENV);
+    printf("   %.1f s\n", clock_seconds() - start);
     int ran = srunner_ntests_run(runner), bad = srunner_ntests_failed(runner);
     srunner_free(runner);
     *passed += ran - bad;
