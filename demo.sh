@@ -4,19 +4,49 @@ set -eu
 cd "$(dirname "$0")"
 . scripts/packages.sh
 
-if [ "${1:-}" = "--help" ]; then
-    echo "usage: ./demo.sh [train_gpt options]"
-    echo "Installs what is missing (with apt), builds into build/, and trains a GPT on the GCIDE dictionary for some"
-    echo "three minutes. Leaves out/demo with a checkpoint, log.jsonl and loss.svg. Options are passed on to"
-    echo "build/bin/train_gpt, for example --steps 100 or --device cpu."
-    exit 0
-fi
+for option in "$@"; do
+    [ "$option" = "--help" ] || continue
+    cat <<END
+usage: ./demo.sh [OPTION...]
 
+Trains a GPT on the text of the GCIDE dictionary on the best device found (CUDA, an OpenCL GPU, or the CPU), for some
+three minutes on two cores, and lets it write. Installs what is missing with apt (packages are named first), builds
+into build/, and leaves out/demo with checkpoints, log.jsonl and loss.svg. Started again, it goes on from there, and
+has only the sample left to write where training was done.
+
+Options are passed on to build/bin/train_gpt (see its --help), for example --steps 100 --out out/short, --device cuda,
+or --prompt "Brim".
+END
+    exit 0
+done
+
+text=/usr/share/dictd/gcide.dict.dz
 ensure_packages $PACKAGES_BUILD $PACKAGES_RUN $PACKAGES_DEMO
 echo "Building"
-build_brim "${BRIM_DEMO_TESTS:-OFF}"
-again=$([ -e out/demo/latest ] && echo --resume || true)
-[ -z "$again" ] || echo "Going on from out/demo (delete it to start anew)"
-exec build/bin/train_gpt $again --data /usr/share/dictd/gcide.dict.dz --out out/demo \
-    --layers 4 --heads 4 --dim 192 --seq 128 --batch 16 --steps 900 --lr 3e-3 --min-lr 1e-4 --warmup 50 \
+build_brim AUTO train_gpt devices
+if [ ! -e "$text" ]; then
+    echo "$text is missing: it comes with Debian's package dict-gcide"
+    exit 1
+fi
+
+# What is given on the command line counts, as it does for train_gpt.
+out=out/demo steps=900 epochs= previous=
+for option in "$@"; do
+    case "$previous $option" in
+    "--out "* | "--steps "*) declare "${previous#--}=$option" ;;
+    *" --out="* | *" --steps="*) option=${option#--}; declare "${option%%=*}=${option#*=}" ;;
+    *" --epochs"*) epochs=given ;;
+    esac
+    previous=$option
+done
+length=(--steps "$steps")
+[ -z "$epochs" ] || length=()
+[ "$steps" -ge 20 ] 2>/dev/null && length+=(--warmup 20)
+again=()
+if [ -e "$out/latest" ]; then
+    again=(--resume)
+    echo "Going on from $out (delete it to start anew)"
+fi
+exec build/bin/train_gpt --data "$text" --out "$out" "${again[@]}" "${length[@]}" \
+    --layers 4 --heads 4 --dim 192 --seq 128 --batch 16 --lr 3e-3 --min-lr 1e-4 \
     --eval-every 300 --sample 600 --temperature 0.6 "$@"

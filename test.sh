@@ -4,25 +4,49 @@ set -u
 cd "$(dirname "$0")"
 . scripts/packages.sh
 
-if [ "${1:-}" = "--help" ]; then
-    echo "usage: ./test.sh [SUITE...]"
-    echo "Installs what is missing (with apt), builds into build/, and runs every test, or the suites named."
-    exit 0
-fi
+case " $* " in *" --help "*)
+    cat <<END
+usage: ./test.sh [SUITE...]
 
-ensure_packages $PACKAGES_BUILD $PACKAGES_RUN $PACKAGES_DEMO $PACKAGES_TEST || exit 1
+Installs what is missing with apt (packages are named first), builds into build/, and runs every test: the suites of
+build/bin/run_tests, the programs as users run them (tests/programs.sh), and an installed copy (tests/install.sh).
+With SUITEs only those run: names from tests/suites.def, and "programs" and "install". A skipped test is named with its
+reason. The last line is "N passed, N failed, N skipped", and the exit status is 0 where none failed.
+END
+    exit 0
+esac
+
+ensure_packages $PACKAGES_BUILD $PACKAGES_RUN $PACKAGES_TEST || exit 1
 echo "Building"
 build_brim ON || exit 1
 
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
-build/bin/run_tests "$@" | tee "$log"
-counts=$(tail -n 1 "$log")
-if [ $# -eq 0 ]; then
-    tests/programs.sh build/bin | tee "$log"
-    counts="$counts
-$(tail -n 1 "$log")"
+logs=$(mktemp -d)
+trap 'kill $(jobs -p) 2>/dev/null; rm -rf "$logs"' EXIT
+
+# run NAME COMMAND...: its output goes to a file, with a heading and the time that it took.
+run() {
+    local name=$1 start=$SECONDS; shift
+    { echo "== $name"; "$@" || [ $? -eq 1 ] || echo "0 passed, 1 failed ($name broke off)"; } >"$logs/$name" 2>&1
+    sed -i "1s/\$/ ($((SECONDS - start)) s)/" "$logs/$name"
+}
+
+suites=() scripts=()
+for name in "$@"; do
+    case "$name" in programs | install) scripts+=("$name") ;; *) suites+=("$name") ;; esac
+done
+[ $# -gt 0 ] || scripts=(programs install)
+
+# The scripts use the other core.
+(for name in ${scripts[@]+"${scripts[@]}"}; do run "$name" "tests/$name.sh" build/bin; done) &
+if [ $# -eq 0 ] || [ ${#suites[@]} -gt 0 ]; then
+    build/bin/run_tests ${suites[@]+"${suites[@]}"} 2>&1 | tee "$logs/run_tests"
+    [ "${PIPESTATUS[0]}" -le 1 ] || echo "0 passed, 1 failed (run_tests broke off)" | tee -a "$logs/run_tests"
 fi
-# Adds up the closing lines of both.
-echo "$counts" | awk '/passed/ { p += $1; f += $3; s += $5; seen++ } END {
-    printf "%d passed, %d failed, %d skipped\n", p, f, s; exit !(p > 0 && f == 0 && seen == NR) }'
+wait
+for name in ${scripts[@]+"${scripts[@]}"}; do cat "$logs/$name"; done
+
+# Adds up the closing lines of all parts. None, or one that is missing, is a failure.
+for part in "$logs"/*; do tail -n 1 "$part"; done | awk '
+    /^[0-9]+ passed, [0-9]+ failed/ { p += $1; f += $3; s += $5; next }
+    { f++ }
+    END { printf "%d passed, %d failed, %d skipped\n", p, f, s; exit !(p > 0 && f == 0) }'

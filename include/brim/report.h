@@ -41,8 +41,7 @@ BRIM_API bool brim_journal_write(brim_journal *journal, const brim_field *fields
 
 // The same with the fields in place: brim_journal_put(log, &err, {"step", 3}, {"loss", 1.5}).
 #define brim_journal_put(journal, err, ...)                                                                            \
-    brim_journal_write((journal), (const brim_field[]){__VA_ARGS__},                                                   \
-                       sizeof((const brim_field[]){__VA_ARGS__}) / sizeof(brim_field), (err))
+    brim_journal_write((journal), BRIM_FIELDS(__VA_ARGS__), BRIM_COUNT_FIELDS(__VA_ARGS__), (err))
 
 // Adds a line with a text, such as the device's name.
 BRIM_API bool brim_journal_note(brim_journal *journal, const char *name, const char *text, brim_error *err);
@@ -84,7 +83,15 @@ BRIM_API const char *brim_bytes_text(int64_t bytes, char *text, size_t size);
 // error text calls it, such as "--vram".
 BRIM_API bool brim_bytes_parse(const char *text, const char *name, int64_t *bytes, brim_error *err);
 
+// Field lists for the macro above.
 #ifdef __cplusplus
-}
+} // extern "C"
+#include <initializer_list>
+#define BRIM_FIELDS(...) (std::initializer_list<brim_field>{__VA_ARGS__}.begin())
+#define BRIM_COUNT_FIELDS(...) (std::initializer_list<brim_field>{__VA_ARGS__}.size())
+#else
+#define BRIM_FIELDS(...) ((const brim_field[]){__VA_ARGS__})
+#define BRIM_COUNT_FIELDS(...) (sizeof BRIM_FIELDS(__VA_ARGS__) / sizeof(brim_field))
 #endif
+
 #endif
