@@ -6,8 +6,9 @@
 //       vecf t1; { const vecf a = t0; t1 = v_gelu_tanh(a); }          rounded by its store
 //       *y0_v = t1;
 //   }
-//   KERNEL chain_add_gelu(CONST_BUFFER(x0), CONST_BUFFER(x1), BUFFER(y0), int_t tasks, int_t per_item,
-//                         int_t block, long_t inner, int_t count, int_t x0_0, int_t x1_0, int_t y0_0)
+//   KERNEL chain_add_gelu(CONST_BUFFER(x0), CONST_BUFFER(x1), BUFFER(y0), int_t tasks,
+//                         int_t per_item, int_t block, long_t inner, int_t count, int_t x0_0,
+//                         int_t x1_0, int_t y0_0)
 //   {
 //       const GLOBAL ELEM(bf16) *x0_p = PTR(const ELEM(bf16), x0); ...
 //       for each task of this work-item:
@@ -16,7 +17,8 @@
 //           the same for what is left, element by element
 //   }
 //
-// On a CPU device a work-item has a long run of tasks: row and column are found by division once, then counted up.
+// On a CPU device a work-item has a long run of tasks: row and column are found by division once,
+// then counted up.
 #include "backends/chain_source.h"
 
 #include <math.h>
@@ -28,25 +30,39 @@ typedef struct writer {
     strbuf *out;
 } writer;
 
-// ---- operands ------------------------------------------------------------------------------------------------------
+// ---- operands -----------------------------------------------------------------------------------
 
-static int operands(const chain_form *f) { return f->inputs + f->chain->outputs; }
-static bool is_output(const chain_form *f, int i) { return i >= f->inputs; }
-static bool is_integer(brim_dtype dtype) { return dtype == BRIM_I32; }
-static const char *vector_of(brim_dtype dtype) { return is_integer(dtype) ? "veci" : "vecf"; }
+static int operands(const chain_form *f) {
+    return f->inputs + f->chain->outputs;
+}
+static bool is_output(const chain_form *f, int i) {
+    return i >= f->inputs;
+}
+static bool is_integer(brim_dtype dtype) {
+    return dtype == BRIM_I32;
+}
+static const char *vector_of(brim_dtype dtype) {
+    return is_integer(dtype) ? "veci" : "vecf";
+}
 
 // "x0" for inputs, "y0" for outputs
-typedef struct operand_name { char text[16]; } operand_name;
+typedef struct operand_name {
+    char text[16];
+} operand_name;
 static operand_name name_of(const chain_form *f, int i) {
     operand_name n;
-    if (is_output(f, i)) snprintf(n.text, sizeof n.text, "y%d", i - f->inputs);
-    else snprintf(n.text, sizeof n.text, "x%d", i);
+    if (is_output(f, i))
+        snprintf(n.text, sizeof n.text, "y%d", i - f->inputs);
+    else
+        snprintf(n.text, sizeof n.text, "x%d", i);
     return n;
 }
 
-static bool has_walk(const chain_form *f, int i, operand_walk walk) { return f->walk[i] == walk; }
+static bool has_walk(const chain_form *f, int i, operand_walk walk) {
+    return f->walk[i] == walk;
+}
 
-// ---- steps ---------------------------------------------------------------------------------------------------------
+// ---- steps --------------------------------------------------------------------------------------
 
 // Exact integer forms, where result and operands are i32; other ops compute in f32.
 static const char *const integer_expression[OP_COUNT] = {
@@ -79,15 +95,20 @@ static brim_dtype operand_dtype(const chain_form *f, int operand) {
 static void write_float(strbuf *out, float x) {
     char digits[NUMBER_TEXT];
     number_print_f32(x, digits);
-    if (isnan(x)) strbuf_puts(out, "NAN");
-    else if (isinf(x)) strbuf_puts(out, x < 0 ? "-INFINITY" : "INFINITY");
-    else strbuf_printf(out, "%s%sf", digits, strpbrk(digits, ".e") ? "" : ".0");
+    if (isnan(x))
+        strbuf_puts(out, "NAN");
+    else if (isinf(x))
+        strbuf_puts(out, x < 0 ? "-INFINITY" : "INFINITY");
+    else
+        strbuf_printf(out, "%s%sf", digits, strpbrk(digits, ".e") ? "" : ".0");
 }
 
 static void write_constant(const writer *w, const char *name, float x, bool integer) {
     strbuf_printf(w->out, " const %s %s = ", integer ? "veci" : "vecf", name);
     if (integer) {
-        int32_t whole = x >= 2147483648.0f ? INT32_MAX : x > -2147483648.0f ? (int32_t)x : INT32_MIN;
+        int32_t whole = x >= 2147483648.0f   ? INT32_MAX
+                        : x > -2147483648.0f ? (int32_t)x
+                                             : INT32_MIN;
         strbuf_printf(w->out, "splat_i((int_t)%lldLL);", (long long)whole);
         return;
     }
@@ -103,8 +124,10 @@ static void write_operand(const writer *w, char name, int operand, bool integer,
     const char *convert = integer == from_integer ? "" : integer ? "v_to_int" : "v_from_int";
     if (condition && integer && !from_integer) convert = "IS_TRUE";
     strbuf_printf(w->out, " const %s %c = %s(", integer ? "veci" : "vecf", name, convert);
-    if (operand < 0) strbuf_printf(w->out, "%s_v);", name_of(w->form, ~operand).text);
-    else strbuf_printf(w->out, "t%d);", operand);
+    if (operand < 0)
+        strbuf_printf(w->out, "%s_v);", name_of(w->form, ~operand).text);
+    else
+        strbuf_printf(w->out, "t%d);", operand);
 }
 
 static bool used_later(const chain *c, int step) {
@@ -121,14 +144,15 @@ static void write_step(const writer *w, int index) {
     bool to_integer = is_integer(s->dtype), integer = to_integer && integer_expression[s->op];
     strbuf_printf(w->out, "    %s t%d; {", vector_of(s->dtype), index);
     for (int i = 0; i < op->inputs; i++)
-        write_operand(w, "abc"[i], s->operand[i], integer, s->op == OP_WHERE && i == 0);
+        write_operand(w, "abc"[i], s -> operand[i], integer, s -> op == OP_WHERE && i == 0);
     if (op->attr == ATTR_SCALARS) {
         write_constant(w, "p0", s->scalar[0], integer);
         if (s->op == OP_CLAMP) write_constant(w, "p1", s->scalar[1], integer);
     }
     const char *expression = integer ? integer_expression[s->op] : op->expression;
     if (to_integer)
-        strbuf_printf(w->out, integer ? " t%d = %s; }\n" : " t%d = v_to_int(%s); }\n", index, expression);
+        strbuf_printf(w->out, integer ? " t%d = %s; }\n" : " t%d = v_to_int(%s); }\n", index,
+                      expression);
     else if (used_later(c, index))
         strbuf_printf(w->out, " t%d = round_to_v(%s, %s); }\n", index, brim_dtype_name(s->dtype),
                       expression);
@@ -136,7 +160,7 @@ static void write_step(const writer *w, int index) {
         strbuf_printf(w->out, " t%d = %s; }\n", index, expression);
 }
 
-// ---- memory --------------------------------------------------------------------------------------------------------
+// ---- memory -------------------------------------------------------------------------------------
 
 static void write_load(const writer *w, int i, const char *index, bool vector) {
     const char *dtype = brim_dtype_name(w->form->dtype[i]);
@@ -149,13 +173,16 @@ static void write_splat(const writer *w, int i, const char *pointer, const char 
     const char *dtype = brim_dtype_name(w->form->dtype[i]);
     operand_name n = name_of(w->form, i);
     bool integer = is_integer(w->form->dtype[i]);
-    strbuf_printf(w->out, "%sconst %s %s_v = %s(load(%s, %s%s, 0));\n", indent, integer ? "veci" : "vecf",
-                  n.text, integer ? "splat_i" : "splat", dtype, n.text, pointer);
+    strbuf_printf(w->out, "%sconst %s %s_v = %s(load(%s, %s%s, 0));\n", indent,
+                  integer ? "veci" : "vecf", n.text, integer ? "splat_i" : "splat", dtype, n.text,
+                  pointer);
 }
 
 static void write_element_index(char *index, size_t size, const chain_form *f, int i) {
-    if (has_walk(f, i, WALK_STRIDED)) snprintf(index, size, "(j + k) * %s_in", name_of(f, i).text);
-    else snprintf(index, size, "j + k");
+    if (has_walk(f, i, WALK_STRIDED))
+        snprintf(index, size, "(j + k) * %s_in", name_of(f, i).text);
+    else
+        snprintf(index, size, "j + k");
 }
 
 // Sets element k of x0_v.
@@ -172,8 +199,8 @@ static void write_element_store(const writer *w, int i) {
     char index[48];
     operand_name n = name_of(w->form, i);
     write_element_index(index, sizeof index, w->form, i);
-    strbuf_printf(w->out, "store(%s, %s_r, %s, %s(%s_v, k));", brim_dtype_name(w->form->dtype[i]), n.text,
-                  index, is_integer(w->form->dtype[i]) ? "vget_i" : "vget", n.text);
+    strbuf_printf(w->out, "store(%s, %s_r, %s, %s(%s_v, k));", brim_dtype_name(w->form->dtype[i]),
+                  n.text, index, is_integer(w->form->dtype[i]) ? "vget_i" : "vget", n.text);
 }
 
 static bool moves_along_row(const chain_form *f, int i) {
@@ -204,8 +231,8 @@ static void write_stores(const writer *w, bool whole) {
     for (int i = f->inputs; i < operands(f); i++) {
         operand_name n = name_of(f, i);
         if (whole && has_walk(f, i, WALK_DENSE)) {
-            strbuf_printf(w->out, "            storev(%s, %s_r, j, %s_v);\n", brim_dtype_name(f->dtype[i]),
-                          n.text, n.text);
+            strbuf_printf(w->out, "            storev(%s, %s_r, j, %s_v);\n",
+                          brim_dtype_name(f->dtype[i]), n.text, n.text);
             continue;
         }
         strbuf_printf(w->out, "            %s ", whole ? "EACH_LANE" : "EACH_LEFT");
@@ -222,7 +249,8 @@ static void write_vector(const writer *w, const char *entry, bool whole) {
         strbuf_printf(w->out, "            %s %s_v;\n", vector_of(f->dtype[i]), name_of(f, i).text);
     strbuf_printf(w->out, "            %s_body(", entry);
     for (int i = 0; i < operands(f); i++)
-        strbuf_printf(w->out, "%s%s%s_v", i ? ", " : "", is_output(f, i) ? "&" : "", name_of(f, i).text);
+        strbuf_printf(w->out, "%s%s%s_v", i ? ", " : "", is_output(f, i) ? "&" : "",
+                      name_of(f, i).text);
     strbuf_puts(w->out, ");\n");
     write_stores(w, whole);
 }
@@ -241,13 +269,14 @@ static void write_body(const writer *w, const char *entry) {
     strbuf_puts(w->out, "}\n");
 }
 
-// ---- the kernel ----------------------------------------------------------------------------------------------------
+// ---- the kernel ---------------------------------------------------------------------------------
 
 static void write_signature(const writer *w, const char *entry) {
     const chain_form *f = w->form;
     strbuf_printf(w->out, "KERNEL %s(", entry);
     for (int i = 0; i < operands(f); i++)
-        strbuf_printf(w->out, "%s(%s), ", is_output(f, i) ? "BUFFER" : "CONST_BUFFER", name_of(f, i).text);
+        strbuf_printf(w->out, "%s(%s), ", is_output(f, i) ? "BUFFER" : "CONST_BUFFER",
+                      name_of(f, i).text);
     strbuf_puts(w->out, "int_t tasks, int_t per_item, int_t block, long_t inner");
     if (f->dims > 1) strbuf_puts(w->out, ", int_t count");
     for (int d = 1; d < f->dims - 1; d++) strbuf_printf(w->out, ", int_t e%d", d);
@@ -255,7 +284,8 @@ static void write_signature(const writer *w, const char *entry) {
         if (has_walk(f, i, WALK_SCALAR)) continue;
         for (int d = 0; d < f->dims - 1; d++)
             strbuf_printf(w->out, ", int_t %s_%d", name_of(f, i).text, d);
-        if (has_walk(f, i, WALK_STRIDED)) strbuf_printf(w->out, ", int_t %s_in", name_of(f, i).text);
+        if (has_walk(f, i, WALK_STRIDED))
+            strbuf_printf(w->out, ", int_t %s_in", name_of(f, i).text);
     }
     strbuf_puts(w->out, ")\n{\n");
 }
@@ -266,8 +296,8 @@ static void write_pointers(const writer *w) {
         const char *qualifier = is_output(f, i) ? "" : "const ";
         const char *dtype = brim_dtype_name(f->dtype[i]);
         operand_name n = name_of(f, i);
-        strbuf_printf(w->out, "    %sGLOBAL ELEM(%s) *%s_p = PTR(%sELEM(%s), %s);\n", qualifier, dtype, n.text,
-                      qualifier, dtype, n.text);
+        strbuf_printf(w->out, "    %sGLOBAL ELEM(%s) *%s_p = PTR(%sELEM(%s), %s);\n", qualifier,
+                      dtype, n.text, qualifier, dtype, n.text);
         if (!is_output(f, i) && has_walk(f, i, WALK_SCALAR)) write_splat(w, i, "_p", "    ");
     }
 }
@@ -275,18 +305,24 @@ static void write_pointers(const writer *w) {
 // Column (in blocks) and row (its index along each axis but the last) of `task`.
 static void write_division(const writer *w) {
     int rows = w->form->dims - 1;
-    const char *fast = w->form->rows_first ? "c0" : "column", *slow = w->form->rows_first ? "column" : "c0";
-    strbuf_printf(w->out, "    %s = task %% (uint_t)count;\n    %s = task / (uint_t)count;\n", fast, slow);
+    const char *fast = w->form->rows_first ? "c0" : "column",
+               *slow = w->form->rows_first ? "column" : "c0";
+    strbuf_printf(w->out, "    %s = task %% (uint_t)count;\n    %s = task / (uint_t)count;\n", fast,
+                  slow);
     for (int d = rows - 1; d > 0; d--)
         strbuf_printf(w->out, "    c%d = c0 %% (uint_t)e%d;\n    c0 /= (uint_t)e%d;\n", d, d, d);
 }
 
-// The next task's, by counting. (The outermost index is compared with nothing: it ends with the tasks.)
+// The next task's, by counting. (The outermost index is compared with nothing: it ends with the
+// tasks.)
 static void write_count_up(const writer *w) {
     int rows = w->form->dims - 1, open = rows - 1;
     bool rows_first = w->form->rows_first;
-    if (!rows_first) strbuf_puts(w->out, "        if (++column == (uint_t)count) {\n        column = 0;\n");
-    else strbuf_puts(w->out, "        if (++row == (uint_t)count) {\n        row = 0;\n        ++column;\n");
+    if (!rows_first)
+        strbuf_puts(w->out, "        if (++column == (uint_t)count) {\n        column = 0;\n");
+    else
+        strbuf_puts(w->out,
+                    "        if (++row == (uint_t)count) {\n        row = 0;\n        ++column;\n");
     if (rows_first) {
         for (int d = 0; d < rows; d++) strbuf_printf(w->out, "        c%d = 0;\n", d);
         strbuf_puts(w->out, "        } else {\n");
@@ -303,8 +339,9 @@ static void write_row_pointers(const writer *w) {
     for (int i = 0; i < operands(f); i++) {
         if (has_walk(f, i, WALK_SCALAR)) continue;
         operand_name n = name_of(f, i);
-        strbuf_printf(w->out, "        %sGLOBAL ELEM(%s) *%s_r = %s_p", is_output(f, i) ? "" : "const ",
-                      brim_dtype_name(f->dtype[i]), n.text, n.text);
+        strbuf_printf(w->out, "        %sGLOBAL ELEM(%s) *%s_r = %s_p",
+                      is_output(f, i) ? "" : "const ", brim_dtype_name(f->dtype[i]), n.text,
+                      n.text);
         for (int d = 0; d < f->dims - 1; d++)
             strbuf_printf(w->out, " + (long_t)c%d * %s_%d", d, n.text, d);
         strbuf_puts(w->out, ";\n");
@@ -314,7 +351,8 @@ static void write_row_pointers(const writer *w) {
 
 static void write_tasks(const writer *w, const char *entry) {
     bool rows = w->form->dims > 1;
-    strbuf_puts(w->out, "    uint_t task = (uint_t)group_id(0) * GROUP * (uint_t)per_item + local_id();\n");
+    strbuf_puts(w->out,
+                "    uint_t task = (uint_t)group_id(0) * GROUP * (uint_t)per_item + local_id();\n");
     if (rows) {
         strbuf_puts(w->out, "    uint_t column");
         for (int d = 0; d < w->form->dims - 1; d++) strbuf_printf(w->out, ", c%d", d);
@@ -323,7 +361,9 @@ static void write_tasks(const writer *w, const char *entry) {
         if (w->form->rows_first) strbuf_puts(w->out, "    uint_t row = task % (uint_t)count;\n");
         strbuf_puts(w->out, "#endif\n");
     }
-    strbuf_puts(w->out, "    for (int_t n = 0; n < per_item && task < (uint_t)tasks; ++n, task += GROUP) {\n");
+    strbuf_puts(
+        w->out,
+        "    for (int_t n = 0; n < per_item && task < (uint_t)tasks; ++n, task += GROUP) {\n");
     if (rows) {
         strbuf_puts(w->out, "#if GROUP > 1\n");
         write_division(w);
@@ -348,7 +388,8 @@ static void write_tasks(const writer *w, const char *entry) {
     strbuf_puts(w->out, "    }\n}\n");
 }
 
-// Vectors in registers of a GPU cannot be indexed by a variable; on a CPU device 16 conditions would be long.
+// Vectors in registers of a GPU cannot be indexed by a variable; on a CPU device 16 conditions
+// would be long.
 static const char prelude[] =
     "#define IS_TRUE(x) vi_where(v_ne(x, splat(0.0f)), splat_i(1), splat_i(0))\n"
     "#define EACH_LANE UNROLL for (int_t k = 0; k < VEC; ++k)\n"

@@ -1,12 +1,15 @@
 // The generator of elementwise kernels: one kernel for a chain, from the expressions in op.def.
 //
-// The kernel walks an iteration space of `dims` axes, the last one in vectors. Extents and strides are its arguments, so
-// that one kernel serves every shape of the same form. In the order of its arguments (see chain_source.c for an example):
+// The kernel walks an iteration space of `dims` axes, the last one in vectors. Extents and strides
+// are its arguments, so that one kernel serves every shape of the same form. In the order of its
+// arguments (see chain_source.c for an example):
 //   buffers of the inputs, then of the outputs
-//   int tasks, int per_item, int block, long inner          tasks are blocks of `block` elements of the last axis;
-//                                                           each work-item does per_item of them
-//   dims > 1: int count, int extents of axes 1 .. dims-2    count: blocks of one row; of rows, with rows_first
-//   for each operand: int strides of axes 0 .. dims-2 (not for WALK_SCALAR), and of the last axis for WALK_STRIDED
+//   int tasks, int per_item, int block, long inner
+//       a task is `block` elements of the last axis; each work-item does per_item of them
+//   dims > 1: int count, int extents of axes 1 .. dims-2
+//       count: blocks of one row; number of rows with rows_first
+//   for each operand: int strides of axes 0 .. dims-2 (not for WALK_SCALAR), and of the last axis
+//       for WALK_STRIDED
 #ifndef BRIM_BACKENDS_CHAIN_SOURCE_H
 #define BRIM_BACKENDS_CHAIN_SOURCE_H
 
@@ -26,9 +29,9 @@ enum { CHAIN_ENTRY_BYTES = 64 };
 typedef struct chain_form {
     const chain *chain;
     int dims, inputs;
-    bool rows_first; // tasks go through all rows before the next block of columns: strided operands then find in the
-                     // cache what the row before has fetched
-    const brim_dtype *dtype;   // of the inputs, then the outputs
+    bool rows_first; // tasks go through all rows before the next block of columns: strided operands
+                     // then find in the cache what the row before has fetched
+    const brim_dtype *dtype; // of the inputs, then the outputs
     const operand_walk *walk;
 } chain_form;
 

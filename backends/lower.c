@@ -8,7 +8,7 @@
 #include "core/size.h"
 #include "core/strbuf.h"
 
-// ---- operands ------------------------------------------------------------------------------------------------------
+// ---- operands -----------------------------------------------------------------------------------
 
 // From the first to the last byte that an operand's strides reach.
 static byte_range operand_range(const operand *x) {
@@ -55,21 +55,22 @@ byte_range lower_workspace(const lowering *l) {
     return place->bytes > 0 ? (byte_range){SPACE_DEVICE, place->offset, place->bytes} : none;
 }
 
-// ---- kernels -------------------------------------------------------------------------------------------------------
+// ---- kernels ------------------------------------------------------------------------------------
 
 static int find_kernel(lowering *l, const kernel_spec *spec) {
     program *p = l->program;
     for (int i = 0; i < p->kernels; i++) {
         const kernel_spec *k = &p->kernel[i];
-        if (k->group == spec->group && !strcmp(k->name, spec->name) && !strcmp(k->file, spec->file) &&
-            !strcmp(k->defines, spec->defines) && !strcmp(k->source, spec->source))
+        if (k->group == spec->group && !strcmp(k->name, spec->name) &&
+            !strcmp(k->file, spec->file) && !strcmp(k->defines, spec->defines) &&
+            !strcmp(k->source, spec->source))
             return i;
     }
     return program_add_kernel(p, spec, l->err);
 }
 
-static int specialise(lowering *l, const char *file, const char *entry, const char *source, int group,
-                      const char *defines) {
+static int specialise(lowering *l, const char *file, const char *entry, const char *source,
+                      int group, const char *defines) {
     strbuf text = {.err = l->err};
     if (!group) group = l->traits->group;
     strbuf_printf(&text, "-DVEC=%d -DGROUP=%d -DBRIM_CPU=%d%s%s", l->traits->vec, group,
@@ -80,7 +81,8 @@ static int specialise(lowering *l, const char *file, const char *entry, const ch
     return index;
 }
 
-int lower_kernel(lowering *l, const char *file, const char *entry, int group, const char *defines, ...) {
+int lower_kernel(lowering *l, const char *file, const char *entry, int group, const char *defines,
+                 ...) {
     char name[64];
     snprintf(name, sizeof name, "%s.k", file);
     const char *source = kernel_source_find(name);
@@ -103,18 +105,27 @@ int lower_generated_kernel(lowering *l, const char *entry, const char *source, i
     return specialise(l, "chain", entry, source, group, defines);
 }
 
-// ---- arguments -----------------------------------------------------------------------------------------------------
+// ---- arguments ----------------------------------------------------------------------------------
 
 static launch_argument buffer(byte_range range, int64_t offset, bool writes) {
     return (launch_argument){{ARGUMENT_BUFFER, {.offset = offset}}, range, writes};
 }
 
-launch_argument arg_read(const operand *x) { return buffer(x->range, x->offset, false); }
-launch_argument arg_write(const operand *x) { return buffer(x->range, x->offset, true); }
-launch_argument arg_bytes(byte_range range, bool writes) { return buffer(range, range.offset, writes); }
-launch_argument arg_null(void) { return buffer((byte_range){SPACE_DEVICE, 0, 0}, -1, false); }
+launch_argument arg_read(const operand *x) {
+    return buffer(x->range, x->offset, false);
+}
+launch_argument arg_write(const operand *x) {
+    return buffer(x->range, x->offset, true);
+}
+launch_argument arg_bytes(byte_range range, bool writes) {
+    return buffer(range, range.offset, writes);
+}
+launch_argument arg_null(void) {
+    return buffer((byte_range){SPACE_DEVICE, 0, 0}, -1, false);
+}
 
-// A 32-bit argument that does not fit is carried as 64 bits: lower_launch, which has an error to set, refuses it.
+// A 32-bit argument that does not fit is carried as 64 bits: lower_launch, which has an error to
+// set, refuses it.
 launch_argument arg_i32(int64_t x) {
     if (x < INT32_MIN || x > INT32_MAX)
         return (launch_argument){.argument = {ARGUMENT_I32, {.i64 = x}}, .writes = true};
@@ -129,7 +140,7 @@ launch_argument arg_f32(double x) {
     return (launch_argument){.argument = {ARGUMENT_F32, {.f32 = (float)x}}};
 }
 
-// ---- records -------------------------------------------------------------------------------------------------------
+// ---- records ------------------------------------------------------------------------------------
 
 static const char *make_label(lowering *l, const char *name) {
     const char *scope = l->node && l->node->scope ? l->node->scope : "";
@@ -154,7 +165,8 @@ static bool check_grid(lowering *l, const int64_t grid[3], const char *name) {
         int64_t limit = i ? MAX_SIDE_GROUPS : INT32_MAX;
         if (grid[i] < 1 || grid[i] > limit) {
             brim_fail(l->err, BRIM_UNSUPPORTED,
-                      "kernel %s: %" PRId64 " groups along axis %d of the grid; 1 to %" PRId64 " are possible",
+                      "kernel %s: %" PRId64 " groups along axis %d of the grid; 1 to %" PRId64
+                      " are possible",
                       name, grid[i], i, limit);
             return false;
         }
@@ -178,23 +190,22 @@ void lower_launch(lowering *l, int kernel, const int64_t grid[3], const launch_a
             access[r.accesses++] = (record_access){a->range, a->writes};
         else if (a->argument.kind == ARGUMENT_I32 && a->writes)
             brim_fail(l->err, BRIM_UNSUPPORTED,
-                      "kernel %s: argument %d is %" PRId64 ", which does not fit into 32 bits", name, i,
-                      a->argument.as.i64);
+                      "kernel %s: argument %d is %" PRId64 ", which does not fit into 32 bits",
+                      name, i, a->argument.as.i64);
     }
-    r.as.launch = (launch_record){kernel, {(int32_t)grid[0], (int32_t)grid[1], (int32_t)grid[2]},
-                                  count, argument};
+    r.as.launch = (launch_record){
+        kernel, {(int32_t)grid[0], (int32_t)grid[1], (int32_t)grid[2]}, count, argument};
     add_record(l, &r);
     free(argument);
     free(access);
 }
 
-void lower_matmul_record(lowering *l, const matmul_record *record, const operand *a, const operand *b,
-                         const operand *c) {
-    record_access access[] = {
-        {a->range, false},
-        {b->range, false},
-        {c->range, true},
-        {{SPACE_DEVICE, record->workspace, record->workspace_bytes}, true}};
+void lower_matmul_record(lowering *l, const matmul_record *record, const operand *a,
+                         const operand *b, const operand *c) {
+    record_access access[] = {{a->range, false},
+                              {b->range, false},
+                              {c->range, true},
+                              {{SPACE_DEVICE, record->workspace, record->workspace_bytes}, true}};
     program_record r = {.kind = RECORD_MATMUL, .access = access};
     r.accesses = record->workspace_bytes ? 4 : 3;
     r.label = op_label(l, "matmul");

@@ -1,5 +1,5 @@
-// Elementwise ops, alone or as chains: the iteration space is made as small as the operands' strides allow, and a kernel
-// is generated for what is left.
+// Elementwise ops, alone or as chains: the iteration space is made as small as the operands'
+// strides allow, and a kernel is generated for what is left.
 #include "backends/lower_rules.h"
 
 #include <stdlib.h>
@@ -7,9 +7,11 @@
 #include "backends/chain_source.h"
 #include "core/alloc.h"
 
-// Elements that one work-item of a CPU device takes: enough to make a group's cost small, few enough to share out.
+// Elements that one work-item of a CPU device takes: enough to make a group's cost small, few
+// enough to share out.
 enum { CPU_ITEM_ELEMENTS = 16384, CPU_ITEMS_PER_UNIT = 4 };
-// Columns that a CPU device walks before the next row where operands are strided: as many cache lines fit into L1.
+// Columns that a CPU device walks before the next row where operands are strided: as many cache
+// lines fit into L1.
 enum { CPU_STRIDED_COLUMNS = 128 };
 
 typedef struct chain_space {
@@ -24,7 +26,7 @@ typedef struct chain_operand {
     operand_walk walk;
 } chain_operand;
 
-// ---- the iteration space -------------------------------------------------------------------------------------------
+// ---- the iteration space ------------------------------------------------------------------------
 
 // Strides along the axes of `s`; 0 where the operand has an extent of 1 or no such axis.
 static void broadcast_strides(const operand *x, const shape *s, int64_t *stride) {
@@ -36,7 +38,8 @@ static void broadcast_strides(const operand *x, const shape *s, int64_t *stride)
 }
 
 // Can axis d be walked as the continuation of the next axis inwards, by every operand?
-static bool axes_merge(const chain_operand *x, int count, int outer, int inner, int64_t inner_extent) {
+static bool axes_merge(const chain_operand *x, int count, int outer, int inner,
+                       int64_t inner_extent) {
     for (int i = 0; i < count; i++)
         if (x[i].stride[outer] != x[i].stride[inner] * inner_extent) return false;
     return true;
@@ -66,7 +69,8 @@ static void choose_inner_axis(chain_space *space, chain_operand *x, int count, i
         if (space->extent[d] > space->extent[longest]) longest = d;
     if (space->extent[last] >= vec || longest == last) return;
     int64_t extent = space->extent[longest];
-    memmove(space->extent + longest, space->extent + longest + 1, (size_t)(last - longest) * sizeof extent);
+    memmove(space->extent + longest, space->extent + longest + 1,
+            (size_t)(last - longest) * sizeof extent);
     space->extent[last] = extent;
     for (int i = 0; i < count; i++) {
         int64_t *stride = x[i].stride, moved = stride[longest];
@@ -82,14 +86,16 @@ static operand_walk walk_of(const int64_t *stride, int dims) {
     return still ? WALK_SCALAR : inner == 1 ? WALK_DENSE : inner == 0 ? WALK_ROW : WALK_STRIDED;
 }
 
-// ---- how the work is cut -------------------------------------------------------------------------------------------
+// ---- how the work is cut ------------------------------------------------------------------------
 
 typedef struct chain_tiling {
     int64_t tasks, per_item, block, count, groups;
     bool rows_first;
 } chain_tiling;
 
-static int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+static int64_t divide_up(int64_t a, int64_t b) {
+    return (a + b - 1) / b;
+}
 
 // Results do not depend on the tiling, so it may follow from the device.
 static chain_tiling tile(const device_traits *t, const chain_space *space, bool strided) {
@@ -112,7 +118,8 @@ static chain_tiling tile(const device_traits *t, const chain_space *space, bool 
     return r;
 }
 
-// May vector accesses assume whole vectors? The second use of a storage's alignment: it is at least that of a vector.
+// May vector accesses assume whole vectors? The second use of a storage's alignment: it is at least
+// that of a vector.
 static bool is_aligned(const device_traits *t, const chain_operand *x, int count, int dims) {
     if (t->cpu || t->vec == 1) return false;
     for (int i = 0; i < count; i++) {
@@ -125,7 +132,7 @@ static bool is_aligned(const device_traits *t, const chain_operand *x, int count
     return true;
 }
 
-// ---- emission ------------------------------------------------------------------------------------------------------
+// ---- emission -----------------------------------------------------------------------------------
 
 typedef struct chain_call {
     const chain *chain;
@@ -146,10 +153,12 @@ static int make_kernel(lowering *l, const chain_call *call) {
         }
         strbuf source = {.err = l->err};
         char entry[CHAIN_ENTRY_BYTES];
-        chain_form form = {call->chain, call->space.dims, call->inputs, call->tiling.rows_first, dtype, walk};
+        chain_form form = {
+            call->chain, call->space.dims, call->inputs, call->tiling.rows_first, dtype, walk};
         chain_source(&form, &source, entry);
         bool aligned = is_aligned(l->traits, call->operand, call->count, call->space.dims);
-        kernel = lower_generated_kernel(l, entry, strbuf_text(&source), 0, aligned ? "-DALIGNED=1" : "");
+        kernel =
+            lower_generated_kernel(l, entry, strbuf_text(&source), 0, aligned ? "-DALIGNED=1" : "");
         strbuf_free(&source);
     }
     free(dtype);
@@ -199,7 +208,8 @@ static bool check_outputs(lowering *l, const chain *c, const operand *outputs) {
     return true;
 }
 
-void lower_chain(lowering *l, const chain *c, const operand *inputs, int count, const operand *outputs) {
+void lower_chain(lowering *l, const chain *c, const operand *inputs, int count,
+                 const operand *outputs) {
     if (failed(l->err) || !check_outputs(l, c, outputs)) return;
     const shape *s = &outputs[0].shape;
     if (!shape_elements(s)) return;
@@ -222,12 +232,14 @@ void lower_chain(lowering *l, const chain *c, const operand *inputs, int count, 
     free(call.operand);
 }
 
-// ---- nodes ---------------------------------------------------------------------------------------------------------
+// ---- nodes --------------------------------------------------------------------------------------
 
 static chain_step single_step(const lowering *l) {
     const graph_node *n = l->node;
-    chain_step step = {.op = n->op, .dtype = l->graph->value[n->first_output].dtype, .operand = {~0, ~1, ~2}};
-    if (op_table[n->op].attr == ATTR_SCALARS) memcpy(step.scalar, n->attr.scalar, sizeof step.scalar);
+    chain_step step = {
+        .op = n->op, .dtype = l->graph->value[n->first_output].dtype, .operand = {~0, ~1, ~2}};
+    if (op_table[n->op].attr == ATTR_SCALARS)
+        memcpy(step.scalar, n->attr.scalar, sizeof step.scalar);
     return step;
 }
 

@@ -13,13 +13,18 @@ int64_t lower_workspace_bytes(const brim_graph *g, node_id node, void *user) {
     const workspace_request *request = user;
     workspace_rule rule = kernel_table[g->node[node].op].workspace;
     if (!rule || failed(request->err)) return 0;
-    lowering l = {.graph = g, .layout = request->layout, .backend = request->backend,
-                  .device = request->device, .traits = request->backend->traits(request->device),
-                  .node = &g->node[node], .node_index = node, .err = request->err};
+    lowering l = {.graph = g,
+                  .layout = request->layout,
+                  .backend = request->backend,
+                  .device = request->device,
+                  .traits = request->backend->traits(request->device),
+                  .node = &g->node[node],
+                  .node_index = node,
+                  .err = request->err};
     return rule(&l);
 }
 
-// ---- staging -------------------------------------------------------------------------------------------------------
+// ---- staging ------------------------------------------------------------------------------------
 
 static int64_t place_staging(int64_t *end, int64_t bytes, brim_error *err) {
     int64_t offset = *end, next;
@@ -31,11 +36,13 @@ static int64_t place_staging(int64_t *end, int64_t bytes, brim_error *err) {
     return offset;
 }
 
-static staging_place *make_places(const lowering *l, const value_id *ids, int32_t count, int64_t *end) {
+static staging_place *make_places(const lowering *l, const value_id *ids, int32_t count,
+                                  int64_t *end) {
     staging_place *places = brim_calloc_array((size_t)count, sizeof *places, l->err);
     for (int32_t i = 0; i < count && places; i++) {
         operand x = lower_value(l, ids[i]);
-        places[i] = (staging_place){ids[i], place_staging(end, x.range.bytes, l->err), x.range.bytes};
+        places[i] =
+            (staging_place){ids[i], place_staging(end, x.range.bytes, l->err), x.range.bytes};
     }
     return places;
 }
@@ -57,20 +64,22 @@ static void lay_out_staging(lowering *l, lowered *out) {
     out->control_offset = place_staging(&end, CONTROL_COUNT * CONTROL_BYTES, l->err);
     out->slot_bytes = end;
     if (!i64_mul(end, l->micro_batches, &all))
-        brim_fail(l->err, BRIM_MEMORY, "the inputs of %d micro-batches do not fit into 64-bit sizes",
-                  l->micro_batches);
-    else end = all;
+        brim_fail(l->err, BRIM_MEMORY,
+                  "the inputs of %d micro-batches do not fit into 64-bit sizes", l->micro_batches);
+    else
+        end = all;
     out->results = l->graph->results;
     out->result = make_places(l, l->graph->result, out->results, &end);
     l->program->host_bytes = end;
 }
 
-static void stage_in(lowering *l, int64_t host, byte_range to, int64_t host_stride, const char *name) {
+static void stage_in(lowering *l, int64_t host, byte_range to, int64_t host_stride,
+                     const char *name) {
     lower_staged_copy(l, (byte_range){SPACE_HOST, host, to.bytes}, to, host_stride, name);
 }
 
-// Control values lie side by side, in the order of their slots: what is between the first and the last one used is one
-// copy, the same way in the staging area.
+// Control values lie side by side, in the order of their slots: what is between the first and the
+// last one used is one copy, the same way in the staging area.
 static void copy_control(lowering *l, const lowered *out, int64_t stride) {
     const graph_value *value = l->graph->value;
     byte_range block = {SPACE_DEVICE, -1, 0};
@@ -97,7 +106,8 @@ static void copy_inputs(lowering *l, const lowered *out) {
     int64_t stride = l->micro_batches > 1 ? out->slot_bytes : 0;
     for (int32_t i = 0; i < out->inputs; i++) {
         const staging_place *p = &out->input[i];
-        stage_in(l, p->offset, lower_value(l, p->value).range, stride, l->graph->value[p->value].name);
+        stage_in(l, p->offset, lower_value(l, p->value).range, stride,
+                 l->graph->value[p->value].name);
     }
     copy_control(l, out, stride);
 }
@@ -107,7 +117,8 @@ static void copy_results(lowering *l, const lowered *out) {
         const staging_place *p = &out->result[i];
         const graph_value *v = &l->graph->value[p->value];
         if (!layout_has_form(&l->layout->of[p->value], &v->shape, ACCESS_DENSE)) {
-            brim_fail(l->err, BRIM_GRAPH, "named result \"%s\" is not dense", v->name ? v->name : "");
+            brim_fail(l->err, BRIM_GRAPH, "named result \"%s\" is not dense",
+                      v->name ? v->name : "");
             return;
         }
         lower_staged_copy(l, lower_value(l, p->value).range,
@@ -115,9 +126,10 @@ static void copy_results(lowering *l, const lowered *out) {
     }
 }
 
-// ---- nodes ---------------------------------------------------------------------------------------------------------
+// ---- nodes --------------------------------------------------------------------------------------
 
-// A step of one micro-batch runs LAST alone: what is due in the first or the last one belongs there.
+// A step of one micro-batch runs LAST alone: what is due in the first or the last one belongs
+// there.
 static uint8_t sections_of(const lowering *l, const graph_node *n) {
     if (l->micro_batches > 1) return n->sections;
     return n->sections & (SECTION_FIRST | SECTION_LAST) ? SECTION_LAST : 0;
@@ -130,8 +142,10 @@ static void lower_nodes(lowering *l, const graph_schedule *schedule) {
         l->sections = sections_of(l, l->node);
         const kernel_row *row = &kernel_table[l->node->op];
         if (!l->sections) continue;
-        if (row->lower) row->lower(l);
-        else brim_fail(l->err, BRIM_UNSUPPORTED, "the op has no kernel");
+        if (row->lower)
+            row->lower(l);
+        else
+            brim_fail(l->err, BRIM_UNSUPPORTED, "the op has no kernel");
         if (failed(l->err))
             brim_error_prefix(l->err, "lowering %s%s%s", op_table[l->node->op].name,
                               *l->node->scope ? " in " : "", l->node->scope);
@@ -140,19 +154,27 @@ static void lower_nodes(lowering *l, const graph_schedule *schedule) {
     l->node_index = -1;
 }
 
-brim_status lower_graph(const brim_graph *g, const graph_layout *layout, const graph_schedule *schedule,
-                        const memory_plan *plan, int32_t micro_batches, const backend *b,
-                        backend_device *device, lowered *out, brim_error *err) {
+brim_status lower_graph(const brim_graph *g, const graph_layout *layout,
+                        const graph_schedule *schedule, const memory_plan *plan,
+                        int32_t micro_batches, const backend *b, backend_device *device,
+                        lowered *out, brim_error *err) {
     *out = (lowered){0};
     if (failed(err)) return err->status;
     if (micro_batches < 1)
         return brim_fail(err, BRIM_ARGUMENT, "a step has %d micro-batches; at least 1 is needed",
                          micro_batches);
     if (program_create(&out->program, err)) return err->status;
-    lowering l = {.graph = g, .layout = layout, .plan = plan, .traits = b->traits(device), .backend = b,
-                  .device = device, .program = out->program, .node_index = -1,
+    lowering l = {.graph = g,
+                  .layout = layout,
+                  .plan = plan,
+                  .traits = b->traits(device),
+                  .backend = b,
+                  .device = device,
+                  .program = out->program,
+                  .node_index = -1,
                   .first_section = micro_batches > 1 ? SECTION_FIRST : SECTION_LAST,
-                  .micro_batches = micro_batches, .err = err};
+                  .micro_batches = micro_batches,
+                  .err = err};
     l.program->micro_batches = micro_batches;
     l.program->device_bytes = plan->peak_bytes;
     lay_out_staging(&l, out);

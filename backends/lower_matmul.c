@@ -1,4 +1,5 @@
-// Matrix products: one matmul_shape from the operands' strides, then the backend's library or our own kernel.
+// Matrix products: one matmul_shape from the operands' strides, then the backend's library or our
+// own kernel.
 #include "backends/lower_rules.h"
 
 #include <string.h>
@@ -21,7 +22,8 @@ typedef struct product {
     bool transpose_a, transpose_b; // of the stored matrices
 } product;
 
-// Reads the last two axes. The row stride of a single row, and the element stride of a single column, mean nothing.
+// Reads the last two axes. The row stride of a single row, and the element stride of a single
+// column, mean nothing.
 static bool read_matrix(const operand *x, stored_matrix *out) {
     int last = x->shape.rank - 1;
     if (last < 1) return false;
@@ -93,7 +95,8 @@ static void merge_batch_into_rows(product *p) {
     }
 }
 
-static bool read_product(const lowering *l, const operand *a, const operand *b, const operand *c, product *p) {
+static bool read_product(const lowering *l, const operand *a, const operand *b, const operand *c,
+                         product *p) {
     *p = (product){0};
     if (!read_matrix(a, &p->a) || !read_matrix(b, &p->b) || !read_matrix(c, &p->c)) return false;
     int last = c->shape.rank - 1;
@@ -119,27 +122,36 @@ static int64_t power_of_two_in(int64_t x, int64_t most) {
     return most;
 }
 
-// What is certain about the matrices' addresses before anything is placed: storages are aligned, views into them and
-// the steps of a batch less so.
-static int32_t alignment_of(const lowering *l, const operand *x, value_id id, int64_t batch_stride) {
+// What is certain about the matrices' addresses before anything is placed: storages are aligned,
+// views into them and the steps of a batch less so.
+static int32_t alignment_of(const lowering *l, const operand *x, value_id id,
+                            int64_t batch_stride) {
     int64_t element = (int64_t)brim_dtype_bytes(x->dtype);
     int64_t most = l->traits->alignment < MAX_ALIGNMENT ? l->traits->alignment : MAX_ALIGNMENT;
     most = power_of_two_in(l->layout->of[id].offset * element, most > 0 ? most : 1);
     return (int32_t)power_of_two_in(batch_stride * element, most);
 }
 
-static matmul_shape shape_of(const lowering *l, const product *p, const operand *a, const operand *b,
-                             const operand *c) {
+static matmul_shape shape_of(const lowering *l, const product *p, const operand *a,
+                             const operand *b, const operand *c) {
     bool batched = p->dims == 1;
-    matmul_shape s = {.in = a->dtype, .out = c->dtype, .m = p->m, .n = p->n, .k = p->k,
+    matmul_shape s = {.in = a->dtype,
+                      .out = c->dtype,
+                      .m = p->m,
+                      .n = p->n,
+                      .k = p->k,
                       .batch = batched ? p->extent[0] : 1,
-                      .transpose_a = p->transpose_a, .transpose_b = p->transpose_b,
-                      .row_a = p->a.row, .row_b = p->b.row, .row_c = p->c.row,
+                      .transpose_a = p->transpose_a,
+                      .transpose_b = p->transpose_b,
+                      .row_a = p->a.row,
+                      .row_b = p->b.row,
+                      .row_c = p->c.row,
                       .batch_a = batched ? p->a.stride[0] : 0,
                       .batch_b = batched ? p->b.stride[0] : 0,
                       .batch_c = batched ? p->c.stride[0] : 0};
     const graph_node *n = l->node;
-    int32_t each[] = {alignment_of(l, a, n->input[0], s.batch_a), alignment_of(l, b, n->input[1], s.batch_b),
+    int32_t each[] = {alignment_of(l, a, n->input[0], s.batch_a),
+                      alignment_of(l, b, n->input[1], s.batch_b),
                       alignment_of(l, c, n->first_output, s.batch_c)};
     s.alignment = each[0];
     for (int i = 1; i < 3; i++)
@@ -159,7 +171,8 @@ static bool describe(const lowering *l, operand x[3], matmul_shape *out) {
     }
     if (!read_product(l, &x[0], &x[1], &x[2], &p)) {
         char a[80], b[80], c[80];
-        brim_fail(l->err, BRIM_GRAPH, "operands %s and %s do not lie as one batch of matrices each (result %s)",
+        brim_fail(l->err, BRIM_GRAPH,
+                  "operands %s and %s do not lie as one batch of matrices each (result %s)",
                   shape_print(&x[0].shape, a, sizeof a), shape_print(&x[1].shape, b, sizeof b),
                   shape_print(&x[2].shape, c, sizeof c));
         return false;

@@ -1,7 +1,7 @@
 // The rules that kernel_table.c's rows point to, by the file that holds them.
 //
-// The rule of op NAME is lower_NAME, its workspace rule workspace_NAME. To add one: declare it here, define it in its
-// family's file, and name it in the op's row of kernel_table.c.
+// The rule of op NAME is lower_NAME, its workspace rule workspace_NAME. To add one: declare it
+// here, define it in its family's file, and name it in the op's row of kernel_table.c.
 #ifndef BRIM_BACKENDS_LOWER_RULES_H
 #define BRIM_BACKENDS_LOWER_RULES_H
 
@@ -9,13 +9,16 @@
 
 // lower_elementwise.c: every op of family ELEMENTWISE, alone or as a chain.
 void lower_elementwise(lowering *l);
-// The chain over the outputs' shape; the inputs broadcast into it. Outputs all have one shape and no stride of 0.
-void lower_chain(lowering *l, const chain *c, const operand *inputs, int count, const operand *outputs);
+// The chain over the outputs' shape; the inputs broadcast into it. Outputs all have one shape and
+// no stride of 0.
+void lower_chain(lowering *l, const chain *c, const operand *inputs, int count,
+                 const operand *outputs);
 void lower_copy_elements(lowering *l, const operand *from, const operand *to);
 void lower_fill_elements(lowering *l, double value, const operand *to);
 
 // lower_views.c
-void lower_view(lowering *l); // RESHAPE, PERMUTE, SLICE, BROADCAST: nothing, where the layout made them views
+void lower_view(
+    lowering *l); // RESHAPE, PERMUTE, SLICE, BROADCAST: nothing, where the layout made them views
 void lower_concat(lowering *l); // parts that the layout did not place in the result
 void lower_pad(lowering *l);
 
@@ -23,9 +26,11 @@ void lower_pad(lowering *l);
 void lower_matmul(lowering *l);
 int64_t workspace_matmul(const lowering *l);
 
-// lower_matmul_kernel.c: a product that no library serves, by kernels/matmul.k. The operands give base and range; the
-// shape says the rest (batch strides in elements). A workspace, where it wants one, is lower_workspace(l).
-void lower_matmul_kernel(lowering *l, const matmul_shape *shape, const operand *a, const operand *b, const operand *c);
+// lower_matmul_kernel.c: a product that no library serves, by kernels/matmul.k. The operands give
+// base and range; the shape says the rest (batch strides in elements). A workspace, where it wants
+// one, is lower_workspace(l).
+void lower_matmul_kernel(lowering *l, const matmul_shape *shape, const operand *a, const operand *b,
+                         const operand *c);
 int64_t workspace_matmul_kernel(const lowering *l, const matmul_shape *shape);
 
 // Reductions

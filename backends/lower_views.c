@@ -10,7 +10,8 @@ void lower_view(lowering *l) {
     value_layout place;
     if (same_place(l, n->input[0], n->first_output)) return;
     if (!layout_of_view(l->graph, n, &l->layout->of[n->input[0]], &place)) {
-        brim_fail(l->err, BRIM_GRAPH, "strides cannot express this view, and its input was not made dense");
+        brim_fail(l->err, BRIM_GRAPH,
+                  "strides cannot express this view, and its input was not made dense");
         return;
     }
     // The result has a storage of its own: the input, seen as the view, is copied there.
@@ -37,9 +38,10 @@ void lower_concat(lowering *l) {
     }
 }
 
-// The zeros before and after the input along each axis, without touching a byte twice: along axes further out only the
-// input's extent is left, along those further in all of it.
-static void fill_margins(lowering *l, const operand *whole, const int64_t *start, const shape *part) {
+// The zeros before and after the input along each axis, without touching a byte twice: along axes
+// further out only the input's extent is left, along those further in all of it.
+static void fill_margins(lowering *l, const operand *whole, const int64_t *start,
+                         const shape *part) {
     int64_t from[BRIM_MAX_DIMS] = {0};
     shape box = whole->shape;
     for (int d = 0; d < part->rank; d++) {

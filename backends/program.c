@@ -29,7 +29,8 @@ void program_free(program *p) {
 }
 
 // Room for one more element; the counts of a program are 32 bits wide.
-static bool grow_by_one(void **array, int32_t count, int32_t *capacity, size_t size, brim_error *err) {
+static bool grow_by_one(void **array, int32_t count, int32_t *capacity, size_t size,
+                        brim_error *err) {
     if (count == INT32_MAX) {
         brim_fail(err, BRIM_MEMORY, "a program cannot hold more than %d records", INT32_MAX);
         return false;
@@ -81,8 +82,10 @@ int32_t program_add_kernel(program *p, const kernel_spec *spec, brim_error *err)
 }
 
 const char *record_kind_name(record_kind kind) {
-    static const char *const names[] = {[RECORD_LAUNCH] = "launch", [RECORD_MATMUL] = "matmul",
-                                        [RECORD_COPY] = "copy", [RECORD_FILL] = "fill"};
+    static const char *const names[] = {[RECORD_LAUNCH] = "launch",
+                                        [RECORD_MATMUL] = "matmul",
+                                        [RECORD_COPY] = "copy",
+                                        [RECORD_FILL] = "fill"};
     return (unsigned)kind < sizeof names / sizeof *names ? names[kind] : "unknown";
 }
 
@@ -93,12 +96,12 @@ const char *queue_name(queue_id queue) {
 }
 
 const char *sections_name(uint8_t sections) {
-    static const char *const names[] = {"none", "first", "middle", "first+middle",
+    static const char *const names[] = {"none", "first",      "middle",      "first+middle",
                                         "last", "first+last", "middle+last", "all"};
     return sections <= SECTION_ALL ? names[sections] : "unknown";
 }
 
-// ---- text ----------------------------------------------------------------------------------------------------------
+// ---- text ---------------------------------------------------------------------------------------
 
 static const char *space_name(memory_space space) {
     return space == SPACE_DEVICE ? "device" : "host";
@@ -118,12 +121,20 @@ static void print_f32(float x, FILE *out) {
 static void print_argument(const kernel_argument *a, FILE *out) {
     switch (a->kind) {
     case ARGUMENT_BUFFER:
-        if (a->as.offset < 0) fprintf(out, " null");
-        else fprintf(out, " @%lld", (long long)a->as.offset);
+        if (a->as.offset < 0)
+            fprintf(out, " null");
+        else
+            fprintf(out, " @%lld", (long long)a->as.offset);
         return;
-    case ARGUMENT_I32: fprintf(out, " %d", a->as.i32); return;
-    case ARGUMENT_I64: fprintf(out, " %lldl", (long long)a->as.i64); return;
-    case ARGUMENT_F32: print_f32(a->as.f32, out); return;
+    case ARGUMENT_I32:
+        fprintf(out, " %d", a->as.i32);
+        return;
+    case ARGUMENT_I64:
+        fprintf(out, " %lldl", (long long)a->as.i64);
+        return;
+    case ARGUMENT_F32:
+        print_f32(a->as.f32, out);
+        return;
     }
 }
 
@@ -166,9 +177,11 @@ static void print_fill(const program_record *r, FILE *out) {
 }
 
 static void print_record(const program *p, int32_t index, FILE *out) {
-    static void (*const details[])(const program_record *, FILE *) = {
-        [RECORD_LAUNCH] = print_launch, [RECORD_MATMUL] = print_matmul,
-        [RECORD_COPY] = print_copy, [RECORD_FILL] = print_fill};
+    static void (*const details[])(const program_record *,
+                                   FILE *) = {[RECORD_LAUNCH] = print_launch,
+                                              [RECORD_MATMUL] = print_matmul,
+                                              [RECORD_COPY] = print_copy,
+                                              [RECORD_FILL] = print_fill};
     const program_record *r = &p->record[index];
     fprintf(out, "%d %s %s %s", index, sections_name(r->sections), queue_name(r->queue),
             record_kind_name(r->kind));
@@ -182,9 +195,11 @@ static void print_record(const program *p, int32_t index, FILE *out) {
 }
 
 void program_print(const program *p, FILE *out) {
-    fprintf(out, "program: %d records, %d kernels, device %lld bytes, host %lld bytes, %d micro-batches\n",
-            p->records, p->kernels, (long long)p->device_bytes, (long long)p->host_bytes,
-            p->micro_batches);
+    fprintf(
+        out,
+        "program: %d records, %d kernels, device %lld bytes, host %lld bytes, %d micro-batches\n",
+        p->records, p->kernels, (long long)p->device_bytes, (long long)p->host_bytes,
+        p->micro_batches);
     for (int i = 0; i < p->kernels; i++)
         fprintf(out, "kernel %d %s of %s, groups of %d, %s\n", i, p->kernel[i].name,
                 p->kernel[i].file, p->kernel[i].group, p->kernel[i].defines);

@@ -1,9 +1,10 @@
 // The proof that no wait is missing.
 //
-// First each record alone: what it names exists, and every byte it uses is declared and lies inside its space. Then the
-// order: steps are unrolled into runs of records (section by section, two steps), and each run gets a vector clock, the
-// latest run of every queue that is certain to be over when it starts. Both spaces are cut at every end of an access;
-// each piece remembers, for each queue, its last write and its last read. A run may touch a piece only if its clock covers
+// First each record alone: what it names exists, and every byte it uses is declared and lies inside
+// its space. Then the order: steps are unrolled into runs of records (section by section, two
+// steps), and each run gets a vector clock, the latest run of every queue that is certain to be
+// over when it starts. Both spaces are cut at every end of an access; each piece remembers, for
+// each queue, its last write and its last read. A run may touch a piece only if its clock covers
 // those. Queues are in order, so the last one of a queue stands for all before it.
 #include "backends/program.h"
 
@@ -41,13 +42,13 @@ typedef struct proof {
     space_map map[SPACES];
     run *run;
     size_t runs, capacity;
-    clock_vector *latest;                // by record: of its latest run; all 0 where it has not run
-    int32_t position[QUEUE_COUNT];       // runs submitted so far
-    clock_vector clock[QUEUE_COUNT];     // of the queue's latest run
-    size_t *log[QUEUE_COUNT];            // by queue and position: the run
+    clock_vector *latest;            // by record: of its latest run; all 0 where it has not run
+    int32_t position[QUEUE_COUNT];   // runs submitted so far
+    clock_vector clock[QUEUE_COUNT]; // of the queue's latest run
+    size_t *log[QUEUE_COUNT];        // by queue and position: the run
 } proof;
 
-// ---- each record alone ---------------------------------------------------------------------------------------------
+// ---- each record alone --------------------------------------------------------------------------
 
 static brim_status complain(const program *p, int32_t index, brim_error *err, const char *what) {
     const program_record *r = &p->record[index];
@@ -92,7 +93,8 @@ static const char *check_launch(const program *p, const program_record *r) {
         if (l->grid[i] < 1) return "its grid is empty";
     for (int i = 0; i < l->arguments; i++) {
         const kernel_argument *a = &l->argument[i];
-        if (a->kind == ARGUMENT_BUFFER && a->as.offset != -1 && !declared_byte(r, a->as.offset, false))
+        if (a->kind == ARGUMENT_BUFFER && a->as.offset != -1 &&
+            !declared_byte(r, a->as.offset, false))
             return "a buffer argument points outside the declared accesses";
     }
     return NULL;
@@ -116,7 +118,8 @@ static const char *check_copy(const program *p, const program_record *r) {
     const copy_record *c = &r->as.copy;
     (void)p;
     if (c->from.bytes != c->to.bytes || c->from.bytes < 1) return "its two sides differ in bytes";
-    if (c->from.space == SPACE_HOST && c->to.space == SPACE_HOST) return "it copies within the host";
+    if (c->from.space == SPACE_HOST && c->to.space == SPACE_HOST)
+        return "it copies within the host";
     if (c->host_stride < 0) return "its host stride is negative";
     if (!declared(r, &c->from, false)) return "its source lies outside the declared accesses";
     if (!declared(r, &c->to, true)) return "its destination lies outside the declared writes";
@@ -137,7 +140,8 @@ static const char *check_common(const program *p, int32_t index) {
     if ((unsigned)r->queue >= QUEUE_COUNT) return "its queue does not exist";
     if (!r->sections || r->sections > SECTION_ALL) return "it runs in no section";
     for (int i = 0; i < r->waits; i++)
-        if (r->wait[i] < 0 || r->wait[i] >= index) return "it waits for a record that is not earlier";
+        if (r->wait[i] < 0 || r->wait[i] >= index)
+            return "it waits for a record that is not earlier";
     for (int i = 0; i < r->accesses; i++) {
         const byte_range *range = &r->access[i].range;
         int64_t shift = range->space == SPACE_HOST ? host_shift(r, p->micro_batches - 1) : 0;
@@ -147,12 +151,13 @@ static const char *check_common(const program *p, int32_t index) {
 }
 
 static brim_status check_records(const program *p, brim_error *err) {
-    static const char *(*const checks[])(const program *, const program_record *) = {
-        [RECORD_LAUNCH] = check_launch, [RECORD_MATMUL] = check_matmul,
-        [RECORD_COPY] = check_copy, [RECORD_FILL] = check_fill};
+    static const char *(*const checks[])(const program *,
+                                         const program_record *) = {[RECORD_LAUNCH] = check_launch,
+                                                                    [RECORD_MATMUL] = check_matmul,
+                                                                    [RECORD_COPY] = check_copy,
+                                                                    [RECORD_FILL] = check_fill};
     if (failed(err)) return err->status;
-    if (p->micro_batches < 1)
-        return brim_fail(err, BRIM_GRAPH, "a program has no micro-batches");
+    if (p->micro_batches < 1) return brim_fail(err, BRIM_GRAPH, "a program has no micro-batches");
     for (int32_t i = 0; i < p->records; i++) {
         const program_record *r = &p->record[i];
         if ((unsigned)r->kind >= sizeof checks / sizeof *checks)
@@ -164,7 +169,7 @@ static brim_status check_records(const program *p, brim_error *err) {
     return BRIM_OK;
 }
 
-// ---- the order -----------------------------------------------------------------------------------------------------
+// ---- the order ----------------------------------------------------------------------------------
 
 static void unroll_section(proof *f, uint8_t section, int32_t micro_batch) {
     for (int32_t i = 0; i < f->p->records; i++) {
@@ -174,7 +179,8 @@ static void unroll_section(proof *f, uint8_t section, int32_t micro_batch) {
     }
 }
 
-// Two steps show every pair of sections that can follow each other; two MIDDLE runs stand for any number.
+// Two steps show every pair of sections that can follow each other; two MIDDLE runs stand for any
+// number.
 static void unroll(proof *f) {
     int32_t n = f->p->micro_batches;
     for (int step = 0; step < STEPS; step++) {
@@ -229,13 +235,14 @@ static size_t find_cut(const space_map *m, int64_t offset) {
 static brim_status report(proof *f, const run *now, const run *before, int64_t from, int64_t to,
                           memory_space space) {
     const program_record *a = &f->p->record[before->record], *b = &f->p->record[now->record];
-    return brim_fail(f->err, BRIM_GRAPH,
-                     "program record %d (%s \"%s\", queue %s, section %s) does not wait for record %d "
-                     "(%s \"%s\", queue %s, section %s), and both touch %s bytes %lld to %lld",
-                     now->record, record_kind_name(b->kind), b->label, queue_name(b->queue),
-                     sections_name(now->section), before->record, record_kind_name(a->kind), a->label,
-                     queue_name(a->queue), sections_name(before->section),
-                     space == SPACE_DEVICE ? "device" : "host", (long long)from, (long long)to - 1);
+    return brim_fail(
+        f->err, BRIM_GRAPH,
+        "program record %d (%s \"%s\", queue %s, section %s) does not wait for record %d "
+        "(%s \"%s\", queue %s, section %s), and both touch %s bytes %lld to %lld",
+        now->record, record_kind_name(b->kind), b->label, queue_name(b->queue),
+        sections_name(now->section), before->record, record_kind_name(a->kind), a->label,
+        queue_name(a->queue), sections_name(before->section),
+        space == SPACE_DEVICE ? "device" : "host", (long long)from, (long long)to - 1);
 }
 
 static brim_status touch(proof *f, const run *x, int access, const clock_vector *clock) {
@@ -250,14 +257,16 @@ static brim_status touch(proof *f, const run *x, int access, const clock_vector 
             int32_t last = t->wrote[q];
             if (writes && t->read[q] > last) last = t->read[q];
             if (last > clock->at[q])
-                return report(f, x, &f->run[f->log[q][last]], m->cut[i], m->cut[i + 1], range.space);
+                return report(f, x, &f->run[f->log[q][last]], m->cut[i], m->cut[i + 1],
+                              range.space);
         }
         (writes ? t->wrote : t->read)[r->queue] = clock->at[r->queue];
     }
     return BRIM_OK;
 }
 
-// The clock of a run: what its queue's latest run knew, and what the records it waits for knew, and itself.
+// The clock of a run: what its queue's latest run knew, and what the records it waits for knew, and
+// itself.
 static clock_vector tick(proof *f, size_t index) {
     const run *x = &f->run[index];
     const program_record *r = &f->p->record[x->record];

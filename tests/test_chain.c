@@ -1,5 +1,6 @@
-// Generated elementwise kernels against the host, bit for bit: random chains of ops whose results are exact, over random
-// shapes, broadcasts and strides, in every storage type. Nothing but the outputs' elements may change in memory.
+// Generated elementwise kernels against the host, bit for bit: random chains of ops whose results
+// are exact, over random shapes, broadcasts and strides, in every storage type. Nothing but the
+// outputs' elements may change in memory.
 #include <check.h>
 #include <math.h>
 #include <stdio.h>
@@ -33,9 +34,11 @@ static uint32_t draw(void) { // splitmix64 (Steele, Lea, Flood 2014)
     z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
     return (uint32_t)((z ^ (z >> 31)) >> 32);
 }
-static int below(int n) { return (int)(draw() % (uint32_t)n); }
+static int below(int n) {
+    return (int)(draw() % (uint32_t)n);
+}
 
-// ---- drawing -------------------------------------------------------------------------------------------------------
+// ---- drawing ------------------------------------------------------------------------------------
 
 static shape draw_shape(void) {
     static const int64_t extents[] = {1, 2, 3, 5, 7, 16, 17, 33, 64, 100};
@@ -49,7 +52,8 @@ static shape draw_shape(void) {
     return s;
 }
 
-// A part of a larger array whose axes lie in a random order in memory, at a random place of the arena.
+// A part of a larger array whose axes lie in a random order in memory, at a random place of the
+// arena.
 static operand draw_operand(brim_dtype dtype, shape s, int64_t *end) {
     operand x = {.dtype = dtype, .shape = s};
     int order[BRIM_MAX_DIMS];
@@ -83,9 +87,10 @@ static shape draw_broadcast(shape s) {
 }
 
 // Ops that are exact in f32 and in i32, with one rounding each.
-static const op_id exact_ops[] = {OP_COPY, OP_NEG, OP_ABS, OP_SQUARE, OP_RELU, OP_ADD, OP_SUB, OP_MUL, OP_MAXIMUM,
-                                  OP_MINIMUM, OP_LT, OP_LE, OP_GT, OP_GE, OP_EQ, OP_NE, OP_WHERE, OP_CAST, OP_CLAMP,
-                                  OP_CONSTANT, OP_DIV, OP_SQRT};
+static const op_id exact_ops[] = {OP_COPY,  OP_NEG,      OP_ABS,     OP_SQUARE,  OP_RELU,  OP_ADD,
+                                  OP_SUB,   OP_MUL,      OP_MAXIMUM, OP_MINIMUM, OP_LT,    OP_LE,
+                                  OP_GT,    OP_GE,       OP_EQ,      OP_NE,      OP_WHERE, OP_CAST,
+                                  OP_CLAMP, OP_CONSTANT, OP_DIV,     OP_SQRT};
 enum { INTEGER_OPS = 18, ALL_OPS = sizeof exact_ops / sizeof *exact_ops };
 
 static brim_dtype dtype_of(const chain_case *c, int source) {
@@ -134,8 +139,10 @@ static void fill(const operand *x, char *arena_bytes) {
         char *at = arena_bytes + x->offset + i * (int64_t)brim_dtype_bytes(x->dtype);
         float number = draw_number();
         int32_t whole = below(4) ? below(100) - 50 : (int32_t)(draw() >> 2) - (1 << 29);
-        if (x->dtype == BRIM_I32) memcpy(at, &whole, sizeof whole);
-        else dtype_from_f32(x->dtype, &number, at, 1);
+        if (x->dtype == BRIM_I32)
+            memcpy(at, &whole, sizeof whole);
+        else
+            dtype_from_f32(x->dtype, &number, at, 1);
     }
 }
 
@@ -146,7 +153,8 @@ static void draw_case(chain_case *c) {
     brim_dtype low = types[below(3)];
     c->inputs = 1 + below(MAX_INPUTS);
     for (int i = 0; i < c->inputs; i++)
-        c->input[i] = draw_operand(i == 0 || below(2) ? low : types[below(5)], draw_broadcast(s), &end);
+        c->input[i] =
+            draw_operand(i == 0 || below(2) ? low : types[below(5)], draw_broadcast(s), &end);
     int steps = 1 + below(MAX_STEPS), outputs = 1 + below(MAX_OUTPUTS);
     for (int i = 0; i < steps; i++) draw_step(c, i, low);
     for (int i = 0; i < outputs; i++) {
@@ -164,64 +172,110 @@ static void draw_case(chain_case *c) {
     for (int i = 0; i < c->inputs; i++) fill(&c->input[i], c->before);
 }
 
-// ---- the host ------------------------------------------------------------------------------------------------------
+// ---- the host -----------------------------------------------------------------------------------
 
 typedef struct number {
     float f;
     int32_t i;
 } number;
 
-static float choose(bool x) { return x ? 1.0f : 0.0f; }
+static float choose(bool x) {
+    return x ? 1.0f : 0.0f;
+}
 
 static float evaluate_float(const chain_step *s, float a, float b, float c) {
     switch (s->op) {
-    case OP_COPY: case OP_CAST: return a;
-    case OP_CONSTANT: return s->scalar[0];
-    case OP_NEG: return -a;
-    case OP_ABS: return fabsf(a);
-    case OP_SQUARE: return a * a;
-    case OP_RELU: return a > 0 || a != a ? a : 0;
-    case OP_ADD: return a + b;
-    case OP_SUB: return a - b;
-    case OP_MUL: return a * b;
-    case OP_DIV: return a / b;
-    case OP_SQRT: return sqrtf(a);
-    case OP_MAXIMUM: return a > b || a != a ? a : b;
-    case OP_MINIMUM: return a < b || a != a ? a : b;
-    case OP_LT: return choose(a < b);
-    case OP_LE: return choose(a <= b);
-    case OP_GT: return choose(a > b);
-    case OP_GE: return choose(a >= b);
-    case OP_EQ: return choose(a == b);
-    case OP_NE: return choose(a != b);
-    case OP_WHERE: return a != 0 ? b : c;
-    case OP_CLAMP: a = a > s->scalar[0] || a != a ? a : s->scalar[0];
+    case OP_COPY:
+    case OP_CAST:
+        return a;
+    case OP_CONSTANT:
+        return s->scalar[0];
+    case OP_NEG:
+        return -a;
+    case OP_ABS:
+        return fabsf(a);
+    case OP_SQUARE:
+        return a * a;
+    case OP_RELU:
+        return a > 0 || a != a ? a : 0;
+    case OP_ADD:
+        return a + b;
+    case OP_SUB:
+        return a - b;
+    case OP_MUL:
+        return a * b;
+    case OP_DIV:
+        return a / b;
+    case OP_SQRT:
+        return sqrtf(a);
+    case OP_MAXIMUM:
+        return a > b || a != a ? a : b;
+    case OP_MINIMUM:
+        return a < b || a != a ? a : b;
+    case OP_LT:
+        return choose(a < b);
+    case OP_LE:
+        return choose(a <= b);
+    case OP_GT:
+        return choose(a > b);
+    case OP_GE:
+        return choose(a >= b);
+    case OP_EQ:
+        return choose(a == b);
+    case OP_NE:
+        return choose(a != b);
+    case OP_WHERE:
+        return a != 0 ? b : c;
+    case OP_CLAMP:
+        a = a > s->scalar[0] || a != a ? a : s->scalar[0];
         return a < s->scalar[1] || a != a ? a : s->scalar[1];
-    default: ck_abort_msg("op %d is not drawn", s->op); return 0;
+    default:
+        ck_abort_msg("op %d is not drawn", s->op);
+        return 0;
     }
 }
 
 static int32_t evaluate_integer(const chain_step *s, int32_t a, int32_t b, int32_t c) {
     uint32_t x = (uint32_t)a, y = (uint32_t)b;
     switch (s->op) {
-    case OP_COPY: case OP_CAST: return a;
-    case OP_NEG: return (int32_t)(0 - x);
-    case OP_ABS: return a < 0 ? (int32_t)(0 - x) : a;
-    case OP_SQUARE: return (int32_t)(x * x);
-    case OP_RELU: return a > 0 ? a : 0;
-    case OP_ADD: return (int32_t)(x + y);
-    case OP_SUB: return (int32_t)(x - y);
-    case OP_MUL: return (int32_t)(x * y);
-    case OP_MAXIMUM: return a > b ? a : b;
-    case OP_MINIMUM: return a < b ? a : b;
-    case OP_LT: return a < b;
-    case OP_LE: return a <= b;
-    case OP_GT: return a > b;
-    case OP_GE: return a >= b;
-    case OP_EQ: return a == b;
-    case OP_NE: return a != b;
-    case OP_WHERE: return a != 0 ? b : c;
-    default: ck_abort_msg("op %d is not drawn", s->op); return 0;
+    case OP_COPY:
+    case OP_CAST:
+        return a;
+    case OP_NEG:
+        return (int32_t)(0 - x);
+    case OP_ABS:
+        return a < 0 ? (int32_t)(0 - x) : a;
+    case OP_SQUARE:
+        return (int32_t)(x * x);
+    case OP_RELU:
+        return a > 0 ? a : 0;
+    case OP_ADD:
+        return (int32_t)(x + y);
+    case OP_SUB:
+        return (int32_t)(x - y);
+    case OP_MUL:
+        return (int32_t)(x * y);
+    case OP_MAXIMUM:
+        return a > b ? a : b;
+    case OP_MINIMUM:
+        return a < b ? a : b;
+    case OP_LT:
+        return a < b;
+    case OP_LE:
+        return a <= b;
+    case OP_GT:
+        return a > b;
+    case OP_GE:
+        return a >= b;
+    case OP_EQ:
+        return a == b;
+    case OP_NE:
+        return a != b;
+    case OP_WHERE:
+        return a != 0 ? b : c;
+    default:
+        ck_abort_msg("op %d is not drawn", s->op);
+        return 0;
     }
 }
 
@@ -241,12 +295,15 @@ static int64_t place(const operand *x, const shape *s, const int64_t *index) {
     return x->offset + at * (int64_t)brim_dtype_bytes(x->dtype);
 }
 
-static void compute_element(const chain_case *c, const shape *s, const int64_t *index, char *after) {
+static void compute_element(const chain_case *c, const shape *s, const int64_t *index,
+                            char *after) {
     number input[MAX_INPUTS] = {{0, 0}}, step[MAX_STEPS];
     for (int i = 0; i < c->inputs; i++) {
         const char *at = c->before + place(&c->input[i], s, index);
-        if (c->input[i].dtype == BRIM_I32) memcpy(&input[i].i, at, sizeof input[i].i);
-        else dtype_to_f32(c->input[i].dtype, at, &input[i].f, 1);
+        if (c->input[i].dtype == BRIM_I32)
+            memcpy(&input[i].i, at, sizeof input[i].i);
+        else
+            dtype_to_f32(c->input[i].dtype, at, &input[i].f, 1);
     }
     for (int k = 0; k < c->chain.steps; k++) {
         const chain_step *t = &c->step[k];
@@ -260,14 +317,18 @@ static void compute_element(const chain_case *c, const shape *s, const int64_t *
             if (!integer && from_integer) x[i].f = (float)x[i].i;
         }
         step[k] = (number){0, 0};
-        if (integer) step[k].i = evaluate_integer(t, x[0].i, x[1].i, x[2].i);
-        else step[k].f = round_as(t->dtype, evaluate_float(t, x[0].f, x[1].f, x[2].f));
+        if (integer)
+            step[k].i = evaluate_integer(t, x[0].i, x[1].i, x[2].i);
+        else
+            step[k].f = round_as(t->dtype, evaluate_float(t, x[0].f, x[1].f, x[2].f));
     }
     for (int i = 0; i < c->chain.outputs; i++) {
         char *at = after + place(&c->result[i], s, index);
         const number *x = &step[c->output[i]];
-        if (c->result[i].dtype == BRIM_I32) memcpy(at, &x->i, sizeof x->i);
-        else dtype_from_f32(c->result[i].dtype, &x->f, at, 1);
+        if (c->result[i].dtype == BRIM_I32)
+            memcpy(at, &x->i, sizeof x->i);
+        else
+            dtype_from_f32(c->result[i].dtype, &x->f, at, 1);
     }
 }
 
@@ -285,7 +346,7 @@ static void compute(const chain_case *c, char *after) {
     }
 }
 
-// ---- the device ----------------------------------------------------------------------------------------------------
+// ---- the device ---------------------------------------------------------------------------------
 
 static const backend *api;
 static backend_device *device;
@@ -319,7 +380,8 @@ static void compare(const chain_case *c, const program *p, char *expected, const
             int64_t bytes = (int64_t)brim_dtype_bytes(x->dtype);
             if (i < x->offset || i >= x->offset + x->range.bytes) continue;
             int64_t at = x->offset + (i - x->offset) / bytes * bytes;
-            if (same_element(x, expected + at, got + at)) memcpy(expected + at, got + at, (size_t)bytes);
+            if (same_element(x, expected + at, got + at))
+                memcpy(expected + at, got + at, (size_t)bytes);
         }
         if (expected[i] == got[i]) continue;
         show(c, p);
@@ -336,8 +398,13 @@ static void run_case(uint64_t seed, char *expected, char *got) {
     program_create(&p, &err);
     ASSERT_FINE(err);
     p->device_bytes = ARENA;
-    lowering l = {.traits = api->traits(device), .backend = api, .device = device, .program = p, .node_index = -1,
-                  .sections = SECTION_LAST, .err = &err};
+    lowering l = {.traits = api->traits(device),
+                  .backend = api,
+                  .device = device,
+                  .program = p,
+                  .node_index = -1,
+                  .sections = SECTION_LAST,
+                  .err = &err};
     lower_chain(&l, &c.chain, c.input, c.inputs, c.result);
     program_verify(p, &err);
     api->load(device, p, &loaded, &err);
@@ -372,12 +439,16 @@ static void run_variant(int device_index, int variant) {
     free(got);
 }
 
-START_TEST(chains_are_exact_on_opencl) { run_variant(0, _i); }
+START_TEST(chains_are_exact_on_opencl) {
+    run_variant(0, _i);
+}
 END_TEST
-START_TEST(chains_are_exact_on_cuda) { run_variant(1, _i); }
+START_TEST(chains_are_exact_on_cuda) {
+    run_variant(1, _i);
+}
 END_TEST
 
-// ---- text ----------------------------------------------------------------------------------------------------------
+// ---- text ---------------------------------------------------------------------------------------
 
 static void source_of(chain_step step, char *text, size_t size, char entry[CHAIN_ENTRY_BYTES]) {
     chain c = {1, 1, &step, (const int16_t[]){0}};
@@ -393,9 +464,16 @@ static void source_of(chain_step step, char *text, size_t size, char entry[CHAIN
 }
 
 START_TEST(constants_are_exact_literals) {
-    static const struct { float value; const char *text; } cases[] = {
-        {1, "splat(1.0f)"}, {0.1f, "splat(0.1f)"}, {1e-20f, "splat(1e-20f)"}, {-0.0f, "splat(-0.0f)"},
-        {16777216, "splat(16777216.0f)"}, {INFINITY, "splat(INFINITY)"}, {-INFINITY, "splat(-INFINITY)"}};
+    static const struct {
+        float value;
+        const char *text;
+    } cases[] = {{1, "splat(1.0f)"},
+                 {0.1f, "splat(0.1f)"},
+                 {1e-20f, "splat(1e-20f)"},
+                 {-0.0f, "splat(-0.0f)"},
+                 {16777216, "splat(16777216.0f)"},
+                 {INFINITY, "splat(INFINITY)"},
+                 {-INFINITY, "splat(-INFINITY)"}};
     char text[4000], entry[CHAIN_ENTRY_BYTES];
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         chain_step step = {.op = OP_CONSTANT, .dtype = BRIM_F32, .scalar = {cases[i].value}};

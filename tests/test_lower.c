@@ -1,4 +1,5 @@
-// Lowering on a device that is not there: staging, sections, the shapes of matrix products, copies that views need.
+// Lowering on a device that is not there: staging, sections, the shapes of matrix products, copies
+// that views need.
 #include <check.h>
 #include <brim/graph.h>
 #include <stdlib.h>
@@ -13,14 +14,20 @@ struct backend_device {
     int64_t workspace;
 };
 
-static const device_traits *traits_of(const backend_device *d) { return &d->traits; }
-static bool serves(backend_device *d, const matmul_shape *s) { return (void)s, d->native; }
-static brim_status workspace_of(backend_device *d, const matmul_shape *s, int64_t *bytes, brim_error *e) {
+static const device_traits *traits_of(const backend_device *d) {
+    return &d->traits;
+}
+static bool serves(backend_device *d, const matmul_shape *s) {
+    return (void)s, d->native;
+}
+static brim_status workspace_of(backend_device *d, const matmul_shape *s, int64_t *bytes,
+                                brim_error *e) {
     (void)s;
     *bytes = d->workspace;
     return e->status;
 }
-static const backend api = {.name = "none", .traits = traits_of, .matmul_native = serves, .matmul_workspace = workspace_of};
+static const backend api = {
+    .name = "none", .traits = traits_of, .matmul_native = serves, .matmul_workspace = workspace_of};
 
 static backend_device device;
 static brim_error err;
@@ -32,9 +39,15 @@ static lowered low;
 
 static void start(void) {
     err = (brim_error){0};
-    device = (backend_device){{.cpu = true, .vec = 16, .group = 1, .max_group = 64, .alignment = 64, .compute_units = 2,
+    device = (backend_device){{.cpu = true,
+                               .vec = 16,
+                               .group = 1,
+                               .max_group = 64,
+                               .alignment = 64,
+                               .compute_units = 2,
                                .local_bytes = 1 << 15},
-                              true, 0};
+                              true,
+                              0};
     g = brim_graph_create(&err);
     schedule = (graph_schedule){0};
     layout = (graph_layout){0};
@@ -65,13 +78,15 @@ static void lower(int micro_batches) {
     graph_schedule_make(g, &schedule, &err);
     graph_layout_make(g, &schedule, &layout, &err);
     workspace_request workspace = {&layout, &api, &device, &err};
-    plan_request request = {.alignment = 64, .workspace = lower_workspace_bytes, .user = &workspace};
+    plan_request request = {
+        .alignment = 64, .workspace = lower_workspace_bytes, .user = &workspace};
     memory_plan_make(g, &layout, &schedule, &request, &plan, &err);
     lower_graph(g, &layout, &schedule, &plan, micro_batches, &api, &device, &low, &err);
     ASSERT_FINE(err);
 }
 
-static brim_value input(const char *name, brim_dtype dtype, int rank, int64_t a, int64_t b, int64_t c, int64_t d) {
+static brim_value input(const char *name, brim_dtype dtype, int rank, int64_t a, int64_t b,
+                        int64_t c, int64_t d) {
     return brim_input_dims(g, name, dtype, rank, (int64_t[]){a, b, c, d});
 }
 
@@ -89,7 +104,7 @@ static int count(record_kind kind) {
     return n;
 }
 
-// ---- staging and sections ------------------------------------------------------------------------------------------
+// ---- staging and sections -----------------------------------------------------------------------
 
 START_TEST(inputs_enter_and_results_leave) {
     brim_value x = input("x", BRIM_F32, 2, 3, 5, 0, 0), ids = input("ids", BRIM_I32, 1, 3, 0, 0, 0);
@@ -120,7 +135,8 @@ START_TEST(each_micro_batch_has_its_slot) {
     brim_value x = input("x", BRIM_F32, 1, 100, 0, 0, 0), sum = brim_sum(x, NULL, 0, false);
     shape scalar = {0};
     value_id total = graph_leaf(g, ROLE_ACCUMULATOR, BRIM_F32, &scalar, "total");
-    brim_value all = graph_op(g, OP_ACCUMULATE, (brim_value[]){graph_value_of(g, total), sum}, 2, NULL);
+    brim_value all =
+        graph_op(g, OP_ACCUMULATE, (brim_value[]){graph_value_of(g, total), sum}, 2, NULL);
     brim_output(all, "all");
     lower(4);
     const program_record *in = record(RECORD_COPY, 0);
@@ -133,8 +149,10 @@ START_TEST(each_micro_batch_has_its_slot) {
     for (int i = 0; i < low.program->records; i++) {
         const program_record *r = &low.program->record[i];
         if (strcmp(r->label, "accumulate")) continue;
-        if (r->kind == RECORD_COPY) begins |= r->sections;
-        else adds |= r->sections;
+        if (r->kind == RECORD_COPY)
+            begins |= r->sections;
+        else
+            adds |= r->sections;
     }
     ck_assert_int_eq(begins, SECTION_FIRST);
     ck_assert_int_eq(adds, SECTION_MIDDLE | SECTION_LAST);
@@ -167,9 +185,11 @@ START_TEST(control_values_are_one_copy) {
 }
 END_TEST
 
-// ---- matrix products -----------------------------------------------------------------------------------------------
+// ---- matrix products ----------------------------------------------------------------------------
 
-static const matmul_shape *product(void) { return &record(RECORD_MATMUL, 0)->as.matmul.shape; }
+static const matmul_shape *product(void) {
+    return &record(RECORD_MATMUL, 0)->as.matmul.shape;
+}
 
 #define ASSERT_PRODUCT(M, N, K, BATCH, TA, TB)                                                     \
     do {                                                                                           \
@@ -214,7 +234,8 @@ START_TEST(batches_keep_their_strides) {
     ck_assert_int_eq(product()->batch_b, 30);
     ck_assert_int_eq(product()->batch_c, 42);
     ck_assert_int_eq(product()->in, BRIM_BF16);
-    ck_assert_int_eq(product()->alignment, 2); // a batch's matrices start at odd multiples of 70 bytes
+    ck_assert_int_eq(product()->alignment,
+                     2); // a batch's matrices start at odd multiples of 70 bytes
 }
 END_TEST
 
@@ -261,7 +282,7 @@ START_TEST(without_a_library_our_kernel_serves) {
 }
 END_TEST
 
-// ---- elementwise and views -----------------------------------------------------------------------------------------
+// ---- elementwise and views ----------------------------------------------------------------------
 
 START_TEST(the_same_chain_is_one_kernel_at_every_size) {
     for (int i = 0; i < 3; i++) {
@@ -285,9 +306,11 @@ START_TEST(the_zeros_of_a_pad_are_written_once) {
     shape s = {2, {6, 9}};
     brim_output(graph_op_shaped(g, OP_PAD, &x, 1, &attr, BRIM_F32, &s), "y");
     lower(1);
-    // Above, below, left, right, and the copy; in a chunk of memory no byte belongs to two of the first four.
+    // Above, below, left, right, and the copy; in a chunk of memory no byte belongs to two of the
+    // first four.
     ck_assert_int_eq(count(RECORD_LAUNCH), 5);
-    int64_t top = record(RECORD_LAUNCH, 0)->access[0].range.bytes, bottom = record(RECORD_LAUNCH, 1)->access[0].range.bytes;
+    int64_t top = record(RECORD_LAUNCH, 0)->access[0].range.bytes,
+            bottom = record(RECORD_LAUNCH, 1)->access[0].range.bytes;
     ck_assert_int_eq(top, 9 * 4);
     ck_assert_int_eq(bottom, 2 * 9 * 4);
 }
@@ -304,7 +327,8 @@ END_TEST
 
 Suite *lower_suite(void) {
     Suite *suite = suite_create("lower");
-    TCase *staging = tcase_create("staging"), *matmul = tcase_create("matmul"), *views = tcase_create("elementwise");
+    TCase *staging = tcase_create("staging"), *matmul = tcase_create("matmul"),
+          *views = tcase_create("elementwise");
     TCase *all[] = {staging, matmul, views};
     for (int i = 0; i < 3; i++) {
         tcase_add_checked_fixture(all[i], start, finish);

@@ -1,6 +1,6 @@
-// Every kernel in every specialisation that GPUs use, compiled by NVRTC for the architectures that users have: no error,
-// and no local memory (stack frames, spilled registers) that is not on the written list, nvrtc_local.def. Needs the
-// compiler only, no GPU.
+// Every kernel in every specialisation that GPUs use, compiled by NVRTC for the architectures that
+// users have: no error, and no local memory (stack frames, spilled registers) that is not on the
+// written list, nvrtc_local.def. Needs the compiler only, no GPU.
 #include <brim/nn.h>
 #include <check.h>
 #include <stdlib.h>
@@ -24,29 +24,39 @@ enum { CHAIN_OPERANDS = 24, PACK = 16, MEMORY = 1 << 30 };
 
 static brim_error err;
 
-// ---- a GPU that is not there ---------------------------------------------------------------------------------------
+// ---- a GPU that is not there --------------------------------------------------------------------
 
-static const device_traits *pretended_traits(const backend_device *d) { return &d->traits; }
+static const device_traits *pretended_traits(const backend_device *d) {
+    return &d->traits;
+}
 static bool pretended_native(backend_device *d, const matmul_shape *s) {
     (void)s;
     return !d->settings.no_native;
 }
-static brim_status pretended_workspace(backend_device *d, const matmul_shape *s, int64_t *bytes, brim_error *e) {
+static brim_status pretended_workspace(backend_device *d, const matmul_shape *s, int64_t *bytes,
+                                       brim_error *e) {
     (void)d, (void)s;
     *bytes = 0;
     return e->status;
 }
-static const backend pretended = {.name = "pretended", .traits = pretended_traits, .matmul_native = pretended_native,
+static const backend pretended = {.name = "pretended",
+                                  .traits = pretended_traits,
+                                  .matmul_native = pretended_native,
                                   .matmul_workspace = pretended_workspace};
 
 static backend_device pretend(int group) {
-    return (backend_device){
-        .settings.no_native = false,
-        .traits = {.vec = 4, .group = group, .max_group = 1024, .local_bytes = 48 << 10, .alignment = 256,
-                   .compute_units = 80, .exact_f32 = true, .memory_bytes = MEMORY}};
+    return (backend_device){.settings.no_native = true, // our own product, too
+                            .traits = {.vec = 4,
+                                       .group = group,
+                                       .max_group = 1024,
+                                       .local_bytes = 48 << 10,
+                                       .alignment = 256,
+                                       .compute_units = 80,
+                                       .exact_f32 = true,
+                                       .memory_bytes = MEMORY}};
 }
 
-// ---- the kernels in use --------------------------------------------------------------------------------------------
+// ---- the kernels in use -------------------------------------------------------------------------
 
 // One program gathers the kernels of all others.
 static void gather(program *all, const program *p) {
@@ -54,7 +64,8 @@ static void gather(program *all, const program *p) {
         const kernel_spec *k = &p->kernel[i];
         bool known = false;
         for (int j = 0; j < all->kernels && !known; j++)
-            known = !strcmp(all->kernel[j].name, k->name) && !strcmp(all->kernel[j].defines, k->defines) &&
+            known = !strcmp(all->kernel[j].name, k->name) &&
+                    !strcmp(all->kernel[j].defines, k->defines) &&
                     !strcmp(all->kernel[j].source, k->source);
         if (!known) program_add_kernel(all, k, &err);
     }
@@ -74,7 +85,8 @@ static brim_graph *run_passes(brim_graph *g, int64_t micro_batches) {
 }
 
 // Takes the graph over.
-static void gather_graph(program *all, brim_graph *g, int32_t micro_batches, backend_device *device) {
+static void gather_graph(program *all, brim_graph *g, int32_t micro_batches,
+                         backend_device *device) {
     graph_schedule schedule = {0};
     graph_layout layout = {0};
     memory_plan plan = {0};
@@ -84,7 +96,8 @@ static void gather_graph(program *all, brim_graph *g, int32_t micro_batches, bac
     graph_schedule_make(g, &schedule, &err);
     graph_layout_make(g, &schedule, &layout, &err);
     workspace_request workspace = {&layout, &pretended, device, &err};
-    plan_request request = {.alignment = device->traits.alignment, .workspace = lower_workspace_bytes,
+    plan_request request = {.alignment = device->traits.alignment,
+                            .workspace = lower_workspace_bytes,
                             .user = &workspace};
     memory_plan_make(g, &layout, &schedule, &request, &plan, &err);
     lower_graph(g, &layout, &schedule, &plan, micro_batches, &pretended, device, &made, &err);
@@ -137,9 +150,13 @@ static brim_loss build_model(brim_graph *g, int64_t batch, int64_t length, void 
     return brim_cross_entropy(brim_linear(x, "head", 211), targets, -100);
 }
 
-static void gather_training(program *all, brim_precision precision, brim_optimizer_kind kind, backend_device *device) {
+static void gather_training(program *all, brim_precision precision, brim_optimizer_kind kind,
+                            backend_device *device) {
     int64_t width = 128;
-    brim_trainer_options options = {.batch = 2, .length = 40, .accumulate = 3, .precision = precision,
+    brim_trainer_options options = {.batch = 2,
+                                    .length = 40,
+                                    .accumulate = 3,
+                                    .precision = precision,
                                     .optimizer = {.kind = kind, .clip = 1, .weight_decay = 0.1f}};
     options = training_options(&options, &err);
     brim_graph *g = training_graph(build_model, &width, &options, &err);
@@ -147,8 +164,9 @@ static void gather_training(program *all, brim_precision precision, brim_optimiz
     gather_graph(all, g, 3, device);
 }
 
-// Training in every precision, and the ops at the sizes that benchmarks use: for every architecture. The small and odd
-// sizes of the tests differ in what the language makes of them, not the architecture: for the first one only.
+// Training in every precision, and the ops at the sizes that benchmarks use: for every
+// architecture. The small and odd sizes of the tests differ in what the language makes of them, not
+// the architecture: for the first one only.
 static program *kernels_in_use(bool odd_sizes) {
     program *all;
     program_create(&all, &err);
@@ -161,12 +179,13 @@ static program *kernels_in_use(bool odd_sizes) {
         bool benchmark = op_cases[c].uses & OP_CASE_BENCH;
         if (!benchmark && !odd_sizes) continue;
         gather_case(all, &op_cases[c], BRIM_F32, &device);
-        if (benchmark && op_cases[c].dtypes >> BRIM_BF16 & 1) gather_case(all, &op_cases[c], BRIM_BF16, &device);
+        if (benchmark && op_cases[c].dtypes >> BRIM_BF16 & 1)
+            gather_case(all, &op_cases[c], BRIM_BF16, &device);
     }
     return all;
 }
 
-// ---- compiling -----------------------------------------------------------------------------------------------------
+// ---- compiling ----------------------------------------------------------------------------------
 
 // Compilations: a generated kernel is short, so many of one set of defines make one.
 typedef struct compilation {
@@ -182,8 +201,9 @@ typedef struct job {
 } job;
 
 static void append_renamed(strbuf *out, const kernel_spec *k, int number) {
-    strbuf_printf(out, "#define %s %s__%d\n#define %s_body %s_body__%d\n%s#undef %s\n#undef %s_body\n", k->name, k->name,
-                  number, k->name, k->name, number, k->source, k->name, k->name);
+    strbuf_printf(out,
+                  "#define %s %s__%d\n#define %s_body %s_body__%d\n%s#undef %s\n#undef %s_body\n",
+                  k->name, k->name, number, k->name, k->name, number, k->source, k->name, k->name);
 }
 
 static void add_compilation(job *j, const kernel_spec *spec, char *text) {
@@ -201,7 +221,8 @@ static void pack(job *j, const program *all) {
         const kernel_spec *k = &all->kernel[i];
         if (done[i]) continue;
         if (strcmp(k->file, "chain")) {
-            for (int other = i; other < all->kernels; other++) // entries of one text come out of one compilation
+            for (int other = i; other < all->kernels;
+                 other++) // entries of one text come out of one compilation
                 done[other] = done[other] || (!strcmp(all->kernel[other].source, k->source) &&
                                               !strcmp(all->kernel[other].defines, k->defines));
             add_compilation(j, k, NULL);
@@ -223,14 +244,18 @@ static void pack(job *j, const program *all) {
 static void compile_one(void *context, int item) {
     job *j = context;
     cuda_image image = {0};
-    if (cuda_compile(&j->nvrtc, &j->item[item].spec, true, &image, &j->item[item].err)) j->item[item].log = image.log;
+    if (cuda_compile(&j->nvrtc, &j->item[item].spec, true, &image, &j->item[item].err))
+        j->item[item].log = image.log;
     free(image.data);
 }
 
-// ---- what the compiler says ----------------------------------------------------------------------------------------
+// ---- what the compiler says ---------------------------------------------------------------------
 
 static int allowed_bytes(const char *entry) {
-    static const struct { const char *entry; int bytes; } list[] = {
+    static const struct {
+        const char *entry;
+        int bytes;
+    } list[] = {
 #define LOCAL(entry, bytes, why) {#entry, bytes},
 #include "tests/nvrtc_local.def"
 #undef LOCAL
@@ -239,11 +264,13 @@ static int allowed_bytes(const char *entry) {
     const char *number = strstr(entry, "__"); // of a packed kernel
     if (number && (size_t)(number - entry) < length) length = (size_t)(number - entry);
     for (size_t i = 0; i < sizeof list / sizeof *list; i++)
-        if (strlen(list[i].entry) == length && !strncmp(list[i].entry, entry, length)) return list[i].bytes;
+        if (strlen(list[i].entry) == length && !strncmp(list[i].entry, entry, length))
+            return list[i].bytes;
     return 0;
 }
 
-// "Function properties for NAME", then "N bytes stack frame, N bytes spill stores, N bytes spill loads".
+// "Function properties for NAME", then "N bytes stack frame, N bytes spill stores, N bytes spill
+// loads".
 static int check_log(const compilation *c, int architecture, int *functions) {
     static const char marker[] = "Function properties for ";
     int bad = 0;
@@ -252,13 +279,15 @@ static int check_log(const compilation *c, int architecture, int *functions) {
         int stack = -1, stores = 0, loads = 0;
         const char *numbers = strchr(at, '\n');
         if (numbers) numbers += strcspn(numbers, "0123456789");
-        if (!numbers || sscanf(numbers, "%d bytes stack frame, %d bytes spill stores, %d bytes spill loads", &stack,
-                               &stores, &loads) != 3)
+        if (!numbers ||
+            sscanf(numbers, "%d bytes stack frame, %d bytes spill stores, %d bytes spill loads",
+                   &stack, &stores, &loads) != 3)
             ck_abort_msg("the compiler's log has another form: %.200s", name);
         ++*functions;
         if (stack <= allowed_bytes(name) && stores + loads <= stack) continue;
-        printf("sm_%d: %.*s (%s, %s): %d bytes stack frame, %d spilled, %d loaded again\n", architecture,
-               (int)strcspn(name, "'\n"), name, c->spec.file, c->spec.defines, stack, stores, loads);
+        printf("sm_%d: %.*s (%s, %s): %d bytes stack frame, %d spilled, %d loaded again\n",
+               architecture, (int)strcspn(name, "'\n"), name, c->spec.file, c->spec.defines, stack,
+               stores, loads);
         bad++;
     }
     return bad;
@@ -309,7 +338,9 @@ START_TEST(kernels_compile) {
 END_TEST
 #else
 enum { ARCHITECTURES = 1 };
-START_TEST(kernels_compile) { skip(SKIP_no_cuda_headers); }
+START_TEST(kernels_compile) {
+    skip(SKIP_no_cuda_headers);
+}
 END_TEST
 #endif
 

@@ -14,25 +14,45 @@ static void open_program(void) {
     made->host_bytes = 1000;
 }
 
-static void close_program(void) { program_free(made); }
+static void close_program(void) {
+    program_free(made);
+}
 
-static byte_range device(int64_t offset, int64_t bytes) { return (byte_range){SPACE_DEVICE, offset, bytes}; }
-static byte_range host(int64_t offset, int64_t bytes) { return (byte_range){SPACE_HOST, offset, bytes}; }
+static byte_range device(int64_t offset, int64_t bytes) {
+    return (byte_range){SPACE_DEVICE, offset, bytes};
+}
+static byte_range host(int64_t offset, int64_t bytes) {
+    return (byte_range){SPACE_HOST, offset, bytes};
+}
 
 // A copy on a queue, in sections, after `wait` (-1: none).
 static int add_copy(queue_id queue, uint8_t sections, byte_range from, byte_range to, int32_t wait,
                     int64_t host_stride) {
     record_access access[] = {{from, false}, {to, true}};
-    program_record r = {.kind = RECORD_COPY, .queue = queue, .sections = sections, .node = -1, .label = "move",
-                        .accesses = 2, .access = access, .waits = wait >= 0, .wait = &wait};
+    program_record r = {.kind = RECORD_COPY,
+                        .queue = queue,
+                        .sections = sections,
+                        .node = -1,
+                        .label = "move",
+                        .accesses = 2,
+                        .access = access,
+                        .waits = wait >= 0,
+                        .wait = &wait};
     r.as.copy = (copy_record){from, to, host_stride};
     return program_add_record(made, &r, &err);
 }
 
 static int add_fill(queue_id queue, uint8_t sections, byte_range range, int32_t wait) {
     record_access access = {range, true};
-    program_record r = {.kind = RECORD_FILL, .queue = queue, .sections = sections, .node = -1, .label = "clear",
-                        .accesses = 1, .access = &access, .waits = wait >= 0, .wait = &wait};
+    program_record r = {.kind = RECORD_FILL,
+                        .queue = queue,
+                        .sections = sections,
+                        .node = -1,
+                        .label = "clear",
+                        .accesses = 1,
+                        .access = &access,
+                        .waits = wait >= 0,
+                        .wait = &wait};
     r.as.fill = (fill_record){range, 0};
     return program_add_record(made, &r, &err);
 }
@@ -49,9 +69,11 @@ static int add_fill(queue_id queue, uint8_t sections, byte_range range, int32_t 
         ASSERT_FAILS(err, BRIM_GRAPH, part);                                                       \
     } while (0)
 
-// ---- order ---------------------------------------------------------------------------------------------------------
+// ---- order --------------------------------------------------------------------------------------
 
-START_TEST(an_empty_program_is_proved) { ASSERT_PROVED(); }
+START_TEST(an_empty_program_is_proved) {
+    ASSERT_PROVED();
+}
 END_TEST
 
 START_TEST(one_queue_needs_no_wait) {
@@ -90,7 +112,8 @@ END_TEST
 START_TEST(the_next_step_must_wait_too) {
     int fill = add_fill(QUEUE_COMPUTE, SECTION_LAST, device(0, 64), -1);
     int out = add_copy(QUEUE_OUT, SECTION_LAST, device(0, 64), host(0, 64), fill, 0);
-    ASSERT_REFUSED("record 0 (fill \"clear\", queue compute, section last) does not wait for record 1");
+    ASSERT_REFUSED(
+        "record 0 (fill \"clear\", queue compute, section last) does not wait for record 1");
     // A later record of the fill's queue waits for the reader: with it, everything after.
     add_fill(QUEUE_COMPUTE, SECTION_LAST, device(500, 4), out);
     ASSERT_PROVED();
@@ -121,7 +144,8 @@ START_TEST(sections_are_run_in_their_order) {
     made->micro_batches = 3;
     add_copy(QUEUE_IN, SECTION_FIRST, host(0, 64), device(0, 64), -1, 0);
     add_copy(QUEUE_COMPUTE, SECTION_MIDDLE, device(0, 64), device(64, 64), -1, 0);
-    ASSERT_REFUSED("record 1 (copy \"move\", queue compute, section middle) does not wait for record 0");
+    ASSERT_REFUSED(
+        "record 1 (copy \"move\", queue compute, section middle) does not wait for record 0");
 }
 END_TEST
 
@@ -143,7 +167,8 @@ START_TEST(repeated_sections_meet_themselves) {
 }
 END_TEST
 
-// Slots of the staging area differ by micro-batch, so results of one may leave while the next enters.
+// Slots of the staging area differ by micro-batch, so results of one may leave while the next
+// enters.
 START_TEST(staging_slots_are_told_apart) {
     made->micro_batches = 4;
     add_copy(QUEUE_IN, SECTION_ALL, host(0, 64), device(0, 64), -1, 128);
@@ -154,7 +179,7 @@ START_TEST(staging_slots_are_told_apart) {
 }
 END_TEST
 
-// ---- each record alone ---------------------------------------------------------------------------------------------
+// ---- each record alone --------------------------------------------------------------------------
 
 START_TEST(accesses_must_lie_in_their_space) {
     add_fill(QUEUE_COMPUTE, SECTION_LAST, device(996, 8), -1);
@@ -173,13 +198,19 @@ END_TEST
 
 static int add_launch(int64_t offset, byte_range range, bool writes) {
     kernel_spec spec = {"go", "go.k", "text", "-DGROUP=64", 64};
-    kernel_argument argument[] = {{ARGUMENT_BUFFER, {.offset = offset}}, {ARGUMENT_BUFFER, {.offset = -1}},
-                                  {ARGUMENT_I32, {.i32 = -7}}, {ARGUMENT_I64, {.i64 = 1ll << 40}},
+    kernel_argument argument[] = {{ARGUMENT_BUFFER, {.offset = offset}},
+                                  {ARGUMENT_BUFFER, {.offset = -1}},
+                                  {ARGUMENT_I32, {.i32 = -7}},
+                                  {ARGUMENT_I64, {.i64 = 1ll << 40}},
                                   {ARGUMENT_F32, {.f32 = 0.1f}}};
     record_access access = {range, writes};
     int kernel = program_add_kernel(made, &spec, &err);
-    program_record r = {.kind = RECORD_LAUNCH, .sections = SECTION_LAST, .node = 3, .label = "h.0 gelu",
-                        .accesses = 1, .access = &access};
+    program_record r = {.kind = RECORD_LAUNCH,
+                        .sections = SECTION_LAST,
+                        .node = 3,
+                        .label = "h.0 gelu",
+                        .accesses = 1,
+                        .access = &access};
     r.as.launch = (launch_record){kernel, {2, 1, 1}, 5, argument};
     return program_add_record(made, &r, &err);
 }
@@ -194,10 +225,16 @@ START_TEST(buffers_must_be_declared) {
 END_TEST
 
 START_TEST(results_must_be_declared_as_written) {
-    record_access access[] = {{device(0, 16), false}, {device(16, 16), false}, {device(32, 16), false}};
-    program_record r = {.kind = RECORD_MATMUL, .sections = SECTION_LAST, .node = -1, .label = "product",
-                        .accesses = 3, .access = access};
-    r.as.matmul = (matmul_record){.shape = {.m = 2, .n = 2, .k = 2, .batch = 1}, .a = 0, .b = 16, .c = 32};
+    record_access access[] = {
+        {device(0, 16), false}, {device(16, 16), false}, {device(32, 16), false}};
+    program_record r = {.kind = RECORD_MATMUL,
+                        .sections = SECTION_LAST,
+                        .node = -1,
+                        .label = "product",
+                        .accesses = 3,
+                        .access = access};
+    r.as.matmul =
+        (matmul_record){.shape = {.m = 2, .n = 2, .k = 2, .batch = 1}, .a = 0, .b = 16, .c = 32};
     program_add_record(made, &r, &err);
     ASSERT_REFUSED("record 0 (matmul \"product\"): its result lies outside the declared writes");
     access[2].writes = true;
@@ -226,7 +263,7 @@ START_TEST(malformed_records_are_refused) {
 }
 END_TEST
 
-// ---- text ----------------------------------------------------------------------------------------------------------
+// ---- text ---------------------------------------------------------------------------------------
 
 START_TEST(the_text_is_stable) {
     char *text = NULL;
@@ -238,20 +275,23 @@ START_TEST(the_text_is_stable) {
     FILE *out = open_memstream(&text, &size);
     program_print(made, out);
     fclose(out);
-    ck_assert_str_eq(text,
-                     "program: 3 records, 1 kernels, device 1000 bytes, host 1000 bytes, 2 micro-batches\n"
-                     "kernel 0 go of go.k, groups of 64, -DGROUP=64\n"
-                     "0 all in copy host[0..64) -> device[0..64) step 128 r host[0..64) w device[0..64) \"move\"\n"
-                     "1 last compute launch kernel 0 grid 2x1x1 ( @0 null -7 1099511627776l 0.1f ) "
-                     "w device[0..64) \"h.0 gelu\"\n"
-                     "2 first compute fill device[64..72) = 0x00000000 wait 0 w device[64..72) \"clear\"\n");
+    ck_assert_str_eq(
+        text,
+        "program: 3 records, 1 kernels, device 1000 bytes, host 1000 bytes, 2 micro-batches\n"
+        "kernel 0 go of go.k, groups of 64, -DGROUP=64\n"
+        "0 all in copy host[0..64) -> device[0..64) step 128 r host[0..64) w device[0..64) "
+        "\"move\"\n"
+        "1 last compute launch kernel 0 grid 2x1x1 ( @0 null -7 1099511627776l 0.1f ) "
+        "w device[0..64) \"h.0 gelu\"\n"
+        "2 first compute fill device[64..72) = 0x00000000 wait 0 w device[64..72) \"clear\"\n");
     free(text);
 }
 END_TEST
 
 Suite *program_suite(void) {
     Suite *suite = suite_create("program");
-    TCase *order = tcase_create("order"), *alone = tcase_create("records"), *text = tcase_create("text");
+    TCase *order = tcase_create("order"), *alone = tcase_create("records"),
+          *text = tcase_create("text");
     tcase_add_checked_fixture(order, open_program, close_program);
     tcase_add_checked_fixture(alone, open_program, close_program);
     tcase_add_checked_fixture(text, open_program, close_program);

@@ -8,9 +8,10 @@
 
 enum { GPU_GROUP = 256, GPU_VECTOR = 4, GPU_ALIGNMENT = 256 };
 
-// ---- finding devices -----------------------------------------------------------------------------------------------
+// ---- finding devices ----------------------------------------------------------------------------
 
-static bool attribute(const cuda_driver *cu, CUdevice id, CUdevice_attribute what, int *out, brim_error *err) {
+static bool attribute(const cuda_driver *cu, CUdevice id, CUdevice_attribute what, int *out,
+                      brim_error *err) {
     *out = 0;
     return cuda_check(cu, cu->device_get_attribute(out, what, id), "cuDeviceGetAttribute", err);
 }
@@ -33,7 +34,8 @@ static bool find_device(const cuda_driver *cu, int index, CUdevice *out, brim_er
     return cuda_check(cu, cu->device_get(out, index), "cuDeviceGet", err);
 }
 
-// Devices can be used where a compiler for the first of them is there; the others say so when they are opened.
+// Devices can be used where a compiler for the first of them is there; the others say so when they
+// are opened.
 static int count_usable(const cuda_driver *cu, brim_error *err) {
     int count = 0, version = 0;
     CUdevice id;
@@ -63,12 +65,14 @@ static int count_devices(char *why, size_t size) {
     return count;
 }
 
-// ---- describing ----------------------------------------------------------------------------------------------------
+// ---- describing ---------------------------------------------------------------------------------
 
-static void describe_device(const cuda_driver *cu, CUdevice id, device_traits *out, brim_error *err) {
+static void describe_device(const cuda_driver *cu, CUdevice id, device_traits *out,
+                            brim_error *err) {
     int version = 0, local = 0, group = 0, units = 0;
     size_t bytes = 0;
-    *out = (device_traits){.vec = GPU_VECTOR, .alignment = GPU_ALIGNMENT, .free_bytes = -1, .exact_f32 = true};
+    *out = (device_traits){
+        .vec = GPU_VECTOR, .alignment = GPU_ALIGNMENT, .free_bytes = -1, .exact_f32 = true};
     cuda_check(cu, cu->device_get_name(out->name, sizeof out->name, id), "cuDeviceGetName", err);
     cuda_check(cu, cu->driver_get_version(&version), "cuDriverGetVersion", err);
     cuda_check(cu, cu->device_total_mem(&bytes, id), "cuDeviceTotalMem", err);
@@ -94,11 +98,12 @@ static brim_status describe(int index, device_traits *out, brim_error *err) {
     return err->status;
 }
 
-// ---- contexts ------------------------------------------------------------------------------------------------------
+// ---- contexts -----------------------------------------------------------------------------------
 
 bool cuda_enter(const backend_device *d, CUcontext *before, brim_error *err) {
     *before = NULL;
-    return !failed(err) && cuda_check(&d->cu, d->cu.ctx_get_current(before), "cuCtxGetCurrent", err) &&
+    return !failed(err) &&
+           cuda_check(&d->cu, d->cu.ctx_get_current(before), "cuCtxGetCurrent", err) &&
            cuda_check(&d->cu, d->cu.ctx_set_current(d->context), "cuCtxSetCurrent", err);
 }
 
@@ -106,7 +111,7 @@ void cuda_leave(const backend_device *d, CUcontext before) {
     if (before != d->context) d->cu.ctx_set_current(before);
 }
 
-// ---- opening -------------------------------------------------------------------------------------------------------
+// ---- opening ------------------------------------------------------------------------------------
 
 static bool apply_settings(backend_device *d, brim_error *err) {
     const device_settings *s = &d->settings;
@@ -114,7 +119,8 @@ static bool apply_settings(backend_device *d, brim_error *err) {
     if (s->vec != 0 && s->vec != 1 && s->vec != 4 && s->vec != 8 && s->vec != 16)
         brim_fail(err, BRIM_ARGUMENT, "vectors of %d floats: expected 1, 4, 8 or 16", s->vec);
     if (s->group < 0 || (s->group & (s->group - 1)) != 0 || s->group > t->max_group)
-        brim_fail(err, BRIM_ARGUMENT, "groups of %d: expected a power of two up to %d", s->group, t->max_group);
+        brim_fail(err, BRIM_ARGUMENT, "groups of %d: expected a power of two up to %d", s->group,
+                  t->max_group);
     if (s->chunk_bytes < 0 || s->chunk_bytes % t->alignment != 0)
         brim_fail(err, BRIM_ARGUMENT, "chunks of %lld bytes: expected a multiple of %lld",
                   (long long)s->chunk_bytes, (long long)t->alignment);
@@ -126,8 +132,10 @@ static bool apply_settings(backend_device *d, brim_error *err) {
 
 static void open_queues(backend_device *d, brim_error *err) {
     for (int i = 0; i < QUEUE_COUNT && !failed(err); i++) {
-        cuda_check(&d->cu, d->cu.stream_create(&d->queue[i], CU_STREAM_NON_BLOCKING), "cuStreamCreate", err);
-        cuda_check(&d->cu, d->cu.event_create(&d->queue_end[i], CU_EVENT_DISABLE_TIMING), "cuEventCreate", err);
+        cuda_check(&d->cu, d->cu.stream_create(&d->queue[i], CU_STREAM_NON_BLOCKING),
+                   "cuStreamCreate", err);
+        cuda_check(&d->cu, d->cu.event_create(&d->queue_end[i], CU_EVENT_DISABLE_TIMING),
+                   "cuEventCreate", err);
     }
 }
 
@@ -175,12 +183,13 @@ static void start_device(backend_device *d, brim_error *err) {
     cuda_check(&d->cu, d->cu.driver_get_version(&version), "cuDriverGetVersion", err);
     int capability = capability_of(&d->cu, d->id, err);
     if (failed(err) || !cuda_compiler_open(&d->nvrtc, version, capability, err)) return;
-    snprintf(d->identity, sizeof d->identity, "%s NVRTC %d.%d", d->nvrtc.architecture, d->nvrtc.major,
-             d->nvrtc.minor);
+    snprintf(d->identity, sizeof d->identity, "%s NVRTC %d.%d", d->nvrtc.architecture,
+             d->nvrtc.major, d->nvrtc.minor);
     d->cache = kernel_cache_open(d->settings.cache_dir, err);
     if (!d->cache) return;
     CUcontext context;
-    if (!cuda_check(&d->cu, d->cu.device_primary_ctx_retain(&context, d->id), "cuDevicePrimaryCtxRetain", err))
+    if (!cuda_check(&d->cu, d->cu.device_primary_ctx_retain(&context, d->id),
+                    "cuDevicePrimaryCtxRetain", err))
         return;
     d->context = context;
     start_in_context(d, version, err);

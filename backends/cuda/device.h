@@ -1,4 +1,5 @@
-// An opened CUDA device: what its files share. memory.c, module.c, matmul.c and program.c work on it.
+// An opened CUDA device: what its files share. memory.c, module.c, matmul.c and program.c work on
+// it.
 #ifndef BRIM_BACKENDS_CUDA_DEVICE_H
 #define BRIM_BACKENDS_CUDA_DEVICE_H
 
@@ -20,9 +21,9 @@ struct backend_device {
     CUdevice id;
     CUcontext context; // the primary one, shared with whoever else uses the device in this process
     CUstream queue[QUEUE_COUNT];
-    CUevent queue_end[QUEUE_COUNT];   // for joining the queues
-    const loaded_program *last_run;   // whose records are in the queues
-    char identity[160];               // of what compiles: part of the cache's key
+    CUevent queue_end[QUEUE_COUNT]; // for joining the queues
+    const loaded_program *last_run; // whose records are in the queues
+    char identity[160];             // of what compiles: part of the cache's key
     device_settings settings;
     device_traits traits;
     cuda_memory memory;
@@ -31,33 +32,40 @@ struct backend_device {
 };
 
 // device.c
-// Calls work on the thread's current context. enter makes it the device's and tells what it was; leave sets that again.
+// Calls work on the thread's current context. enter makes it the device's and tells what it was;
+// leave sets that again.
 bool cuda_enter(const backend_device *d, CUcontext *before, brim_error *err);
 void cuda_leave(const backend_device *d, CUcontext before);
 
 // memory.c
-brim_status cuda_reserve(backend_device *d, int64_t device_bytes, int64_t host_bytes, brim_error *err);
+brim_status cuda_reserve(backend_device *d, int64_t device_bytes, int64_t host_bytes,
+                         brim_error *err);
 void cuda_memory_free(backend_device *d);
 void *cuda_host_memory(backend_device *d);
-brim_status cuda_write(backend_device *d, int64_t offset, const void *data, int64_t bytes, brim_error *err);
-brim_status cuda_read(backend_device *d, int64_t offset, void *data, int64_t bytes, brim_error *err);
-// The address of the bytes offset .. offset + bytes - 1; false with err set where they are outside the space.
-bool cuda_address(const backend_device *d, int64_t offset, int64_t bytes, CUdeviceptr *out, brim_error *err);
+brim_status cuda_write(backend_device *d, int64_t offset, const void *data, int64_t bytes,
+                       brim_error *err);
+brim_status cuda_read(backend_device *d, int64_t offset, void *data, int64_t bytes,
+                      brim_error *err);
+// The address of the bytes offset .. offset + bytes - 1; false with err set where they are outside
+// the space.
+bool cuda_address(const backend_device *d, int64_t offset, int64_t bytes, CUdeviceptr *out,
+                  brim_error *err);
 
 // module.c
 typedef struct cuda_image {
     void *data; // a cubin, or PTX; freed with free()
     size_t bytes;
-    char *log;  // of the compiler, if it was asked for; freed with free()
+    char *log; // of the compiler, if it was asked for; freed with free()
 } cuda_image;
-// Compiles the kernel for the compiler's architecture. `verbose`: the log has registers and spills. The error has the
-// first lines of the log.
-bool cuda_compile(const cuda_compiler *nvrtc, const kernel_spec *spec, bool verbose, cuda_image *out,
-                  brim_error *err);
-// Compiles `count` kernels, or takes them from the cache, and loads them: module[module_of[i]] has kernel i. Returns the
-// number of modules, no more than kernels; those that were loaded before an error are not NULL.
-int32_t cuda_modules_build(backend_device *d, const kernel_spec *spec, int32_t count, CUmodule *module,
-                           int32_t *module_of, brim_error *err);
+// Compiles the kernel for the compiler's architecture. `verbose`: the log has registers and spills.
+// The error has the first lines of the log.
+bool cuda_compile(const cuda_compiler *nvrtc, const kernel_spec *spec, bool verbose,
+                  cuda_image *out, brim_error *err);
+// Compiles `count` kernels, or takes them from the cache, and loads them: module[module_of[i]] has
+// kernel i. Returns the number of modules, no more than kernels; those that were loaded before an
+// error are not NULL.
+int32_t cuda_modules_build(backend_device *d, const kernel_spec *spec, int32_t count,
+                           CUmodule *module, int32_t *module_of, brim_error *err);
 
 // program.c
 brim_status cuda_load(backend_device *d, const program *p, loaded_program **out, brim_error *err);

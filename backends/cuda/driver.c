@@ -5,7 +5,7 @@
 #include "core/alloc.h"
 #include "core/strbuf.h"
 
-// ---- libcuda -------------------------------------------------------------------------------------------------------
+// ---- libcuda ------------------------------------------------------------------------------------
 
 static const dynlib_symbol cuda_symbols[] = {
 #define X(field, function, symbol) DYNLIB_REQUIRED_AS(cuda_driver, field, symbol),
@@ -32,12 +32,18 @@ void cuda_driver_close(cuda_driver *cu) {
 
 // After these the context answers every call with an error, whatever it is.
 static bool loses_device(CUresult status) {
-    static const CUresult list[] = {CUDA_ERROR_ILLEGAL_ADDRESS,   CUDA_ERROR_LAUNCH_TIMEOUT,
-                                    CUDA_ERROR_LAUNCH_FAILED,     CUDA_ERROR_ILLEGAL_INSTRUCTION,
-                                    CUDA_ERROR_MISALIGNED_ADDRESS, CUDA_ERROR_INVALID_ADDRESS_SPACE,
-                                    CUDA_ERROR_INVALID_PC,        CUDA_ERROR_HARDWARE_STACK_ERROR,
-                                    CUDA_ERROR_ASSERT,            CUDA_ERROR_ECC_UNCORRECTABLE,
-                                    CUDA_ERROR_NVLINK_UNCORRECTABLE, CUDA_ERROR_CONTEXT_IS_DESTROYED};
+    static const CUresult list[] = {CUDA_ERROR_ILLEGAL_ADDRESS,
+                                    CUDA_ERROR_LAUNCH_TIMEOUT,
+                                    CUDA_ERROR_LAUNCH_FAILED,
+                                    CUDA_ERROR_ILLEGAL_INSTRUCTION,
+                                    CUDA_ERROR_MISALIGNED_ADDRESS,
+                                    CUDA_ERROR_INVALID_ADDRESS_SPACE,
+                                    CUDA_ERROR_INVALID_PC,
+                                    CUDA_ERROR_HARDWARE_STACK_ERROR,
+                                    CUDA_ERROR_ASSERT,
+                                    CUDA_ERROR_ECC_UNCORRECTABLE,
+                                    CUDA_ERROR_NVLINK_UNCORRECTABLE,
+                                    CUDA_ERROR_CONTEXT_IS_DESTROYED};
     for (size_t i = 0; i < sizeof list / sizeof *list; i++)
         if (list[i] == status) return true;
     return false;
@@ -54,7 +60,7 @@ bool cuda_check(const cuda_driver *cu, CUresult status, const char *call, brim_e
     return false;
 }
 
-// ---- libnvrtc ------------------------------------------------------------------------------------------------------
+// ---- libnvrtc -----------------------------------------------------------------------------------
 
 static const dynlib_symbol nvrtc_symbols[] = {
 #define X(field, function) DYNLIB_REQUIRED_AS(cuda_compiler, field, #function),
@@ -62,7 +68,8 @@ static const dynlib_symbol nvrtc_symbols[] = {
 #undef X
 };
 
-// The best architecture for a device: its own, else the newest before it, whose PTX the driver compiles. 0: none.
+// The best architecture for a device: its own, else the newest before it, whose PTX the driver
+// compiles. 0: none.
 static int best_architecture(const cuda_compiler *nvrtc, int capability) {
     int count = 0, best = 0;
     if (nvrtc->get_num_supported_archs(&count) != NVRTC_SUCCESS || count < 1) return 0;
@@ -75,10 +82,12 @@ static int best_architecture(const cuda_compiler *nvrtc, int capability) {
     return best;
 }
 
-// Opens one file. False without an error, but a reason, where it is missing or does not know the device.
+// Opens one file. False without an error, but a reason, where it is missing or does not know the
+// device.
 static bool try_compiler(cuda_compiler *nvrtc, const char *file, int capability, strbuf *reasons) {
     const char *const names[] = {file, NULL};
-    const dynlib_table table = {"NVRTC", names, nvrtc_symbols, sizeof nvrtc_symbols / sizeof *nvrtc_symbols};
+    const dynlib_table table = {"NVRTC", names, nvrtc_symbols,
+                                sizeof nvrtc_symbols / sizeof *nvrtc_symbols};
     brim_error problem = {0};
     dynlib library;
     *nvrtc = (cuda_compiler){0};
@@ -94,7 +103,8 @@ static bool try_compiler(cuda_compiler *nvrtc, const char *file, int capability,
                  best == capability ? "sm" : "compute", best);
         return true;
     }
-    strbuf_printf(reasons, "%s%s does not compile for sm_%d", reasons->length ? "; " : "", file, capability);
+    strbuf_printf(reasons, "%s%s does not compile for sm_%d", reasons->length ? "; " : "", file,
+                  capability);
     dynlib_close(&nvrtc->library);
     return false;
 }

@@ -1,7 +1,8 @@
 // The functions of libcuda and libnvrtc that the backend uses, opened at run time.
 //
-// Structs are filled by the names that the libraries export: the headers' macros map some names to versions that older
-// drivers do not have (cuEventElapsedTime), so each row says its export. Signatures are the headers'.
+// Structs are filled by the names that the libraries export: the headers' macros map some names to
+// versions that older drivers do not have (cuEventElapsedTime), so each row says its export.
+// Signatures are the headers'.
 #ifndef BRIM_BACKENDS_CUDA_DRIVER_H
 #define BRIM_BACKENDS_CUDA_DRIVER_H
 
@@ -11,7 +12,7 @@
 #include "core/dynlib.h"
 #include "core/error.h"
 
-// ---- libcuda -------------------------------------------------------------------------------------------------------
+// ---- libcuda ------------------------------------------------------------------------------------
 
 // X(field, function of cuda.h, exported symbol)
 #define CUDA_FUNCTIONS(X)                                                                          \
@@ -62,10 +63,11 @@ typedef struct cuda_driver {
 bool cuda_driver_open(cuda_driver *cu, brim_error *err);
 void cuda_driver_close(cuda_driver *cu);
 
-// True if status is CUDA_SUCCESS; else err says which call failed, with the driver's name and text for it.
+// True if status is CUDA_SUCCESS; else err says which call failed, with the driver's name and text
+// for it.
 bool cuda_check(const cuda_driver *cu, CUresult status, const char *call, brim_error *err);
 
-// ---- libnvrtc ------------------------------------------------------------------------------------------------------
+// ---- libnvrtc -----------------------------------------------------------------------------------
 
 #define NVRTC_FUNCTIONS(X)                                                                         \
     X(version, nvrtcVersion)                                                                       \
@@ -85,14 +87,16 @@ bool cuda_check(const cuda_driver *cu, CUresult status, const char *call, brim_e
 typedef struct cuda_compiler {
     dynlib library;
     int major, minor;      // NVRTC's version
-    char architecture[32]; // "sm_89", or "compute_90" where NVRTC is older than the device: PTX for the driver's compiler
+    char architecture[32]; // "sm_89", or "compute_90" where NVRTC is older than the device: PTX for
+                           // the driver's compiler
 #define X(field, function) __typeof__(&function) field;
     NVRTC_FUNCTIONS(X)
 #undef X
 } cuda_compiler;
 
-// The NVRTC that suits a driver of that CUDA version (13000; 0: any) and a device of that compute capability (89).
-// Version 13 compiles for 7.5 and up, version 12 for older cards, and a driver of CUDA 12 cannot load what 13 makes.
+// The NVRTC that suits a driver of that CUDA version (13000; 0: any) and a device of that compute
+// capability (89). Version 13 compiles for 7.5 and up, version 12 for older cards, and a driver of
+// CUDA 12 cannot load what 13 makes.
 bool cuda_compiler_open(cuda_compiler *nvrtc, int driver_version, int capability, brim_error *err);
 void cuda_compiler_close(cuda_compiler *nvrtc);
 

@@ -9,7 +9,7 @@
 enum { HEURISTIC_RESULTS = 8 };
 static const uint64_t max_workspace_bytes = (uint64_t)32 << 20;
 
-// ---- the library ---------------------------------------------------------------------------------------------------
+// ---- the library --------------------------------------------------------------------------------
 
 static const dynlib_symbol symbols[] = {
 #define X(name) DYNLIB_REQUIRED(cublaslt_library, name),
@@ -17,10 +17,11 @@ static const dynlib_symbol symbols[] = {
 #undef X
 };
 
-static bool check(const cublaslt_library *lt, cublasStatus_t status, const char *call, brim_error *err) {
+static bool check(const cublaslt_library *lt, cublasStatus_t status, const char *call,
+                  brim_error *err) {
     if (status == CUBLAS_STATUS_SUCCESS) return true;
-    brim_fail(err, status == CUBLAS_STATUS_ALLOC_FAILED ? BRIM_MEMORY : BRIM_DEVICE, "CUDA: %s failed with %s (%d)",
-              call, lt->cublasLtGetStatusName(status), (int)status);
+    brim_fail(err, status == CUBLAS_STATUS_ALLOC_FAILED ? BRIM_MEMORY : BRIM_DEVICE,
+              "CUDA: %s failed with %s (%d)", call, lt->cublasLtGetStatusName(status), (int)status);
     return false;
 }
 #define CHECK(m, call, ...) check(&(m)->lt, (m)->lt.call(__VA_ARGS__), #call, err)
@@ -35,8 +36,8 @@ static bool try_library(cuda_matmul *m, const char *name, brim_error *err) {
     if (CHECK(m, cublasLtCreate, &handle)) {
         m->handle = handle;
         size_t version = m->lt.cublasLtGetVersion();
-        snprintf(m->name, sizeof m->name, "cuBLASLt %zu.%zu.%zu", version / 10000, version / 100 % 100,
-                 version % 100);
+        snprintf(m->name, sizeof m->name, "cuBLASLt %zu.%zu.%zu", version / 10000,
+                 version / 100 % 100, version % 100);
         return true;
     }
     dynlib_close(&m->file);
@@ -57,7 +58,8 @@ void cuda_matmul_open(backend_device *d, int driver_version) {
         brim_error problem = {0};
         if (try_library(m, *name, &problem)) return;
         size_t length = strlen(m->why);
-        snprintf(m->why + length, sizeof m->why - length, "%s%.120s", length ? "; " : "", problem.text);
+        snprintf(m->why + length, sizeof m->why - length, "%s%.120s", length ? "; " : "",
+                 problem.text);
     }
 }
 
@@ -69,7 +71,7 @@ void cuda_matmul_close(backend_device *d) {
     *m = (cuda_matmul){0};
 }
 
-// ---- a product in the library's terms ------------------------------------------------------------------------------
+// ---- a product in the library's terms -----------------------------------------------------------
 
 static cudaDataType data_type(brim_dtype dtype) {
     return dtype == BRIM_F16 ? CUDA_R_16F : dtype == BRIM_BF16 ? CUDA_R_16BF : CUDA_R_32F;
@@ -86,18 +88,18 @@ typedef struct stored_operand {
 } stored_operand;
 
 // A row-major matrix is, column by column, its transpose.
-static bool make_layout(const cuda_matmul *m, const stored_operand *x, int64_t batch, cublasLtMatrixLayout_t *out,
-                        brim_error *err) {
+static bool make_layout(const cuda_matmul *m, const stored_operand *x, int64_t batch,
+                        cublasLtMatrixLayout_t *out, brim_error *err) {
     int32_t count = (int32_t)batch;
     cublasLtMatrixLayout_t layout = NULL;
     if (!CHECK(m, cublasLtMatrixLayoutCreate, &layout, data_type(x->dtype), (uint64_t)x->columns,
                (uint64_t)x->rows, x->row))
         return false;
     *out = layout;
-    return CHECK(m, cublasLtMatrixLayoutSetAttribute, layout, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &count,
-                 sizeof count) &&
-           CHECK(m, cublasLtMatrixLayoutSetAttribute, layout, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET,
-                 &x->batch, sizeof x->batch);
+    return CHECK(m, cublasLtMatrixLayoutSetAttribute, layout, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT,
+                 &count, sizeof count) &&
+           CHECK(m, cublasLtMatrixLayoutSetAttribute, layout,
+                 CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &x->batch, sizeof x->batch);
 }
 
 static void free_form(const cuda_matmul *m, cuda_product_form *f) {
@@ -108,16 +110,20 @@ static void free_form(const cuda_matmul *m, cuda_product_form *f) {
     *f = (cuda_product_form){0};
 }
 
-// C = op(A) op(B) row by row is C' = op(B)' op(A)' column by column: the operands change places and keep their flags.
-// Sums in f32 without TF32.
-static bool make_form(const cuda_matmul *m, const matmul_shape *s, cuda_product_form *out, brim_error *err) {
+// C = op(A) op(B) row by row is C' = op(B)' op(A)' column by column: the operands change places and
+// keep their flags. Sums in f32 without TF32.
+static bool make_form(const cuda_matmul *m, const matmul_shape *s, cuda_product_form *out,
+                      brim_error *err) {
     cublasOperation_t first = operation(s->transpose_b), second = operation(s->transpose_a);
-    stored_operand a = {s->in, s->transpose_a ? s->k : s->m, s->transpose_a ? s->m : s->k, s->row_a, s->batch_a};
-    stored_operand b = {s->in, s->transpose_b ? s->n : s->k, s->transpose_b ? s->k : s->n, s->row_b, s->batch_b};
+    stored_operand a = {s->in, s->transpose_a ? s->k : s->m, s->transpose_a ? s->m : s->k, s->row_a,
+                        s->batch_a};
+    stored_operand b = {s->in, s->transpose_b ? s->n : s->k, s->transpose_b ? s->k : s->n, s->row_b,
+                        s->batch_b};
     stored_operand c = {s->out, s->m, s->n, s->row_c, s->batch_c};
     *out = (cuda_product_form){0};
     if (CHECK(m, cublasLtMatmulDescCreate, &out->product, CUBLAS_COMPUTE_32F, CUDA_R_32F) &&
-        CHECK(m, cublasLtMatmulDescSetAttribute, out->product, CUBLASLT_MATMUL_DESC_TRANSA, &first, sizeof first) &&
+        CHECK(m, cublasLtMatmulDescSetAttribute, out->product, CUBLASLT_MATMUL_DESC_TRANSA, &first,
+              sizeof first) &&
         CHECK(m, cublasLtMatmulDescSetAttribute, out->product, CUBLASLT_MATMUL_DESC_TRANSB, &second,
               sizeof second) &&
         make_layout(m, &b, s->batch, &out->a, err) && make_layout(m, &a, s->batch, &out->b, err) &&
@@ -127,10 +133,10 @@ static bool make_form(const cuda_matmul *m, const matmul_shape *s, cuda_product_
     return false;
 }
 
-// ---- choosing ------------------------------------------------------------------------------------------------------
+// ---- choosing -----------------------------------------------------------------------------------
 
-static bool set_preferences(const cuda_matmul *m, const matmul_shape *s, cublasLtMatmulPreference_t preference,
-                            brim_error *err) {
+static bool set_preferences(const cuda_matmul *m, const matmul_shape *s,
+                            cublasLtMatmulPreference_t preference, brim_error *err) {
     // Partial sums meet in f32, in the workspace: not in the result, where they would be rounded.
     uint32_t reductions = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
     uint32_t alignment = s->alignment > 0 ? (uint32_t)s->alignment : 1;
@@ -138,24 +144,29 @@ static bool set_preferences(const cuda_matmul *m, const matmul_shape *s, cublasL
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES};
     for (int i = 0; i < 4; i++)
-        if (!CHECK(m, cublasLtMatmulPreferenceSetAttribute, preference, alignments[i], &alignment, sizeof alignment))
+        if (!CHECK(m, cublasLtMatmulPreferenceSetAttribute, preference, alignments[i], &alignment,
+                   sizeof alignment))
             return false;
-    return CHECK(m, cublasLtMatmulPreferenceSetAttribute, preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
-                 &max_workspace_bytes, sizeof max_workspace_bytes) &&
-           CHECK(m, cublasLtMatmulPreferenceSetAttribute, preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
-                 &reductions, sizeof reductions);
+    return CHECK(m, cublasLtMatmulPreferenceSetAttribute, preference,
+                 CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &max_workspace_bytes,
+                 sizeof max_workspace_bytes) &&
+           CHECK(m, cublasLtMatmulPreferenceSetAttribute, preference,
+                 CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &reductions, sizeof reductions);
 }
 
 // The library has no answer for shapes that it does not serve: that is no error.
-static void ask_heuristic(const cuda_matmul *m, const cuda_product_form *f, cublasLtMatmulPreference_t preference,
-                          cuda_choice *out) {
+static void ask_heuristic(const cuda_matmul *m, const cuda_product_form *f,
+                          cublasLtMatmulPreference_t preference, cuda_choice *out) {
     cublasLtMatmulHeuristicResult_t result[HEURISTIC_RESULTS] = {0};
     int results = 0;
-    if (m->lt.cublasLtMatmulAlgoGetHeuristic(m->handle, f->product, f->a, f->b, f->c, f->c, preference,
-                                             HEURISTIC_RESULTS, result, &results) != CUBLAS_STATUS_SUCCESS)
+    if (m->lt.cublasLtMatmulAlgoGetHeuristic(m->handle, f->product, f->a, f->b, f->c, f->c,
+                                             preference, HEURISTIC_RESULTS, result,
+                                             &results) != CUBLAS_STATUS_SUCCESS)
         return;
     for (int i = 0; i < results && !out->served; i++) {
-        if (result[i].state != CUBLAS_STATUS_SUCCESS || result[i].workspaceSize > max_workspace_bytes) continue;
+        if (result[i].state != CUBLAS_STATUS_SUCCESS ||
+            result[i].workspaceSize > max_workspace_bytes)
+            continue;
         out->served = true;
         out->algorithm = result[i].algo;
         out->workspace_bytes = result[i].workspaceSize;
@@ -171,7 +182,8 @@ static void choose(const cuda_matmul *m, const matmul_shape *s, cuda_choice *out
     cublasLtMatmulPreference_t preference = NULL;
     *out = (cuda_choice){.shape = *s};
     if (!served_at_all(s) || !make_form(m, s, &form, err)) return;
-    if (CHECK(m, cublasLtMatmulPreferenceCreate, &preference) && set_preferences(m, s, preference, err))
+    if (CHECK(m, cublasLtMatmulPreferenceCreate, &preference) &&
+        set_preferences(m, s, preference, err))
         ask_heuristic(m, &form, preference, out);
     if (preference) m->lt.cublasLtMatmulPreferenceDestroy(preference);
     free_form(m, &form);
@@ -179,12 +191,14 @@ static void choose(const cuda_matmul *m, const matmul_shape *s, cuda_choice *out
 
 static bool same_shape(const matmul_shape *a, const matmul_shape *b) {
     return a->in == b->in && a->out == b->out && a->m == b->m && a->n == b->n && a->k == b->k &&
-           a->batch == b->batch && a->transpose_a == b->transpose_a && a->transpose_b == b->transpose_b &&
-           a->row_a == b->row_a && a->row_b == b->row_b && a->row_c == b->row_c && a->batch_a == b->batch_a &&
-           a->batch_b == b->batch_b && a->batch_c == b->batch_c && a->alignment == b->alignment;
+           a->batch == b->batch && a->transpose_a == b->transpose_a &&
+           a->transpose_b == b->transpose_b && a->row_a == b->row_a && a->row_b == b->row_b &&
+           a->row_c == b->row_c && a->batch_a == b->batch_a && a->batch_b == b->batch_b &&
+           a->batch_c == b->batch_c && a->alignment == b->alignment;
 }
 
-// The choice for a shape, made when it is first asked for; NULL without a library, or with an error.
+// The choice for a shape, made when it is first asked for; NULL without a library, or with an
+// error.
 static const cuda_choice *find_choice(backend_device *d, const matmul_shape *s, brim_error *err) {
     cuda_matmul *m = &d->matmul;
     if (!m->handle || failed(err)) return NULL;
@@ -208,21 +222,24 @@ bool cuda_matmul_serves(backend_device *d, const matmul_shape *shape) {
     return choice && choice->served;
 }
 
-brim_status cuda_matmul_workspace(backend_device *d, const matmul_shape *shape, int64_t *bytes, brim_error *err) {
+brim_status cuda_matmul_workspace(backend_device *d, const matmul_shape *shape, int64_t *bytes,
+                                  brim_error *err) {
     const cuda_choice *choice = find_choice(d, shape, err);
     *bytes = choice ? (int64_t)choice->workspace_bytes : 0;
     return err->status;
 }
 
-// ---- running -------------------------------------------------------------------------------------------------------
+// ---- running ------------------------------------------------------------------------------------
 
 // The bytes from an operand's first element to its last one's end.
-static int64_t extent_bytes(brim_dtype dtype, int64_t rows, int64_t columns, int64_t row, int64_t batch,
-                            int64_t batch_stride) {
-    return ((batch - 1) * batch_stride + (rows - 1) * row + columns) * (int64_t)brim_dtype_bytes(dtype);
+static int64_t extent_bytes(brim_dtype dtype, int64_t rows, int64_t columns, int64_t row,
+                            int64_t batch, int64_t batch_stride) {
+    return ((batch - 1) * batch_stride + (rows - 1) * row + columns) *
+           (int64_t)brim_dtype_bytes(dtype);
 }
 
-static bool place(const backend_device *d, const matmul_record *r, cuda_product *out, brim_error *err) {
+static bool place(const backend_device *d, const matmul_record *r, cuda_product *out,
+                  brim_error *err) {
     const matmul_shape *s = &r->shape;
     int64_t rows_a = s->transpose_a ? s->k : s->m, columns_a = s->transpose_a ? s->m : s->k;
     int64_t rows_b = s->transpose_b ? s->n : s->k, columns_b = s->transpose_b ? s->k : s->n;
@@ -234,13 +251,14 @@ static bool place(const backend_device *d, const matmul_record *r, cuda_product 
            cuda_address(d, r->workspace, r->workspace_bytes, &out->workspace, err);
 }
 
-bool cuda_matmul_prepare(backend_device *d, const matmul_record *record, cuda_product *out, brim_error *err) {
+bool cuda_matmul_prepare(backend_device *d, const matmul_record *record, cuda_product *out,
+                         brim_error *err) {
     const cuda_choice *choice = find_choice(d, &record->shape, err);
     *out = (cuda_product){0};
     if (failed(err)) return false;
     if (!choice || !choice->served) {
-        brim_fail(err, BRIM_UNSUPPORTED, "no library serves this product%s%s", *d->matmul.why ? ": " : "",
-                  d->matmul.why);
+        brim_fail(err, BRIM_UNSUPPORTED, "no library serves this product%s%s",
+                  *d->matmul.why ? ": " : "", d->matmul.why);
         return false;
     }
     if ((int64_t)choice->workspace_bytes > record->workspace_bytes) {
@@ -261,10 +279,11 @@ static void *pointer(CUdeviceptr address) {
     return (void *)(uintptr_t)address;
 }
 
-bool cuda_matmul_enqueue(backend_device *d, const cuda_product *p, CUstream stream, brim_error *err) {
+bool cuda_matmul_enqueue(backend_device *d, const cuda_product *p, CUstream stream,
+                         brim_error *err) {
     static const float one = 1, zero = 0;
     const cuda_matmul *m = &d->matmul;
-    return CHECK(m, cublasLtMatmul, m->handle, p->form.product, &one, pointer(p->b), p->form.a, pointer(p->a),
-                 p->form.b, &zero, pointer(p->c), p->form.c, pointer(p->c), p->form.c, &p->algorithm,
-                 pointer(p->workspace), p->workspace_bytes, stream);
+    return CHECK(m, cublasLtMatmul, m->handle, p->form.product, &one, pointer(p->b), p->form.a,
+                 pointer(p->a), p->form.b, &zero, pointer(p->c), p->form.c, pointer(p->c),
+                 p->form.c, &p->algorithm, pointer(p->workspace), p->workspace_bytes, stream);
 }

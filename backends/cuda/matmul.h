@@ -5,8 +5,9 @@
 //   3. cuda_product p; cuda_matmul_prepare(d, &record, &p, err) when a program is loaded
 //   4. cuda_matmul_enqueue(d, &p, stream, err)
 //
-// The algorithm of a shape is the first that the library's heuristic offers, asked once per shape and device; so it is
-// fixed before planning. Sums of partial products are in f32 and in a fixed order, and rounded once.
+// The algorithm of a shape is the first that the library's heuristic offers, asked once per shape
+// and device; so it is fixed before planning. Sums of partial products are in f32 and in a fixed
+// order, and rounded once.
 #ifndef BRIM_BACKENDS_CUDA_MATMUL_H
 #define BRIM_BACKENDS_CUDA_MATMUL_H
 
@@ -77,8 +78,10 @@ bool cuda_matmul_serves(backend_device *d, const matmul_shape *shape);
 brim_status cuda_matmul_workspace(backend_device *d, const matmul_shape *shape, int64_t *bytes,
                                   brim_error *err);
 
-bool cuda_matmul_prepare(backend_device *d, const matmul_record *record, cuda_product *out, brim_error *err);
+bool cuda_matmul_prepare(backend_device *d, const matmul_record *record, cuda_product *out,
+                         brim_error *err);
 void cuda_matmul_release(backend_device *d, cuda_product *p);
-bool cuda_matmul_enqueue(backend_device *d, const cuda_product *p, CUstream stream, brim_error *err);
+bool cuda_matmul_enqueue(backend_device *d, const cuda_product *p, CUstream stream,
+                         brim_error *err);
 
 #endif

@@ -1,4 +1,5 @@
-// In place of the backend where it was built without CUDA's headers: it has no device, and says why.
+// In place of the backend where it was built without CUDA's headers: it has no device, and says
+// why.
 #include <stdio.h>
 #include "backends/backend.h"
 

@@ -17,17 +17,20 @@ static const char *const language_options[] = {"-fmad=false", "--ftz=false", "--
 enum { LANGUAGE_OPTIONS = sizeof language_options / sizeof *language_options };
 
 enum { KEY_PARTS = 6 };
-_Static_assert(KEY_PARTS + LANGUAGE_OPTIONS <= KERNEL_KEY_PARTS, "a key has no room for all options");
+_Static_assert(KEY_PARTS + LANGUAGE_OPTIONS <= KERNEL_KEY_PARTS,
+               "a key has no room for all options");
 
-// ---- sources and options -------------------------------------------------------------------------------------------
+// ---- sources and options ------------------------------------------------------------------------
 
 // The API's dialect, the dialect, the kernel; freed with free().
 static char *gather(const kernel_spec *spec, brim_error *err) {
-    const char *part[] = {kernel_source_find("dialect_cuda.h"), kernel_source_find("dialect.h"), spec->source};
+    const char *part[] = {kernel_source_find("dialect_cuda.h"), kernel_source_find("dialect.h"),
+                          spec->source};
     strbuf text = {.err = err};
     for (int i = 0; i < 3; i++) {
         if (!part[i]) {
-            brim_fail(err, BRIM_UNSUPPORTED, "the library was built without the source of its kernels");
+            brim_fail(err, BRIM_UNSUPPORTED,
+                      "the library was built without the source of its kernels");
             break;
         }
         strbuf_printf(&text, "%s\n", part[i]);
@@ -42,18 +45,20 @@ typedef struct option_list {
     char *defines; // cut up; freed with free()
 } option_list;
 
-static bool make_options(const cuda_compiler *nvrtc, const kernel_spec *spec, bool verbose, option_list *out,
-                         brim_error *err) {
+static bool make_options(const cuda_compiler *nvrtc, const kernel_spec *spec, bool verbose,
+                         option_list *out, brim_error *err) {
     *out = (option_list){.defines = brim_strdup(spec->defines, err)};
     if (!out->defines) return false;
-    snprintf(out->architecture, sizeof out->architecture, "--gpu-architecture=%s", nvrtc->architecture);
+    snprintf(out->architecture, sizeof out->architecture, "--gpu-architecture=%s",
+             nvrtc->architecture);
     out->option[out->options++] = out->architecture;
     for (int i = 0; i < LANGUAGE_OPTIONS; i++) out->option[out->options++] = language_options[i];
     if (verbose) out->option[out->options++] = "--ptxas-options=-v";
     char *rest = out->defines, *define;
     while ((define = strtok_r(rest, " ", &rest))) {
         if (out->options == MAX_OPTIONS) {
-            brim_fail(err, BRIM_ARGUMENT, "kernel %s has more than %d defines", spec->name, MAX_OPTIONS);
+            brim_fail(err, BRIM_ARGUMENT, "kernel %s has more than %d defines", spec->name,
+                      MAX_OPTIONS);
             return false;
         }
         out->option[out->options++] = define;
@@ -61,12 +66,13 @@ static bool make_options(const cuda_compiler *nvrtc, const kernel_spec *spec, bo
     return true;
 }
 
-// ---- compiling -----------------------------------------------------------------------------------------------------
+// ---- compiling ----------------------------------------------------------------------------------
 
-static bool check(const cuda_compiler *nvrtc, nvrtcResult result, const char *call, brim_error *err) {
+static bool check(const cuda_compiler *nvrtc, nvrtcResult result, const char *call,
+                  brim_error *err) {
     if (result == NVRTC_SUCCESS) return true;
-    brim_fail(err, result == NVRTC_ERROR_OUT_OF_MEMORY ? BRIM_MEMORY : BRIM_DEVICE, "CUDA: %s failed with %s", call,
-              nvrtc->get_error_string(result));
+    brim_fail(err, result == NVRTC_ERROR_OUT_OF_MEMORY ? BRIM_MEMORY : BRIM_DEVICE,
+              "CUDA: %s failed with %s", call, nvrtc->get_error_string(result));
     return false;
 }
 
@@ -93,7 +99,8 @@ static void fail_with_log(const cuda_compiler *nvrtc, nvrtcProgram handle, nvrtc
 }
 
 // A cubin for the device's own architecture, else PTX.
-static void read_image(const cuda_compiler *nvrtc, nvrtcProgram handle, cuda_image *out, brim_error *err) {
+static void read_image(const cuda_compiler *nvrtc, nvrtcProgram handle, cuda_image *out,
+                       brim_error *err) {
     bool cubin = strncmp(nvrtc->architecture, "sm_", 3) == 0;
     nvrtcResult result = (cubin ? nvrtc->get_cubin_size : nvrtc->get_ptx_size)(handle, &out->bytes);
     if (!check(nvrtc, result, cubin ? "nvrtcGetCUBINSize" : "nvrtcGetPTXSize", err)) return;
@@ -106,7 +113,8 @@ static void read_image(const cuda_compiler *nvrtc, nvrtcProgram handle, cuda_ima
 static void compile(const cuda_compiler *nvrtc, const kernel_spec *spec, const char *source,
                     const option_list *options, cuda_image *out, brim_error *err) {
     nvrtcProgram handle;
-    if (!check(nvrtc, nvrtc->create_program(&handle, source, spec->file, 0, NULL, NULL), "nvrtcCreateProgram", err))
+    if (!check(nvrtc, nvrtc->create_program(&handle, source, spec->file, 0, NULL, NULL),
+               "nvrtcCreateProgram", err))
         return;
     nvrtcResult result = nvrtc->compile_program(handle, options->options, options->option);
     if (result == NVRTC_SUCCESS) {
@@ -118,8 +126,8 @@ static void compile(const cuda_compiler *nvrtc, const kernel_spec *spec, const c
     nvrtc->destroy_program(&handle);
 }
 
-bool cuda_compile(const cuda_compiler *nvrtc, const kernel_spec *spec, bool verbose, cuda_image *out,
-                  brim_error *err) {
+bool cuda_compile(const cuda_compiler *nvrtc, const kernel_spec *spec, bool verbose,
+                  cuda_image *out, brim_error *err) {
     *out = (cuda_image){0};
     if (failed(err)) return false;
     option_list options = {.defines = NULL};
@@ -135,11 +143,12 @@ bool cuda_compile(const cuda_compiler *nvrtc, const kernel_spec *spec, bool verb
     return false;
 }
 
-// ---- modules -------------------------------------------------------------------------------------------------------
+// ---- modules ------------------------------------------------------------------------------------
 
 // Source, options and compiler: all that an image follows from.
 static bool make_key(backend_device *d, const kernel_spec *spec, kernel_key *key, brim_error *err) {
-    *key = (kernel_key){.part = {"cuda", d->identity, spec->defines, kernel_source_find("dialect_cuda.h"),
+    *key = (kernel_key){.part = {"cuda", d->identity, spec->defines,
+                                 kernel_source_find("dialect_cuda.h"),
                                  kernel_source_find("dialect.h"), spec->source},
                         .parts = KEY_PARTS};
     for (int i = 0; i < LANGUAGE_OPTIONS; i++) key->part[key->parts++] = language_options[i];
@@ -171,7 +180,8 @@ static bool same_module(const kernel_spec *a, const kernel_spec *b) {
 }
 
 // The job of a kernel, added if it is the first of its text.
-static int32_t find_job(backend_device *d, module_list *list, const kernel_spec *spec, brim_error *err) {
+static int32_t find_job(backend_device *d, module_list *list, const kernel_spec *spec,
+                        brim_error *err) {
     for (int32_t i = 0; i < list->jobs; i++)
         if (same_module(list->job[i].spec, spec)) return i;
     module_job *job = &list->job[list->jobs];
@@ -224,18 +234,22 @@ static CUmodule load_job(backend_device *d, module_job *job, brim_error *err) {
     if (module) return module;
     free(job->image.data);
     job->cached = false;
-    return cuda_compile(&d->nvrtc, job->spec, false, &job->image, err) ? load_job(d, job, err) : NULL;
+    return cuda_compile(&d->nvrtc, job->spec, false, &job->image, err) ? load_job(d, job, err)
+                                                                       : NULL;
 }
 
 static void load_jobs(backend_device *d, module_list *list, CUmodule *module, brim_error *err) {
-    for (int32_t i = 0; i < list->jobs && !failed(err); i++) module[i] = load_job(d, &list->job[i], err);
+    for (int32_t i = 0; i < list->jobs && !failed(err); i++)
+        module[i] = load_job(d, &list->job[i], err);
 }
 
-int32_t cuda_modules_build(backend_device *d, const kernel_spec *spec, int32_t count, CUmodule *module,
-                           int32_t *module_of, brim_error *err) {
-    module_list list = {.device = d, .job = brim_calloc_array((size_t)count, sizeof *list.job, err)};
+int32_t cuda_modules_build(backend_device *d, const kernel_spec *spec, int32_t count,
+                           CUmodule *module, int32_t *module_of, brim_error *err) {
+    module_list list = {.device = d,
+                        .job = brim_calloc_array((size_t)count, sizeof *list.job, err)};
     if (!list.job) return 0;
-    for (int32_t i = 0; i < count && !failed(err); i++) module_of[i] = find_job(d, &list, &spec[i], err);
+    for (int32_t i = 0; i < count && !failed(err); i++)
+        module_of[i] = find_job(d, &list, &spec[i], err);
     if (!failed(err)) compile_jobs(&list, err);
     if (!failed(err)) load_jobs(d, &list, module, err);
     for (int32_t i = 0; i < list.jobs; i++) {
