@@ -2,6 +2,7 @@
 #include <argp.h>
 #include <brim/brim.h>
 #include <cjson/cJSON.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,12 +20,14 @@ static const struct argp_option options[] = {
 };
 
 static error_t parse(int key, char *argument, struct argp_state *state) {
-    (void)argument;
-    if (key == 'j')
+    if (key == ARGP_KEY_INIT)
+        state->err_stream = NULL; // a mistake gets one line: argp would add another
+    else if (key == 'j')
         *(bool *)state->input = true;
-    else if (key == ARGP_KEY_ARG)
-        argp_error(state, "no arguments are expected");
-    else
+    else if (key == ARGP_KEY_ARG) {
+        fprintf(stderr, "%s: unexpected argument '%s'\n", state->name, argument);
+        return EINVAL;
+    } else
         return ARGP_ERR_UNKNOWN;
     return 0;
 }
@@ -88,7 +91,7 @@ static int print_json(const brim_device_info *list, int rows) {
 int main(int argc, char **argv) {
     static const struct argp parser = {options, parse, NULL, description, NULL, NULL, NULL};
     bool json = false;
-    argp_parse(&parser, argc, argv, 0, NULL, &json);
+    if (argp_parse(&parser, argc, argv, 0, NULL, &json)) return 2;
     brim_error err = {0};
     brim_device_info *list = NULL;
     int rows = brim_device_list(&list, &err);

@@ -1,9 +1,13 @@
 // Trains a GPT on the user's own text. See --help.
+#include <dirent.h>
+#include <errno.h>
+#include <float.h>
 #include <math.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include "gpt.h"
 #include "sample.h"
 #include "text_figures.h"
@@ -18,6 +22,18 @@ static volatile sig_atomic_t interrupted;
 static void interrupt(int signal) {
     (void)signal;
     interrupted = 1;
+}
+
+static void catch_signals(void) {
+    static const int ends[] = {SIGINT, SIGTERM, SIGHUP};
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
+        struct sigaction before;
+        sigaction(ends[i], NULL, &before);
+        if (ends[i] == SIGHUP && before.sa_handler == SIG_IGN) continue; // nohup
+        // Without SA_RESETHAND a second Ctrl-C could not end a run that hangs.
+        sigaction(ends[i], &(struct sigaction){.sa_handler = interrupt, .sa_flags = (int)SA_RESETHAND}, NULL);
+    }
+    signal(SIGPIPE, SIG_IGN); // that nobody reads the progress any more is no reason to lose the training
 }
 
 typedef struct run {
@@ -44,6 +60,16 @@ static bool exists(const char *dir, const char *file) {
     struct stat status;
     join(path, dir, file);
     return stat(path, &status) == 0;
+}
+
+// True where a folder holds anything that a run has saved, even if it broke off before it wrote "latest".
+static bool holds_checkpoints(const char *dir) {
+    DIR *folder = opendir(dir);
+    bool found = false;
+    for (struct dirent *entry; folder && !found && (entry = readdir(folder));)
+        found = strcmp(entry->d_name, "latest") == 0 || strncmp(entry->d_name, "step-", 5) == 0;
+    if (folder) closedir(folder);
+    return found;
 }
 
 static bool is_text(const run *r) {
@@ -81,6 +107,12 @@ static void check_given(const run *r, const char *file, brim_error *err) {
                       (long long)sizes[i].given, file, (long long)sizes[i].kept);
 }
 
+// A file of a model's folder, or of the newest checkpoint in a run's.
+static void checkpoint_file(char out[4096], const char *dir, const char *file, brim_error *err) {
+    if (exists(dir, "latest")) brim_checkpoint_file(out, 4096, dir, file, err);
+    else join(out, dir, file);
+}
+
 static void choose_config(run *r, brim_error *err) {
     train_options *o = &r->options;
     char file[4096];
@@ -88,11 +120,11 @@ static void choose_config(run *r, brim_error *err) {
         brim_fail(err, BRIM_ARGUMENT, "--resume: %s/latest does not exist, so there is nothing to go on from", o->out);
         return;
     }
-    if (!o->resume && exists(o->out, "latest")) {
+    if (!o->resume && holds_checkpoints(o->out)) {
         brim_fail(err, BRIM_ARGUMENT, "%s holds checkpoints of an earlier run; give --resume, or another --out", o->out);
         return;
     }
-    if (o->init) join(file, o->init, "config.json");
+    if (o->init) checkpoint_file(file, o->init, "config.json", err);
     else if (o->resume) brim_checkpoint_file(file, sizeof file, o->out, "config.json", err);
     else {
         fresh_config(r, err);
@@ -107,6 +139,27 @@ static void choose_config(run *r, brim_error *err) {
 }
 
 // Data -----------------------------------------------------------------------------------------------------------------
+
+enum { CHUNK = 1 << 16 };
+
+// Reads all data before the first step, so that a wrong token does not end a run that is well under way.
+static void check_vocabulary(const run *r, brim_error *err) {
+    int64_t count = brim_dataset_count(r->data), vocabulary = r->config.vocabulary, within;
+    if (vocabulary >= brim_dataset_token_limit(r->data)) return;
+    int32_t *chunk = malloc(CHUNK * sizeof *chunk);
+    if (!chunk) brim_fail(err, BRIM_MEMORY, "no memory to read the data");
+    for (int64_t at = 0; at < count && err->status == BRIM_OK; at += CHUNK) {
+        int64_t n = count - at < CHUNK ? count - at : CHUNK;
+        brim_dataset_read(r->data, at, chunk, n, err);
+        for (int64_t i = 0; i < n && err->status == BRIM_OK; i++) {
+            if (chunk[i] < vocabulary) continue;
+            const char *file = brim_dataset_locate(r->data, at + i, &within);
+            brim_fail(err, BRIM_FORMAT, "%s: token %lld is %d, beyond the vocabulary of %lld", file, (long long)within,
+                      chunk[i], (long long)vocabulary);
+        }
+    }
+    free(chunk);
+}
 
 static void open_loaders(run *r, brim_error *err) {
     const train_options *o = &r->options;
@@ -135,14 +188,19 @@ static void choose_steps(run *r) {
 
 // The trainer ------------------------------------------------------------------------------------------------------------
 
+// The library takes 0 for "the default"; on the command line it is meant.
+static float not_the_default(double value) {
+    return value > FLT_MIN ? (float)value : FLT_MIN;
+}
+
 static void create_trainer(run *r, brim_error *err) {
     const train_options *o = &r->options;
     r->config.dropout = o->dropout;
     r->trainer = brim_trainer_create(gpt_build, &r->config, &(brim_trainer_options){
         .batch = o->batch, .length = o->sequence, .accumulate = o->accumulate, .device = o->device,
         .precision = o->precision, .seed = (uint64_t)o->seed,
-        .optimizer = {.kind = BRIM_ADAMW, .lr = (float)o->lr, .beta1 = (float)o->beta1, .beta2 = (float)o->beta2,
-                      .eps = (float)o->eps, .weight_decay = (float)o->weight_decay, .clip = (float)o->clip},
+        .optimizer = {.kind = BRIM_ADAMW, .lr = (float)o->lr, .beta1 = not_the_default(o->beta1),
+                      .beta2 = not_the_default(o->beta2), .eps = not_the_default(o->eps), .weight_decay = (float)o->weight_decay, .clip = (float)o->clip},
         .schedule = {.kind = o->schedule, .warmup = o->warmup, .steps = r->steps, .min_lr = (float)o->min_lr}}, err);
     if (!o->sequential)
         r->evaluation = brim_trainer_program(r->trainer, gpt_build, &r->config, o->batch, o->sequence, err);
@@ -160,7 +218,7 @@ static void load_weights(run *r, brim_error *err) {
     const train_options *o = &r->options;
     char file[4096];
     if (o->init) {
-        join(file, o->init, "model.safetensors");
+        checkpoint_file(file, o->init, "model.safetensors", err);
         brim_trainer_load_model(r->trainer, file, parameter_prefix, err);
     }
     if (o->resume && brim_trainer_resume(r->trainer, o->out, err) == BRIM_OK)
@@ -172,7 +230,9 @@ static void open_log(run *r, brim_error *err) {
     if (r->options.log) snprintf(file, sizeof file, "%s", r->options.log);
     else join(file, r->options.out, "log.jsonl");
     int64_t done = brim_trainer_describe(r->trainer).steps;
-    brim_folder_make(r->options.out, err);
+    // Not first when hours of training are to be saved.
+    if (brim_folder_make(r->options.out, err) && access(r->options.out, W_OK | X_OK) != 0)
+        brim_fail(err, BRIM_IO, "folder %s cannot be written to: %s", r->options.out, strerror(errno));
     r->log = brim_journal_open(file, done, err);
     r->progress = brim_progress_open(stdout, err);
 }
@@ -323,6 +383,7 @@ static void start(run *r, brim_error *err) {
     choose_config(r, err);
     if (err->status) return;
     if (!o->sequence) o->sequence = r->config.positions;
+    check_vocabulary(r, err);
     open_loaders(r, err);
     if (err->status) return;
     choose_steps(r);
@@ -350,9 +411,7 @@ int main(int argc, char **argv) {
     run r = {0};
     if (train_options_parse(argc, argv, &r.options, &err) == BRIM_OK) start(&r, &err);
     if (err.status == BRIM_OK) {
-        // Without SA_RESETHAND a second Ctrl-C could not end a run that hangs.
-        sigaction(SIGINT, &(struct sigaction){.sa_handler = interrupt, .sa_flags = (int)SA_RESETHAND}, NULL);
-        sigaction(SIGTERM, &(struct sigaction){.sa_handler = interrupt, .sa_flags = (int)SA_RESETHAND}, NULL);
+        catch_signals();
         print_start(&r);
         train(&r, &err);
         if (err.status == BRIM_OK) finish(&r, &err);

@@ -37,7 +37,7 @@ static const option_row rows[] = {
     {"accumulate", "N", KIND_INTEGER, AT(accumulate), 1, 1e6, "micro-batches in a step (default 1)"},
     {"steps", "N", KIND_INTEGER, AT(steps), 1, 1e12, "steps to train, in all (default 1000)"},
     {"epochs", "N", KIND_INTEGER, AT(epochs), 1, 1e6, "passes through the data, instead of --steps"},
-    {"lr", "X", KIND_REAL, AT(lr), 0, 1e3, "learning rate (default 6e-4)"},
+    {"lr", "X", KIND_REAL, AT(lr), 1e-30, 1e3, "learning rate (default 6e-4)"},
     {"min-lr", "X", KIND_REAL, AT(min_lr), 0, 1e3, "learning rate at the schedule's end (default 0)"},
     {"warmup", "N", KIND_INTEGER, AT(warmup), 0, 1e12, "steps over which the learning rate rises (default 0)"},
     {"weight-decay", "X", KIND_REAL, AT(weight_decay), 0, 1e3, "on tensors of two or more axes (default 0.1)"},
@@ -58,6 +58,7 @@ static const option_row rows[] = {
     {"temperature", "X", KIND_REAL, AT(temperature), 0, 100, "of sampling; 0 takes the likeliest token (default 0.8)"},
 };
 enum { ROWS = sizeof rows / sizeof *rows, FIRST_KEY = 1000 };
+enum { LONGEST_PATH = 3900 }; // with the names of files behind it, it is still a path
 enum { KEY_DATA = 500, KEY_SCHEDULE, KEY_PRECISION, KEY_RESUME, KEY_SEQUENTIAL };
 
 static const char *const schedules[] = {"constant", "linear", "cosine"};
@@ -108,6 +109,8 @@ static error_t parse_one(int key, char *text, struct argp_state *state) {
     parse_state *s = state->input;
     train_options *o = s->options;
     switch (key) {
+    // A mistake gets one line: argp would add another to what getopt prints.
+    case ARGP_KEY_INIT: state->err_stream = NULL; break;
     case KEY_DATA:
     case ARGP_KEY_ARG: add_file(text, s); break;
     case KEY_SCHEDULE: o->schedule = (brim_schedule_kind)parse_choice("schedule", text, schedules, s); break;
@@ -145,6 +148,10 @@ static void check_together(const train_options *o, brim_error *err) {
         brim_fail(err, BRIM_ARGUMENT, "--sequential keeps no held-out part, so --eval-every has nothing to evaluate on");
     if (o->min_lr > o->lr)
         brim_fail(err, BRIM_ARGUMENT, "--min-lr %g is above --lr %g", o->min_lr, o->lr);
+    if (o->prompt && !o->sample)
+        brim_fail(err, BRIM_ARGUMENT, "--prompt is what a sample starts with; it needs --sample N");
+    if (strlen(o->out) > LONGEST_PATH || (o->init && strlen(o->init) > LONGEST_PATH))
+        brim_fail(err, BRIM_ARGUMENT, "--out and --init name folders of at most %d bytes", LONGEST_PATH);
     if (o->steps && o->warmup > o->steps)
         brim_fail(err, BRIM_ARGUMENT, "--warmup %lld is longer than --steps %lld", (long long)o->warmup, (long long)o->steps);
 }
@@ -157,6 +164,7 @@ brim_status train_options_parse(int argc, char **argv, train_options *out, brim_
     struct argp parser = {list, parse_one, "--data FILE...", description, 0, 0, 0};
     parse_state state = {out, err};
     error_t bad = argp_parse(&parser, argc, argv, 0, 0, &state);
+    if (bad == EINVAL) exit(1); // getopt has printed why
     if (bad) return brim_fail(err, BRIM_ARGUMENT, "the command line cannot be read: %s", strerror(bad));
     check_together(out, err);
     return err->status;
