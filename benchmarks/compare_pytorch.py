@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""Trains the same GPT with PyTorch on the CPU, eager and compiled, and with train_gpt, in turn; prints tokens a second.
+"""Trains the same GPT with PyTorch, eager and compiled, and with train_gpt, in turn; prints tokens a second.
 
-usage: compare_pytorch.py [--bin build/bin] [--device cpu] [--rounds 3] [--steps 12] [--json FILE]
+usage: compare_pytorch.py [--bin build/bin] [--device cpu] [--torch-device cpu] [--precision f32] [--rounds 3] [--steps 12]
+                          [--json FILE]
 
 Needs an interpreter that has torch. Machines are noisy: the sides take turns, each figure is the best round's median
 step, and what counts are the ratios at the end.
 """
 import argparse
+import contextlib
 import json
 import math
 import pathlib
@@ -61,9 +63,11 @@ def median_rate(seconds):
 
 
 class PyTorchSide:
-    def __init__(self, compiled):
+    def __init__(self, compiled, device, precision):
         torch.manual_seed(1)
-        self.model = GPT()
+        self.device = device
+        self.cast = (lambda: torch.autocast(device, torch.bfloat16)) if precision == "bf16" else contextlib.nullcontext
+        self.model = GPT().to(device)
         decay = [p for p in self.model.parameters() if p.dim() >= 2]
         other = [p for p in self.model.parameters() if p.dim() < 2]
         groups = [dict(params=decay), dict(params=other, weight_decay=0.0)]
@@ -75,8 +79,10 @@ class PyTorchSide:
         for _ in range(steps + WARM_STEPS):
             text = torch.randint(0, VOCABULARY, (BATCH, SEQUENCE + 1))
             start = time.perf_counter()
+            text = text.to(self.device)
             self.optimizer.zero_grad(set_to_none=True)
-            loss = self.forward(text[:, :-1], text[:, 1:])
+            with self.cast():
+                loss = self.forward(text[:, :-1], text[:, 1:])
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
             self.optimizer.step()
@@ -86,12 +92,12 @@ class PyTorchSide:
 
 
 class BrimSide:
-    def __init__(self, program, device, folder):
+    def __init__(self, program, device, precision, folder):
         self.folder = pathlib.Path(folder)
         text = self.folder / "text.txt"
         text.write_bytes(bytes(torch.randint(0, VOCABULARY, (1 << 20,)).tolist()))
         self.command = [str(program), "--data", str(text), "--device", device, "--layers", LAYERS, "--dim", WIDTH,
-                        "--heads", HEADS, "--seq", SEQUENCE, "--batch", BATCH, "--sequential"]
+                        "--heads", HEADS, "--seq", SEQUENCE, "--batch", BATCH, "--precision", precision, "--sequential"]
 
     def rate(self, steps):
         out = pathlib.Path(tempfile.mkdtemp(dir=self.folder))
@@ -105,14 +111,17 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bin", default="build/bin", type=pathlib.Path)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--torch-device", default="cpu")
+    parser.add_argument("--precision", default="f32", choices=["f32", "bf16"], help="PyTorch: autocast")
     parser.add_argument("--rounds", default=3, type=int)
     parser.add_argument("--steps", default=12, type=int)
     parser.add_argument("--json", type=pathlib.Path)
     options = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as folder:
-        sides = {"brim": BrimSide(options.bin / "train_gpt", options.device, folder),
-                 "pytorch eager": PyTorchSide(False), "pytorch compiled": PyTorchSide(True)}
+        torch_options = (options.torch_device, options.precision)
+        sides = {"brim": BrimSide(options.bin / "train_gpt", options.device, options.precision, folder),
+                 "pytorch eager": PyTorchSide(False, *torch_options), "pytorch compiled": PyTorchSide(True, *torch_options)}
         best = dict.fromkeys(sides, 0.0)
         for r in range(options.rounds):
             for name, side in sides.items():
@@ -120,7 +129,8 @@ def main():
                 best[name] = max(best[name], rate)
                 print(f"round {r + 1}  {name:17s} {rate:8.0f} tokens/s", file=sys.stderr)
 
-    result = dict(torch=torch.__version__, threads=torch.get_num_threads(), tokens_per_second=best,
+    result = dict(torch=torch.__version__, torch_device=options.torch_device, precision=options.precision,
+                  threads=torch.get_num_threads(), tokens_per_second=best,
                   ratio_eager=best["brim"] / best["pytorch eager"], ratio_compiled=best["brim"] / best["pytorch compiled"])
     for name, rate in best.items():
         print(f"{name:17s} {rate:8.0f} tokens/s")
