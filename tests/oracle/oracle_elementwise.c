@@ -2,6 +2,7 @@
 #include "tests/oracle/oracle.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 // One element: operands a, b, c and constants p, q in; the result and its magnitude out.
 typedef struct element {
@@ -71,7 +72,8 @@ INEXACT(logarithm, log(a), fabs(y))
 // exp(p log a): an error of log a is multiplied by p. OpenCL's own pow may be off by 16 units in
 // the last place.
 INEXACT(power, pow(a, p), fabs(y) * (4 + (a != 0 ? fabs(p * log(fabs(a))) : 0)))
-// OpenCL's own tanh may be off by 5 units in the last place; exp by 3, and the division after it by 2.5.
+// OpenCL's own tanh may be off by 5 units in the last place; exp by 3, and the division after it
+// by 2.5.
 INEXACT(hyperbolic_tangent, tanh(a), 1.25 * fabs(y))
 INEXACT(sigmoid, sigmoid_of(a), 1.5 * fabs(y))
 // A sigmoid below f32's least normal number may come out as 0.
@@ -186,38 +188,37 @@ void oracle_elementwise(const oracle_context *c) {
     }
 }
 
+static double chain_operand(const oracle_context *c, int id, const double *result,
+                            const shape *whole, const int64_t *at) {
+    if (id >= 0) return result[id];
+    const oracle_tensor *t = &c->oracle->value[c->node->input[~id]];
+    return t->data[oracle_broadcast_index(&t->shape, whole->rank, at)];
+}
+
 // Step by step for each element of the chain's shape; a step whose own shape is smaller just comes
 // to the same again.
 void oracle_fused(const oracle_context *c) {
     const chain *steps = c->node->attr.chain;
-    shape whole = {0};
-    for (int32_t k = 0; k < c->node->inputs; k++)
-        shape_broadcast(&whole, &c->oracle->value[c->node->input[k]].shape, &whole);
-    for (int32_t j = 0; j < c->node->outputs; j++)
-        shape_broadcast(&whole, &c->out[j].shape, &whole);
-    for (int64_t i = 0; i < shape_elements(&whole); i++) {
+    const shape *whole = &c->out->shape; // outputs have the chain's shape
+    double *result = malloc(2 * (size_t)steps->steps * sizeof *result),
+           *magnitude = result + steps->steps;
+    for (int64_t i = 0; result && i < c->out->count; i++) {
         int64_t at[BRIM_MAX_DIMS];
-        oracle_split(&whole, i, at);
-        double result[256], magnitude[256];
+        oracle_split(whole, i, at);
         for (int k = 0; k < steps->steps; k++) {
             const chain_step *s = &steps->step[k];
             double operand[3] = {0};
-            for (int o = 0; o < op_table[s->op].inputs; o++) {
-                int id = s->operand[o];
-                const oracle_tensor *t = id < 0 ? &c->oracle->value[c->node->input[~id]] : NULL;
-                operand[o] =
-                    t ? t->data[oracle_broadcast_index(&t->shape, whole.rank, at)] : result[id];
-            }
+            for (int o = 0; o < op_table[s->op].inputs; o++)
+                operand[o] = chain_operand(c, s->operand[o], result, whole, at);
             element e = {operand[0], operand[1], operand[2], s->scalar[0], s->scalar[1], 0};
             result[k] = evaluate(s->op, &e, s->dtype, c->oracle->round);
             if (c->oracle->round) result[k] = oracle_round(s->dtype, result[k]);
             magnitude[k] = e.magnitude;
         }
         for (int32_t j = 0; j < c->node->outputs; j++) {
-            oracle_tensor *y = &c->out[j];
-            int64_t at_output = oracle_broadcast_index(&y->shape, whole.rank, at);
-            y->data[at_output] = result[steps->output[j]];
-            y->magnitude[at_output] = magnitude[steps->output[j]];
+            c->out[j].data[i] = result[steps->output[j]];
+            c->out[j].magnitude[i] = magnitude[steps->output[j]];
         }
     }
+    free(result);
 }
