@@ -122,8 +122,9 @@ describe_machine() {
 build_all() {
     local generator=()
     if command -v ninja >/dev/null; then generator=(-G Ninja); fi
-    rm -rf "$build/CMakeCache.txt" "$build/CMakeFiles"
-    cmake -S . -B "$build" "${generator[@]}" -DBRIM_TESTS=AUTO ${cuda_headers:+-DBRIM_CUDA_HEADERS="$cuda_headers"} || return 1
+    local configure=(cmake -S . -B "$build" "${generator[@]}" -DBRIM_TESTS=AUTO ${cuda_headers:+-DBRIM_CUDA_HEADERS="$cuda_headers"})
+    # What an earlier run left there may be of another place or generator.
+    "${configure[@]}" || { rm -rf "$build" && "${configure[@]}"; } || return 1
     cmake --build "$build" -j "$(nproc)"
 }
 
