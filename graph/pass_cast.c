@@ -5,10 +5,12 @@
 #include "core/dtype.h"
 #include "graph/passes.h"
 #include "graph/rewrite.h"
+#include "graph/uses.h"
 
 typedef struct caster {
     rewrite r;
     brim_dtype low;
+    bool *of_loss; // by old node
     struct cast_value {
         bool soft;          // f32 that counts as 16-bit: a variable, a graph input, or made of constants alone
         bool constant;      // made of constants alone
@@ -50,6 +52,20 @@ static value_id in_dtype(caster *c, const graph_node *reader, value_id v, brim_d
     return made;
 }
 
+// Marks the elementwise ops, views and sums that nothing but the loss reads: what they compute is the loss.
+static void mark_loss(caster *c, const graph_uses *uses) {
+    const brim_graph *g = c->r.from;
+    for (node_id n = g->nodes - 1; n >= 0; n--) {
+        const graph_node *node = &g->node[n];
+        value_id v = node->first_output;
+        op_family family = op_table[node->op].family;
+        bool kind = family == FAMILY_ELEMENTWISE || family == FAMILY_VIEW || family == FAMILY_REDUCTION;
+        bool only = v == g->loss.sum || v == g->loss.count || uses->start[v] < uses->start[v + 1];
+        for (int64_t u = uses->start[v]; u < uses->start[v + 1]; u++) only &= c->of_loss[uses->use[u].node];
+        c->of_loss[n] = kind && only && !g->value[v].name;
+    }
+}
+
 // The promoted type of FOLLOW; *constant: its inputs are constants alone.
 static brim_dtype followed(const caster *c, const graph_node *node, int32_t inputs, bool *constant) {
     const brim_graph *g = c->r.to;
@@ -65,8 +81,9 @@ static brim_dtype followed(const caster *c, const graph_node *node, int32_t inpu
 }
 
 // Sets the dtype that each float input must have, and those of the outputs.
-static bool choose(caster *c, const graph_node *node) {
+static bool choose(caster *c, node_id n) {
     const brim_graph *g = c->r.to;
+    const graph_node *node = &c->r.from->node[n];
     brim_dtype *wanted = c->wanted;
     bool constant = false;
     brim_dtype first = c->output[0].dtype;
@@ -77,6 +94,7 @@ static bool choose(caster *c, const graph_node *node) {
         break;
     case CAST_FOLLOW:
         first = followed(c, node, node->inputs, &constant);
+        if (c->of_loss[n]) first = BRIM_F32;
         for (int32_t i = 0; i < node->inputs; i++) wanted[i] = first;
         break;
     case CAST_NORM:
@@ -111,7 +129,7 @@ static void cast_node(caster *c, node_id n) {
         return;
     }
     memcpy(c->output, &from->value[node.first_output], (size_t)node.outputs * sizeof *c->output);
-    bool constant = choose(c, &node) || node.op == OP_CONSTANT;
+    bool constant = choose(c, n) || node.op == OP_CONSTANT;
     for (int32_t i = 0; i < node.inputs; i++) {
         value_id v = c->r.map[node.input[i]];
         bool is_float = dtype_is_float(c->r.to->value[v].dtype);
@@ -145,6 +163,10 @@ brim_graph *pass_cast(const brim_graph *g, brim_dtype low, brim_error *err) {
         if ((size_t)g->node[n].inputs > most) most = (size_t)g->node[n].inputs;
     c.inputs = brim_calloc_array(most, sizeof *c.inputs, err);
     c.wanted = brim_calloc_array(most, sizeof *c.wanted, err);
+    c.of_loss = brim_calloc_array((size_t)g->nodes, sizeof *c.of_loss, err);
+    graph_uses uses = {0};
+    if (!failed(err) && !graph_uses_make(g, &uses, err)) mark_loss(&c, &uses);
+    graph_uses_free(&uses);
     for (value_id v = 0; v < g->values && !failed(err); v++) {
         node_id n = g->value[v].producer;
         if (n < 0) {
@@ -158,5 +180,6 @@ brim_graph *pass_cast(const brim_graph *g, brim_dtype low, brim_error *err) {
     free(c.value);
     free(c.inputs);
     free(c.wanted);
+    free(c.of_loss);
     return rewrite_end(&c.r, "cast");
 }

@@ -10,7 +10,7 @@
 // Mixed precision: returns a new graph whose ops compute in `low` (F16 or BF16) by the cast column of op.def. Variables
 // stay f32; each used by a LOW op gets one cast (its compute copy). Where a FOLLOW op has an f32 input that is neither
 // a variable, a graph input nor a constant, all its inputs are brought to f32, else to `low`; constants adapt. The loss
-// is f32. Run on the forward graph, before differentiation.
+// is f32, and so are the elementwise ops and sums that only the loss reads. Run on the forward graph, before differentiation.
 brim_graph *pass_cast(const brim_graph *g, brim_dtype low, brim_error *err);
 
 // Removes nodes that no root (loss, named result, UPDATE) needs, and merges equal ones (same op, inputs, attributes;

@@ -536,6 +536,26 @@ START_TEST(cast_keeps_the_loss_in_f32) {
 }
 END_TEST
 
+// A mean squared error in f32 of a prediction in 16 bits; the residual stream before it stays in 16 bits.
+START_TEST(cast_computes_the_loss_in_f32) {
+    MAKE_GRAPH;
+    brim_value x = brim_input(g, "x", BRIM_F32, 4, 4), target = brim_input(g, "target", BRIM_F32, 4, 4);
+    brim_value w = brim_parameter(g, "w", normal, 4, 4);
+    brim_value h = brim_matmul(x, w), y = brim_add(h, brim_matmul(h, w));
+    brim_loss loss = brim_mse(brim_neg(y), target);
+    brim_output(y, "y");
+    g->loss.sum = loss.sum.id, g->loss.count = loss.count.id;
+    TAKE(pass_cast(g, BRIM_BF16, &err));
+    ck_assert_int_eq(g->value[g->result[0]].dtype, BRIM_BF16);
+    static const op_id in_f32[] = {OP_NEG, OP_SUB, OP_SUM_SQUARES};
+    for (int i = 0; i < 3; i++) ck_assert_int_eq(g->value[find_op(g, in_f32[i])->first_output].dtype, BRIM_F32);
+    // The target has not been through 16 bits.
+    const graph_node *sub = find_op(g, OP_SUB);
+    ck_assert_str_eq(g->value[sub->input[1]].name, "target");
+    FREE_GRAPH;
+}
+END_TEST
+
 START_TEST(cast_refuses_what_is_not_forward) {
     MAKE_GRAPH;
     brim_value x = brim_input(g, "x", BRIM_F32, 4);
@@ -707,13 +727,14 @@ Suite *passes_suite(void) {
     tcase_add_test(cast, cast_follows_f32);
     tcase_add_test(cast, cast_adapts_constants);
     tcase_add_test(cast, cast_keeps_the_loss_in_f32);
+    tcase_add_test(cast, cast_computes_the_loss_in_f32);
     tcase_add_test(cast, cast_refuses_what_is_not_forward);
     suite_add_tcase(s, cast);
     TCase *sections = tcase_create("sections");
     tcase_add_test(sections, sections_of_a_step);
     suite_add_tcase(s, sections);
     TCase *all = tcase_create("all");
-    tcase_set_timeout(all, 60);
+    tcase_set_timeout(all, 300);
     tcase_add_loop_test(all, passes_keep_every_bit, 0, 4);
     tcase_add_test(all, fusion_keeps_16_bit_roundings);
     tcase_add_test(all, passes_do_nothing_after_an_error);
