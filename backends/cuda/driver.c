@@ -26,8 +26,9 @@ bool cuda_driver_open(cuda_driver *cu, brim_error *err) {
     return false;
 }
 
+// The file stays loaded: the driver and what it starts leave threads and exit handlers behind.
 void cuda_driver_close(cuda_driver *cu) {
-    dynlib_close(&cu->library);
+    *cu = (cuda_driver){0};
 }
 
 // After these the context answers every call with an error, whatever it is.
@@ -105,7 +106,7 @@ static bool try_compiler(cuda_compiler *nvrtc, const char *file, int capability,
     }
     strbuf_printf(reasons, "%s%s does not compile for sm_%d", reasons->length ? "; " : "", file,
                   capability);
-    dynlib_close(&nvrtc->library);
+    cuda_compiler_close(nvrtc);
     return false;
 }
 
@@ -125,6 +126,7 @@ bool cuda_compiler_open(cuda_compiler *nvrtc, int driver_version, int capability
     return opened;
 }
 
+// The file stays loaded, as the driver does.
 void cuda_compiler_close(cuda_compiler *nvrtc) {
-    dynlib_close(&nvrtc->library);
+    *nvrtc = (cuda_compiler){0};
 }

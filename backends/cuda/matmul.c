@@ -40,7 +40,7 @@ static bool try_library(cuda_matmul *m, const char *name, brim_error *err) {
                  version / 100 % 100, version % 100);
         return true;
     }
-    dynlib_close(&m->file);
+    m->file = (dynlib){0};
     return false;
 }
 
@@ -63,10 +63,10 @@ void cuda_matmul_open(backend_device *d, int driver_version) {
     }
 }
 
+// The file stays loaded, as the driver does.
 void cuda_matmul_close(backend_device *d) {
     cuda_matmul *m = &d->matmul;
     if (m->handle) m->lt.cublasLtDestroy(m->handle);
-    dynlib_close(&m->file);
     free(m->choice);
     *m = (cuda_matmul){0};
 }
