@@ -104,15 +104,21 @@ static bool open_cblas(native_matmul *m, brim_error *err) {
     return true;
 }
 
-native_matmul *native_matmul_open(int threads, brim_error *err) {
+// The first of the libraries asked for that opens.
+static bool open_library(native_matmul *m, native_library library, brim_error *err) {
+    brim_error no_onednn = {0}, no_cblas = {0};
+    if (library != NATIVE_CBLAS && open_onednn(m, &no_onednn)) return true;
+    if (library != NATIVE_ONEDNN && open_cblas(m, &no_cblas)) return true;
+    bool both = failed(&no_onednn) && failed(&no_cblas);
+    brim_fail(err, BRIM_DEVICE, "%.400s%s%.400s", no_onednn.text, both ? "; " : "", no_cblas.text);
+    return false;
+}
+
+native_matmul *native_matmul_open(native_library library, int threads, brim_error *err) {
     native_matmul *m = brim_calloc_array(1, sizeof *m, err);
     if (!m) return NULL;
     m->threads = threads > 0 ? threads : 1;
-    brim_error no_onednn = {0}, no_cblas = {0};
-    if (!open_onednn(m, &no_onednn) && !open_cblas(m, &no_cblas))
-        brim_fail(err, BRIM_DEVICE, "%.400s; %.400s", no_onednn.text, no_cblas.text);
-    else
-        m->pool = worker_pool_create(m->threads, err);
+    if (open_library(m, library, err)) m->pool = worker_pool_create(m->threads, err);
     if (!failed(err)) return m;
     native_matmul_close(m);
     return NULL;

@@ -1,7 +1,9 @@
 // Matrix products on the host by a library that is there: oneDNN, else a CBLAS. OpenCL CPU devices
 // call it inside their queue.
 //
-//   1. native_matmul *m = native_matmul_open(threads, err);     the error says what was tried
+//   1. native_matmul *m = native_matmul_open(NATIVE_BEST, threads, err);     the error says what
+//   was
+//      tried
 //   2. if (native_matmul_serves(m, &shape)) bytes = native_matmul_workspace(m, &shape);
 //   3. native_matmul_run(m, &shape, a, b, c, workspace);
 //   4. native_matmul_close(m);
@@ -17,7 +19,9 @@
 
 typedef struct native_matmul native_matmul;
 
-native_matmul *native_matmul_open(int threads, brim_error *err);
+typedef enum native_library { NATIVE_BEST, NATIVE_ONEDNN, NATIVE_CBLAS } native_library;
+
+native_matmul *native_matmul_open(native_library library, int threads, brim_error *err);
 void native_matmul_close(native_matmul *m);
 
 // Library and version, such as "oneDNN 2.6.3, 2 threads".

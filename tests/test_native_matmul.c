@@ -89,11 +89,14 @@ END_TEST
 
 // ---- products -----------------------------------------------------------------------------------
 
+static const native_library libraries[] = {NATIVE_ONEDNN, NATIVE_CBLAS};
+enum { LIBRARIES = sizeof libraries / sizeof *libraries };
+
 // The same shape gives the same bits each time, whichever thread takes which slice, whatever is
 // beside it in memory.
 START_TEST(the_same_bits_each_time) {
     brim_error err = {0};
-    native_matmul *m = native_matmul_open(3, &err);
+    native_matmul *m = native_matmul_open(libraries[_i], 3, &err);
     if (!m) {
         skip(SKIP_no_matmul_library);
         return;
@@ -119,6 +122,58 @@ START_TEST(the_same_bits_each_time) {
 }
 END_TEST
 
+// All transpositions, in slices, with leading dimensions of their own.
+START_TEST(products_by_each_library) {
+    brim_error err = {0};
+    native_matmul *m = native_matmul_open(libraries[_i / 4], 2, &err);
+    if (!m) {
+        skip(SKIP_no_matmul_library);
+        return;
+    }
+    enum { M = 230, N = 140, K = 96, ROW = 240 };
+    static float a[ROW * ROW], b[ROW * ROW], c[ROW * ROW];
+    philox_fill_uniform(a, ROW * ROW, 1, 1, -1, 1);
+    philox_fill_uniform(b, ROW * ROW, 1, 2, -1, 1);
+    for (int i = 0; i < ROW * ROW; i++) c[i] = NAN;
+    bool ta = _i & 1, tb = _i & 2;
+    matmul_shape s = {.m = M,
+                      .n = N,
+                      .k = K,
+                      .batch = 1,
+                      .transpose_a = ta,
+                      .transpose_b = tb,
+                      .row_a = ROW,
+                      .row_b = ROW,
+                      .row_c = ROW};
+    ck_assert(native_matmul_serves(m, &s));
+    ck_assert_int_eq(native_matmul_workspace(m, &s), 0);
+    native_matmul_run(m, &s, a, b, c, NULL);
+    for (int i = 0; i < M; i++)
+        for (int j = 0; j < ROW; j++) {
+            double sum = 0;
+            for (int k = 0; k < K; k++)
+                sum += (double)(ta ? a[k * ROW + i] : a[i * ROW + k]) *
+                       (tb ? b[j * ROW + k] : b[k * ROW + j]);
+            if (j < N)
+                ck_assert(fabs(c[i * ROW + j] - sum) <= K * 0x1p-21);
+            else
+                ck_assert(isnan(c[i * ROW + j]));
+        }
+    native_matmul_close(m);
+}
+END_TEST
+
+START_TEST(a_library_that_is_missing_is_named) {
+    brim_error err = {0};
+    native_matmul *m = native_matmul_open(NATIVE_BEST, 1, &err);
+    if (m)
+        ck_assert(native_matmul_name(m)[0] != '\0');
+    else
+        ASSERT_FAILS(err, BRIM_DEVICE, "oneDNN cannot be loaded");
+    native_matmul_close(m);
+}
+END_TEST
+
 Suite *native_matmul_suite(void) {
     Suite *suite = suite_create("native_matmul");
     TCase *tests = tcase_create("native_matmul");
@@ -126,7 +181,9 @@ Suite *native_matmul_suite(void) {
     tcase_add_test(tests, every_half_is_widened);
     tcase_add_test(tests, rounding_is_that_of_core);
     tcase_add_loop_test(tests, every_item_is_done_once, 1, 5);
-    tcase_add_test(tests, the_same_bits_each_time);
+    tcase_add_loop_test(tests, the_same_bits_each_time, 0, LIBRARIES);
+    tcase_add_loop_test(tests, products_by_each_library, 0, 4 * LIBRARIES);
+    tcase_add_test(tests, a_library_that_is_missing_is_named);
     suite_add_tcase(suite, tests);
     return suite;
 }

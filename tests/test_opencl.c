@@ -1,4 +1,5 @@
 // The OpenCL backend on hand-made programs: memory, launches, copies, queues, errors.
+#include <brim/device.h>
 #include "tests/opencl_rig.h"
 
 // ---- launches -----------------------------------------------------------------------------------
@@ -272,6 +273,23 @@ START_TEST(devices_by_name) {
 }
 END_TEST
 
+START_TEST(devices_are_listed) {
+    brim_device_info *list = NULL;
+    int rows = brim_device_list(&list, &err), opencl = 0, cuda = 0;
+    ASSERT_FINE(err);
+    for (int i = 0; i < rows; i++) {
+        opencl += strcmp(list[i].backend, "opencl") == 0;
+        cuda += strcmp(list[i].backend, "cuda") == 0;
+        bool usable = list[i].problem[0] == '\0';
+        ck_assert_int_eq(usable, list[i].name[0] != '\0');
+        ck_assert_int_eq(usable, list[i].memory_bytes > 0);
+        ck_assert_int_eq(usable, list[i].vector > 0);
+    }
+    free(list);
+    ck_assert(opencl > 0 && cuda > 0); // with a device, or with the reason why there is none
+}
+END_TEST
+
 START_TEST(settings_out_of_range) {
     if (!device_under_test(0)) return;
     static const device_settings wrong[] = {
@@ -303,6 +321,7 @@ Suite *opencl_suite(void) {
     tcase_add_test(tests, wrong_arguments_are_found_when_loading);
     tcase_add_test(tests, a_program_larger_than_memory_is_not_loaded);
     tcase_add_test(tests, devices_by_name);
+    tcase_add_test(tests, devices_are_listed);
     tcase_add_test(tests, settings_out_of_range);
     suite_add_tcase(suite, tests);
     return suite;

@@ -26,7 +26,7 @@ void opencl_matmul_open(backend_device *d) {
     opencl_matmul *m = &d->matmul;
     brim_error no_library = {0}; // a device without one has kernels/matmul.k
     if (d->host_is_device && !d->settings.no_native && runs_native_kernels(d)) {
-        m->native = native_matmul_open(d->traits.compute_units, &no_library);
+        m->native = native_matmul_open(NATIVE_BEST, d->traits.compute_units, &no_library);
         if (m->native) snprintf(m->name, sizeof m->name, "%s", native_matmul_name(m->native));
     } else if (!d->host_is_device || d->settings.clblast) {
         if (dynlib_open(&m->clblast_file, &clblast_table, &m->clblast, &no_library))
