@@ -75,7 +75,8 @@ static bool suits_matmul(const shape *s, const shape *result, const value_layout
     return one_stride(l, s, s->rank - 2) && full_batch_or_none(s, result);
 }
 
-bool layout_suits_shape(op_id op, int input, const shape *s, const shape *result, const value_layout *l) {
+bool layout_suits_shape(op_id op, int input, const shape *s, const shape *result,
+                        const value_layout *l) {
     if (op == OP_MATMUL) return suits_matmul(s, result, l);
     return layout_has_form(l, s, op_reads(op, input));
 }
@@ -123,7 +124,8 @@ bool layout_reshape(const shape *from, const int64_t *stride, const shape *to, i
     return left == 1 && runs == 0;
 }
 
-bool layout_of_view(const brim_graph *g, const graph_node *node, const value_layout *in, value_layout *out) {
+bool layout_of_view(const brim_graph *g, const graph_node *node, const value_layout *in,
+                    value_layout *out) {
     const shape *from = &g->value[node->input[0]].shape, *to = &g->value[node->first_output].shape;
     value_layout l = {.storage = in->storage, .offset = in->offset};
     switch (node->op) {

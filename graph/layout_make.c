@@ -1,5 +1,5 @@
-// Every value's storage: views into their inputs, parts into their CONCAT, updates into their variables, and outputs
-// into the storages of inputs that die.
+// Every value's storage: views into their inputs, parts into their CONCAT, updates into their
+// variables, and outputs into the storages of inputs that die.
 #include "graph/layout.h"
 
 #include <stdlib.h>
@@ -12,11 +12,11 @@ typedef struct maker {
     const graph_schedule *schedule;
     graph_uses uses;
     value_layout *of;
-    value_layout *trial;       // layouts while a placement is being tried
-    value_id *next, *tail;     // the values of each storage, its owner first, as a linked list
-    int32_t *last_read;        // by storage: position of the last node that touches it
-    bool *pinned;              // by storage: it holds a named result
-    int32_t *position;         // by node
+    value_layout *trial;   // layouts while a placement is being tried
+    value_id *next, *tail; // the values of each storage, its owner first, as a linked list
+    int32_t *last_read;    // by storage: position of the last node that touches it
+    bool *pinned;          // by storage: it holds a named result
+    int32_t *position;     // by node
     brim_error *err;
 } maker;
 
@@ -39,7 +39,7 @@ static void merge(maker *m, value_id from, value_id to) {
     m->pinned[to] |= m->pinned[from];
 }
 
-// Bases -----------------------------------------------------------------------------------------------------------
+// Bases -------------------------------------------------------------------------------------------
 
 static void base_of_leaf(maker *m, value_id v, value_id *control) {
     const graph_value *value = &m->g->value[v];
@@ -60,16 +60,18 @@ static void bases_of_node(maker *m, node_id n) {
         value_layout l = layout_dense(v, &g->value[v].shape);
         if (op_table[node->op].family == FAMILY_UPDATE) {
             if (j >= node->inputs || g->value[node->input[j]].producer >= 0) {
-                brim_fail(m->err, BRIM_GRAPH, "layout: output %d of node %d (%s in scope \"%s\") has no variable",
-                          j, n, op_table[node->op].name, node->scope ? node->scope : "");
+                brim_fail(m->err, BRIM_GRAPH,
+                          "layout: output %d of node %d (%s in scope \"%s\") has no variable", j, n,
+                          op_table[node->op].name, node->scope ? node->scope : "");
                 return;
             }
             l = m->of[node->input[j]];
         } else if (op_is_view(node->op) && !layout_of_view(g, node, &m->of[node->input[0]], &l)) {
-            brim_fail(m->err, BRIM_GRAPH,
-                      "layout: node %d (reshape in scope \"%s\") of a view that strides cannot express; "
-                      "the graph has not been through pass_densify",
-                      n, node->scope ? node->scope : "");
+            brim_fail(
+                m->err, BRIM_GRAPH,
+                "layout: node %d (reshape in scope \"%s\") of a view that strides cannot express; "
+                "the graph has not been through pass_densify",
+                n, node->scope ? node->scope : "");
             return;
         }
         join(m, v, &l);
@@ -97,10 +99,10 @@ static void make_bases(maker *m) {
     }
 }
 
-// Concatenations --------------------------------------------------------------------------------------------------
+// Concatenations ----------------------------------------------------------------------------------
 
-// Through the RESHAPEs and PERMUTEs that lead from a storage's owner to value v, back to the owner, whose layout is to
-// be such that v has layout *l. Returns the owner, or -1.
+// Through the RESHAPEs and PERMUTEs that lead from a storage's owner to value v, back to the owner,
+// whose layout is to be such that v has layout *l. Returns the owner, or -1.
 static value_id owner_behind(const maker *m, value_id v, value_layout *l) {
     const brim_graph *g = m->g;
     while (g->value[v].producer >= 0) {
@@ -110,7 +112,8 @@ static value_id owner_behind(const maker *m, value_id v, value_layout *l) {
             const shape *inner = &g->value[node->input[0]].shape;
             if (!layout_reshape(&g->value[v].shape, l->stride, inner, in.stride)) return -1;
         } else if (node->op == OP_PERMUTE) {
-            for (int32_t i = 0; i < g->value[v].shape.rank; i++) in.stride[node->attr.axes[i]] = l->stride[i];
+            for (int32_t i = 0; i < g->value[v].shape.rank; i++)
+                in.stride[node->attr.axes[i]] = l->stride[i];
         } else {
             break;
         }
@@ -133,13 +136,13 @@ static bool is_at_place(const maker *m, const value_use *use, const value_layout
     if (concat->op != OP_CONCAT || m->of[concat->first_output].storage != l->storage) return true;
     value_layout place = m->of[concat->first_output];
     for (int32_t i = 0; i < use->input; i++)
-        place.offset +=
-            m->g->value[concat->input[i]].shape.dim[concat->attr.axis] * place.stride[concat->attr.axis];
+        place.offset += m->g->value[concat->input[i]].shape.dim[concat->attr.axis] *
+                        place.stride[concat->attr.axis];
     return same_place(l, &place, &m->g->value[concat->input[use->input]].shape);
 }
 
-// True if all views of the owner can be expressed, and all readers can read them, once it has layout *l. Their layouts
-// are left in m->trial.
+// True if all views of the owner can be expressed, and all readers can read them, once it has
+// layout *l. Their layouts are left in m->trial.
 static bool readers_suit(maker *m, value_id owner, const value_layout *l) {
     const brim_graph *g = m->g;
     for (value_id v = owner; v >= 0; v = m->next[v]) {
@@ -147,14 +150,16 @@ static bool readers_suit(maker *m, value_id owner, const value_layout *l) {
             m->trial[v] = *l;
         } else {
             const graph_node *node = &g->node[g->value[v].producer];
-            if (!op_is_view(node->op) || !layout_of_view(g, node, &m->trial[node->input[0]], &m->trial[v]))
+            if (!op_is_view(node->op) ||
+                !layout_of_view(g, node, &m->trial[node->input[0]], &m->trial[v]))
                 return false;
         }
         for (int64_t u = m->uses.start[v]; u < m->uses.start[v + 1]; u++) {
             const value_use *use = &m->uses.use[u];
             const graph_node *reader = &g->node[use->node];
             if (op_is_view(reader->op)) continue;
-            if (!layout_suits(g, reader, use->input, &m->trial[v]) || !is_at_place(m, use, &m->trial[v]))
+            if (!layout_suits(g, reader, use->input, &m->trial[v]) ||
+                !is_at_place(m, use, &m->trial[v]))
                 return false;
         }
     }
@@ -170,7 +175,8 @@ static void place_part(maker *m, const graph_node *concat, int input, int64_t st
     if (owner < 0 || m->pinned[owner] || g->value[owner].producer < 0) return;
     const graph_node *producer = &g->node[g->value[owner].producer];
     int output = owner - producer->first_output;
-    if (op_table[producer->op].family == FAMILY_UPDATE || producer->sections != concat->sections) return;
+    if (op_table[producer->op].family == FAMILY_UPDATE || producer->sections != concat->sections)
+        return;
     if (!layout_has_form(&l, &g->value[owner].shape, op_writes(producer->op, output))) return;
     if (!readers_suit(m, owner, &l)) return;
     for (value_id v = owner; v >= 0; v = m->next[v]) m->of[v] = m->trial[v];
@@ -190,7 +196,7 @@ static void place_parts(maker *m) {
     }
 }
 
-// In place --------------------------------------------------------------------------------------------------------
+// In place ----------------------------------------------------------------------------------------
 
 // True if output v of the node may lie in the storage of its input.
 static bool may_take(const maker *m, node_id n, int input, value_id v) {
@@ -198,8 +204,10 @@ static bool may_take(const maker *m, node_id n, int input, value_id v) {
     const graph_node *node = &g->node[n];
     value_id x = node->input[input], storage = m->of[x].storage;
     const graph_value *owner = &g->value[storage], *out = &g->value[v];
-    if (owner->producer < 0 || m->pinned[storage] || m->last_read[storage] > m->position[n]) return false;
-    if (g->value[x].dtype != out->dtype || !shape_equal(&g->value[x].shape, &out->shape)) return false;
+    if (owner->producer < 0 || m->pinned[storage] || m->last_read[storage] > m->position[n])
+        return false;
+    if (g->value[x].dtype != out->dtype || !shape_equal(&g->value[x].shape, &out->shape))
+        return false;
     if (shape_elements(&owner->shape) != shape_elements(&out->shape)) return false;
     if (g->node[owner->producer].sections != node->sections) return false;
     for (int32_t i = 0; i < node->inputs; i++) {
@@ -219,7 +227,9 @@ static void take_over(maker *m, node_id n, int output) {
     const graph_node *node = &m->g->node[n];
     value_id v = node->first_output + output;
     if (m->of[v].storage != v || m->pinned[v]) return;
-    uint32_t allowed = node->op == OP_FUSED ? UINT32_MAX : output == 0 ? op_table[node->op].inplace : 0;
+    uint32_t allowed = node->op == OP_FUSED ? UINT32_MAX
+                       : output == 0        ? op_table[node->op].inplace
+                                            : 0;
     for (int32_t i = 0; i < node->inputs; i++) {
         if (!(allowed >> (i < 31 ? i : 31) & 1) || !may_take(m, n, i, v)) continue;
         value_id storage = m->of[node->input[i]].storage;
@@ -238,8 +248,8 @@ static void take_over_all(maker *m) {
     }
 }
 
-brim_status graph_layout_make(const brim_graph *g, const graph_schedule *schedule, graph_layout *out,
-                              brim_error *err) {
+brim_status graph_layout_make(const brim_graph *g, const graph_schedule *schedule,
+                              graph_layout *out, brim_error *err) {
     *out = (graph_layout){0};
     if (failed(err)) return err->status;
     size_t values = (size_t)g->values;

@@ -1,4 +1,5 @@
-// The proof that a layout is right: written against the rules of layout.h, not against layout_make.c.
+// The proof that a layout is right: written against the rules of layout.h, not against
+// layout_make.c.
 #include <stdlib.h>
 #include "core/alloc.h"
 #include "graph/layout.h"
@@ -7,8 +8,8 @@ typedef struct checker {
     const brim_graph *g;
     const graph_layout *layout;
     int32_t *position; // by node
-    int32_t *last;     // by value: position of the last node that reads it or a view of it; -1: none
-    bool *part;        // by value: it lies where a CONCAT wants it
+    int32_t *last; // by value: position of the last node that reads it or a view of it; -1: none
+    bool *part;    // by value: it lies where a CONCAT wants it
     brim_error *err;
 } checker;
 
@@ -16,7 +17,9 @@ static void refuse(checker *c, value_id v, const char *why) {
     const graph_value *value = &c->g->value[v];
     const graph_node *node = value->producer < 0 ? NULL : &c->g->node[value->producer];
     brim_fail(c->err, BRIM_GRAPH, "layout: value %d (%s in scope \"%s\"): %s", v,
-              value->name ? value->name : node ? op_table[node->op].name : "leaf",
+              value->name ? value->name
+              : node      ? op_table[node->op].name
+                          : "leaf",
               node && node->scope ? node->scope : "", why);
 }
 
@@ -29,7 +32,8 @@ static bool same_layout(const value_layout *a, const value_layout *b, const shap
 static void check_extent(checker *c, value_id v) {
     const value_layout *l = &c->layout->of[v];
     const graph_value *value = &c->g->value[v];
-    if (l->storage < 0 || l->storage >= c->g->values || c->layout->of[l->storage].storage != l->storage) {
+    if (l->storage < 0 || l->storage >= c->g->values ||
+        c->layout->of[l->storage].storage != l->storage) {
         refuse(c, v, "lies in no storage");
         return;
     }
@@ -37,8 +41,10 @@ static void check_extent(checker *c, value_id v) {
     int64_t last = l->offset, room = shape_elements(&owner->shape);
     if (owner->role == ROLE_CONTROL) room = CONTROL_COUNT;
     for (int32_t i = 0; i < value->shape.rank; i++) {
-        if (l->stride[i] < 0) last = INT64_MAX / 2;
-        else if (value->shape.dim[i] > 1) last += (value->shape.dim[i] - 1) * l->stride[i];
+        if (l->stride[i] < 0)
+            last = INT64_MAX / 2;
+        else if (value->shape.dim[i] > 1)
+            last += (value->shape.dim[i] - 1) * l->stride[i];
     }
     if (l->offset < 0 || last >= room) refuse(c, v, "does not lie inside its storage");
     if (owner->role != ROLE_CONTROL && owner->dtype != value->dtype)
@@ -76,7 +82,8 @@ static void check_node(checker *c, node_id n) {
     if (op_is_view(node->op)) {
         value_layout expected;
         if (!layout_of_view(g, node, &c->layout->of[node->input[0]], &expected) ||
-            !same_layout(&expected, &c->layout->of[node->first_output], &g->value[node->first_output].shape))
+            !same_layout(&expected, &c->layout->of[node->first_output],
+                         &g->value[node->first_output].shape))
             refuse(c, node->first_output, "is not where the view of its input is");
         return;
     }
@@ -117,8 +124,8 @@ static void check_takeover(checker *c, node_id n, int32_t output) {
     if (!update && g->value[storage].producer < 0) refuse(c, v, "overwrites a leaf");
 }
 
-// By storage: the values in it that nodes write, in the order of the schedule. Each overwrites all before it, unless
-// both are parts or one is the CONCAT of the other.
+// By storage: the values in it that nodes write, in the order of the schedule. Each overwrites all
+// before it, unless both are parts or one is the CONCAT of the other.
 static void check_readers(checker *c, const graph_schedule *schedule, int32_t *latest) {
     const brim_graph *g = c->g;
     for (value_id v = 0; v < g->values; v++) latest[v] = g->value[v].producer < 0 ? c->last[v] : -1;
@@ -134,8 +141,8 @@ static void check_readers(checker *c, const graph_schedule *schedule, int32_t *l
     }
 }
 
-brim_status graph_layout_verify(const brim_graph *g, const graph_schedule *schedule, const graph_layout *layout,
-                                brim_error *err) {
+brim_status graph_layout_verify(const brim_graph *g, const graph_schedule *schedule,
+                                const graph_layout *layout, brim_error *err) {
     if (failed(err)) return err->status;
     checker c = {.g = g, .layout = layout, .err = err};
     c.position = brim_calloc_array((size_t)g->nodes, sizeof *c.position, err);
@@ -148,7 +155,8 @@ brim_status graph_layout_verify(const brim_graph *g, const graph_schedule *sched
             c.last[v] = -1;
             check_extent(&c, v);
         }
-        for (int32_t r = 0; r < g->results; r++) c.last[g->result[r]] = INT32_MAX; // read when all is done
+        for (int32_t r = 0; r < g->results; r++)
+            c.last[g->result[r]] = INT32_MAX; // read when all is done
         for (node_id n = 0; n < g->nodes && !failed(err); n++) check_node(&c, n);
         for (node_id n = g->nodes - 1; n >= 0 && !failed(err); n--) {
             const graph_node *node = &g->node[n];

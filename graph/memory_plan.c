@@ -11,8 +11,8 @@ typedef struct planner {
     const graph_schedule *schedule;
     const plan_request *request;
     pack_rules rules;
-    bool *result;      // by storage: it holds a named result
-    pack_block *block; // of transient storages and workspaces
+    bool *result;          // by storage: it holds a named result
+    pack_block *block;     // of transient storages and workspaces
     storage_place **place; // by block
     int32_t blocks;
     memory_plan *plan;
@@ -21,7 +21,9 @@ typedef struct planner {
 
 static const char *storage_name(const brim_graph *g, value_id v) {
     const graph_value *value = &g->value[v];
-    return value->name ? value->name : value->producer < 0 ? "leaf" : op_table[g->node[value->producer].op].name;
+    return value->name           ? value->name
+           : value->producer < 0 ? "leaf"
+                                 : op_table[g->node[value->producer].op].name;
 }
 
 static bool is_persistent(const planner *p, value_id storage) {
@@ -35,7 +37,7 @@ static int64_t storage_bytes(const graph_value *v) {
     return elements * (int64_t)brim_dtype_bytes(v->dtype);
 }
 
-// Lifetimes -------------------------------------------------------------------------------------------------------
+// Lifetimes ---------------------------------------------------------------------------------------
 
 static void touch(planner *p, value_id v, int32_t position) {
     storage_place *s = &p->plan->storage[p->layout->of[v].storage];
@@ -71,7 +73,7 @@ static void find_lifetimes(planner *p) {
     }
 }
 
-// Placing ---------------------------------------------------------------------------------------------------------
+// Placing -----------------------------------------------------------------------------------------
 
 static void place_persistent(planner *p) {
     const brim_graph *g = p->g;
@@ -94,13 +96,15 @@ static void place_persistent(planner *p) {
         s->offset = pack_fit(&p->rules, next, s->bytes);
         next = s->offset + size;
         if (next > end) end = next;
-        if (next > INT64_MAX / 4) brim_fail(p->err, BRIM_MEMORY, "memory plan: more than 2^61 bytes are asked for");
+        if (next > INT64_MAX / 4)
+            brim_fail(p->err, BRIM_MEMORY, "memory plan: more than 2^61 bytes are asked for");
     }
     p->plan->persistent_bytes = end;
 }
 
 static void add_block(planner *p, storage_place *place) {
-    p->block[p->blocks] = (pack_block){.bytes = place->bytes, .first = place->first, .last = place->last};
+    p->block[p->blocks] =
+        (pack_block){.bytes = place->bytes, .first = place->first, .last = place->last};
     p->place[p->blocks++] = place;
 }
 
@@ -108,19 +112,22 @@ static void collect_blocks(planner *p) {
     const brim_graph *g = p->g;
     const plan_request *request = p->request;
     for (value_id v = 0; v < g->values; v++)
-        if (p->layout->of[v].storage == v && !is_persistent(p, v)) add_block(p, &p->plan->storage[v]);
+        if (p->layout->of[v].storage == v && !is_persistent(p, v))
+            add_block(p, &p->plan->storage[v]);
     for (node_id n = 0; n < g->nodes; n++) p->plan->workspace[n] = (storage_place){.offset = -1};
     for (int32_t at = 0; at < p->schedule->count && request->workspace; at++) {
         node_id n = p->schedule->order[at];
         int64_t bytes = request->workspace(g, n, request->user);
         if (bytes < 0) {
-            brim_fail(p->err, BRIM_MEMORY, "memory plan: node %d (%s in scope \"%s\") asks for %" PRId64
-                      " bytes of workspace", n, op_table[g->node[n].op].name,
-                      g->node[n].scope ? g->node[n].scope : "", bytes);
+            brim_fail(
+                p->err, BRIM_MEMORY,
+                "memory plan: node %d (%s in scope \"%s\") asks for %" PRId64 " bytes of workspace",
+                n, op_table[g->node[n].op].name, g->node[n].scope ? g->node[n].scope : "", bytes);
             return;
         }
         if (bytes == 0) continue;
-        p->plan->workspace[n] = (storage_place){.offset = -1, .bytes = bytes, .first = at, .last = at};
+        p->plan->workspace[n] =
+            (storage_place){.offset = -1, .bytes = bytes, .first = at, .last = at};
         add_block(p, &p->plan->workspace[n]);
     }
 }
@@ -135,8 +142,9 @@ static void place_transient(planner *p) {
         if (!pack_size(&rules, p->block[i].bytes, &size, p->err)) continue;
         const storage_place *place = p->place[i];
         bool storage = place >= p->plan->storage && place < p->plan->storage + p->g->values;
-        brim_error_prefix(p->err, "memory plan: %s", storage ? storage_name(p->g, (value_id)(place - p->plan->storage))
-                                                             : "workspace");
+        brim_error_prefix(p->err, "memory plan: %s",
+                          storage ? storage_name(p->g, (value_id)(place - p->plan->storage))
+                                  : "workspace");
         return;
     }
     if (pack_blocks(p->block, p->blocks, &rules, &result, p->err)) return;
@@ -155,19 +163,29 @@ static void make(planner *p) {
     if (!failed(p->err)) memory_plan_verify(g, p->layout, p->schedule, p->request, p->plan, p->err);
 }
 
-brim_status memory_plan_make(const brim_graph *g, const graph_layout *layout, const graph_schedule *schedule,
-                             const plan_request *request, memory_plan *out, brim_error *err) {
+brim_status memory_plan_make(const brim_graph *g, const graph_layout *layout,
+                             const graph_schedule *schedule, const plan_request *request,
+                             memory_plan *out, brim_error *err) {
     *out = (memory_plan){0};
     if (failed(err)) return err->status;
-    if (request->alignment <= 0 || (request->alignment & (request->alignment - 1)) || request->chunk_bytes < 0 ||
-        request->chunk_bytes % request->alignment || request->transient_base < 0 || request->guard_bytes < 0)
+    if (request->alignment <= 0 || (request->alignment & (request->alignment - 1)) ||
+        request->chunk_bytes < 0 || request->chunk_bytes % request->alignment ||
+        request->transient_base < 0 || request->guard_bytes < 0)
         return brim_fail(err, BRIM_ARGUMENT,
-                         "memory plan: alignment %" PRId64 ", chunk %" PRId64 ", base %" PRId64 ", guard %" PRId64
+                         "memory plan: alignment %" PRId64 ", chunk %" PRId64 ", base %" PRId64
+                         ", guard %" PRId64
                          "; expected a power of two, a multiple of it, and nothing negative",
-                         request->alignment, request->chunk_bytes, request->transient_base, request->guard_bytes);
+                         request->alignment, request->chunk_bytes, request->transient_base,
+                         request->guard_bytes);
     size_t values = (size_t)g->values, nodes = (size_t)g->nodes;
-    planner p = {.g = g, .layout = layout, .schedule = schedule, .request = request, .plan = out, .err = err};
-    p.rules = (pack_rules){request->transient_base, request->alignment, request->chunk_bytes, request->guard_bytes};
+    planner p = {.g = g,
+                 .layout = layout,
+                 .schedule = schedule,
+                 .request = request,
+                 .plan = out,
+                 .err = err};
+    p.rules = (pack_rules){request->transient_base, request->alignment, request->chunk_bytes,
+                           request->guard_bytes};
     out->values = g->values;
     out->nodes = g->nodes;
     out->storage = brim_calloc_array(values, sizeof *out->storage, err);
@@ -189,18 +207,23 @@ void memory_plan_free(memory_plan *plan) {
     *plan = (memory_plan){0};
 }
 
-// Text ------------------------------------------------------------------------------------------------------------
+// Text --------------------------------------------------------------------------------------------
 
 // Leaves have the class of their role; the rest is transient.
 static const char *const class_names[] = {
-    [ROLE_RESULT] = "values", [ROLE_INPUT] = "inputs", [ROLE_PARAMETER] = "parameters",
-    [ROLE_STATE] = "states", [ROLE_ACCUMULATOR] = "accumulators", [ROLE_CONTROL] = "control",
+    [ROLE_RESULT] = "values",
+    [ROLE_INPUT] = "inputs",
+    [ROLE_PARAMETER] = "parameters",
+    [ROLE_STATE] = "states",
+    [ROLE_ACCUMULATOR] = "accumulators",
+    [ROLE_CONTROL] = "control",
 };
 enum { CLASSES = sizeof class_names / sizeof *class_names };
 
-static void print_place(FILE *out, const char *kind, int32_t id, const char *name, const storage_place *s) {
-    fprintf(out, "%s %d %s: %" PRId64 " bytes at %" PRId64 ", live %d..%d\n", kind, id, name, s->bytes, s->offset,
-            s->first, s->last);
+static void print_place(FILE *out, const char *kind, int32_t id, const char *name,
+                        const storage_place *s) {
+    fprintf(out, "%s %d %s: %" PRId64 " bytes at %" PRId64 ", live %d..%d\n", kind, id, name,
+            s->bytes, s->offset, s->first, s->last);
 }
 
 void memory_plan_print(const brim_graph *g, const memory_plan *plan, FILE *out) {
@@ -220,9 +243,12 @@ void memory_plan_print(const brim_graph *g, const memory_plan *plan, FILE *out) 
         if (s->bytes > most_workspace) most_workspace = s->bytes;
     }
     for (int c = 0; c < CLASSES; c++)
-        if (count[c]) fprintf(out, "%s: %d storages, %" PRId64 " bytes\n", class_names[c], count[c], bytes[c]);
+        if (count[c])
+            fprintf(out, "%s: %d storages, %" PRId64 " bytes\n", class_names[c], count[c],
+                    bytes[c]);
     if (most_workspace) fprintf(out, "largest workspace: %" PRId64 " bytes\n", most_workspace);
-    fprintf(out, "persistent: %" PRId64 " bytes; peak: %" PRId64 " bytes, %.4f of the lower bound\n",
+    fprintf(out,
+            "persistent: %" PRId64 " bytes; peak: %" PRId64 " bytes, %.4f of the lower bound\n",
             plan->persistent_bytes, plan->peak_bytes,
             plan->lower_bound > 0 ? (double)plan->peak_bytes / (double)plan->lower_bound : 1.0);
 }

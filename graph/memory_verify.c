@@ -1,6 +1,7 @@
-// The proof that a memory plan is right, from the graph, the layout and the schedule: it trusts nothing in the plan but
-// offsets. Two passes over the schedule give each storage its first and last use; a sweep over time keeps the blocks
-// alive sorted by offset, so that a new one is compared with its neighbours only.
+// The proof that a memory plan is right, from the graph, the layout and the schedule: it trusts
+// nothing in the plan but offsets. Two passes over the schedule give each storage its first and
+// last use; a sweep over time keeps the blocks alive sorted by offset, so that a new one is
+// compared with its neighbours only.
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,8 +31,12 @@ static void describe(const plan_checker *c, const live_block *b, char *text, siz
     const brim_graph *g = c->g;
     node_id n = b->workspace ? b->id : g->value[b->id].producer;
     const char *name = b->workspace ? NULL : g->value[b->id].name;
-    snprintf(text, size, "%s %d (%s) at %" PRId64 "..%" PRId64, b->workspace ? "the workspace of node" : "value", b->id,
-             name ? name : n < 0 ? "leaf" : op_table[g->node[n].op].name, b->offset, b->end);
+    snprintf(text, size, "%s %d (%s) at %" PRId64 "..%" PRId64,
+             b->workspace ? "the workspace of node" : "value", b->id,
+             name    ? name
+             : n < 0 ? "leaf"
+                     : op_table[g->node[n].op].name,
+             b->offset, b->end);
 }
 
 static void refuse(plan_checker *c, const live_block *b, const char *why) {
@@ -42,13 +47,19 @@ static void refuse(plan_checker *c, const live_block *b, const char *why) {
 
 static void check_block(plan_checker *c, const live_block *b, int64_t bytes) {
     const plan_request *r = c->request;
-    if (b->offset < 0) refuse(c, b, "has no place");
-    else if (b->end - b->offset < bytes) refuse(c, b, "is too small");
-    else if (b->offset % r->alignment) refuse(c, b, "is not aligned");
-    else if (b->offset > INT64_MAX - bytes - r->guard_bytes || b->end + r->guard_bytes > c->plan->peak_bytes)
+    if (b->offset < 0)
+        refuse(c, b, "has no place");
+    else if (b->end - b->offset < bytes)
+        refuse(c, b, "is too small");
+    else if (b->offset % r->alignment)
+        refuse(c, b, "is not aligned");
+    else if (b->offset > INT64_MAX - bytes - r->guard_bytes ||
+             b->end + r->guard_bytes > c->plan->peak_bytes)
         refuse(c, b, "ends above the peak");
-    else if (b->offset < r->guard_bytes) refuse(c, b, "has no guard before it");
-    else if (r->chunk_bytes && bytes && b->offset / r->chunk_bytes != (b->offset + bytes - 1) / r->chunk_bytes)
+    else if (b->offset < r->guard_bytes)
+        refuse(c, b, "has no guard before it");
+    else if (r->chunk_bytes && bytes &&
+             b->offset / r->chunk_bytes != (b->offset + bytes - 1) / r->chunk_bytes)
         refuse(c, b, "straddles two chunks");
 }
 
@@ -62,13 +73,15 @@ static void use(plan_checker *c, live_block *by_storage, value_id v, int32_t at)
 static void find_uses(plan_checker *c, live_block *by_storage) {
     const brim_graph *g = c->g;
     int32_t count = c->schedule->count;
-    for (value_id v = 0; v < g->values; v++) by_storage[v] = (live_block){.first = INT32_MAX, .last = -1, .id = v};
+    for (value_id v = 0; v < g->values; v++)
+        by_storage[v] = (live_block){.first = INT32_MAX, .last = -1, .id = v};
     for (value_id v = 0; v < g->values; v++) {
         const graph_value *value = &g->value[v];
         bool variable = value->producer < 0 && value->role != ROLE_INPUT;
         // What only the first micro-batch writes, and what outlives a step, is never reused.
-        if (variable || (value->producer >= 0 && g->node[value->producer].sections == SECTION_FIRST &&
-                         !op_is_view(g->node[value->producer].op)))
+        if (variable ||
+            (value->producer >= 0 && g->node[value->producer].sections == SECTION_FIRST &&
+             !op_is_view(g->node[value->producer].op)))
             use(c, by_storage, v, INT32_MAX - 1);
         if (value->producer < 0 || by_storage[c->layout->of[v].storage].last == INT32_MAX - 1)
             use(c, by_storage, v, 0);
@@ -99,14 +112,18 @@ static void collect(plan_checker *c, live_block *by_storage) {
     for (value_id v = 0; v < g->values && !failed(c->err); v++) {
         if (c->layout->of[v].storage != v) continue;
         const graph_value *value = &g->value[v];
-        int64_t elements = value->role == ROLE_CONTROL ? CONTROL_COUNT : shape_elements(&value->shape);
-        add(c, by_storage[v], &c->plan->storage[v], elements * (int64_t)brim_dtype_bytes(value->dtype));
+        int64_t elements =
+            value->role == ROLE_CONTROL ? CONTROL_COUNT : shape_elements(&value->shape);
+        add(c, by_storage[v], &c->plan->storage[v],
+            elements * (int64_t)brim_dtype_bytes(value->dtype));
     }
-    for (int32_t at = 0; at < c->schedule->count && !failed(c->err) && c->request->workspace; at++) {
+    for (int32_t at = 0; at < c->schedule->count && !failed(c->err) && c->request->workspace;
+         at++) {
         node_id n = c->schedule->order[at];
         int64_t bytes = c->request->workspace(g, n, c->request->user);
         if (bytes <= 0) continue;
-        add(c, (live_block){.first = at, .last = at, .id = n, .workspace = true}, &c->plan->workspace[n], bytes);
+        add(c, (live_block){.first = at, .last = at, .id = n, .workspace = true},
+            &c->plan->workspace[n], bytes);
     }
 }
 
@@ -114,7 +131,8 @@ static int by_first(const void *x, const void *y) {
     const live_block *a = x, *b = y;
     if (a->first != b->first) return a->first < b->first ? -1 : 1;
     if (a->offset != b->offset) return a->offset < b->offset ? -1 : 1;
-    return a->workspace != b->workspace ? a->workspace - b->workspace : (a->id > b->id) - (a->id < b->id);
+    return a->workspace != b->workspace ? a->workspace - b->workspace
+                                        : (a->id > b->id) - (a->id < b->id);
 }
 
 static void collide(plan_checker *c, const live_block *a, const live_block *b) {
@@ -129,8 +147,10 @@ static void enter(plan_checker *c, const live_block *b) {
     int32_t low = 0, high = c->actives;
     while (low < high) {
         int32_t middle = low + (high - low) / 2;
-        if (c->active[middle].offset < b->offset) low = middle + 1;
-        else high = middle;
+        if (c->active[middle].offset < b->offset)
+            low = middle + 1;
+        else
+            high = middle;
     }
     int64_t guard = c->request->guard_bytes;
     if (low > 0 && c->active[low - 1].end + guard > b->offset) collide(c, &c->active[low - 1], b);
@@ -156,10 +176,16 @@ static void sweep(plan_checker *c) {
     }
 }
 
-brim_status memory_plan_verify(const brim_graph *g, const graph_layout *layout, const graph_schedule *schedule,
-                               const plan_request *request, const memory_plan *plan, brim_error *err) {
+brim_status memory_plan_verify(const brim_graph *g, const graph_layout *layout,
+                               const graph_schedule *schedule, const plan_request *request,
+                               const memory_plan *plan, brim_error *err) {
     if (failed(err)) return err->status;
-    plan_checker c = {.g = g, .layout = layout, .schedule = schedule, .request = request, .plan = plan, .err = err};
+    plan_checker c = {.g = g,
+                      .layout = layout,
+                      .schedule = schedule,
+                      .request = request,
+                      .plan = plan,
+                      .err = err};
     size_t most = (size_t)g->values + (size_t)g->nodes;
     live_block *by_storage = brim_calloc_array((size_t)g->values, sizeof *by_storage, err);
     c.block = brim_calloc_array(most, sizeof *c.block, err);

@@ -26,9 +26,10 @@ typedef struct packer {
 } packer;
 
 brim_status pack_size(const pack_rules *rules, int64_t bytes, int64_t *size, brim_error *err) {
-    if (bytes < 0 || !i64_add(bytes, rules->guard, size) || !i64_align(*size, rules->alignment, size) ||
-        *size > PACK_LIMIT)
-        return brim_fail(err, BRIM_MEMORY, "%lld bytes in one piece are more than any device has", (long long)bytes);
+    if (bytes < 0 || !i64_add(bytes, rules->guard, size) ||
+        !i64_align(*size, rules->alignment, size) || *size > PACK_LIMIT)
+        return brim_fail(err, BRIM_MEMORY, "%lld bytes in one piece are more than any device has",
+                         (long long)bytes);
     if (rules->chunk && bytes > rules->chunk)
         return brim_fail(err, BRIM_MEMORY,
                          "%lld bytes in one piece; the device allocates at most %lld in one piece",
@@ -44,7 +45,7 @@ int64_t pack_fit(const pack_rules *rules, int64_t from, int64_t bytes) {
     return at;
 }
 
-// Orders --------------------------------------------------------------------------------------------------------------
+// Orders ------------------------------------------------------------------------------------------
 
 static int compare(int64_t a, int64_t b) {
     return a < b ? -1 : a > b;
@@ -80,10 +81,11 @@ static int by_start(const void *x, const void *y) {
 static const struct {
     int (*order)(const void *, const void *);
     bool best_fit; // else the lowest gap
-} strategies[] = {{by_size, true}, {by_size, false}, {by_length, false}, {by_area, false}, {by_start, false}};
+} strategies[] = {
+    {by_size, true}, {by_size, false}, {by_length, false}, {by_area, false}, {by_start, false}};
 enum { STRATEGIES = sizeof strategies / sizeof *strategies };
 
-// Placing ---------------------------------------------------------------------------------------------------------
+// Placing -----------------------------------------------------------------------------------------
 
 // Where the block goes among the placed ones that live at the same time.
 static int64_t find_gap(const packer *p, int32_t placed, const sized_block *b, bool best_fit) {
@@ -117,8 +119,10 @@ static int64_t place_all(packer *p, bool best_fit, int64_t limit) {
         int32_t low = 0, high = n;
         while (low < high) {
             int32_t middle = low + (high - low) / 2;
-            if (p->placed[middle].offset <= b->offset) low = middle + 1;
-            else high = middle;
+            if (p->placed[middle].offset <= b->offset)
+                low = middle + 1;
+            else
+                high = middle;
         }
         memmove(&p->placed[low + 1], &p->placed[low], (size_t)(n - low) * sizeof *p->placed);
         p->placed[low] = *b;
@@ -165,26 +169,31 @@ static int64_t most_alive(const packer *p, int64_t *delta, int32_t positions) {
 
 static brim_status check(packer *p, const pack_block *blocks, int32_t *positions, brim_error *err) {
     const pack_rules *r = p->rules;
-    if (r->alignment <= 0 || (r->alignment & (r->alignment - 1)) || r->chunk < 0 || r->chunk % r->alignment ||
-        r->base < 0 || r->base > PACK_LIMIT || r->guard < 0 || r->guard > PACK_LIMIT || r->alignment > PACK_LIMIT)
-        return brim_fail(err, BRIM_ARGUMENT, "pack: base %lld, alignment %lld, chunk %lld, guard %lld",
-                         (long long)r->base, (long long)r->alignment, (long long)r->chunk, (long long)r->guard);
+    if (r->alignment <= 0 || (r->alignment & (r->alignment - 1)) || r->chunk < 0 ||
+        r->chunk % r->alignment || r->base < 0 || r->base > PACK_LIMIT || r->guard < 0 ||
+        r->guard > PACK_LIMIT || r->alignment > PACK_LIMIT)
+        return brim_fail(
+            err, BRIM_ARGUMENT, "pack: base %lld, alignment %lld, chunk %lld, guard %lld",
+            (long long)r->base, (long long)r->alignment, (long long)r->chunk, (long long)r->guard);
     int64_t sum = 0;
     for (int32_t i = 0; i < p->count; i++) {
         sized_block *b = &p->block[i];
-        *b = (sized_block){.bytes = blocks[i].bytes, .first = blocks[i].first, .last = blocks[i].last, .index = i};
+        *b = (sized_block){
+            .bytes = blocks[i].bytes, .first = blocks[i].first, .last = blocks[i].last, .index = i};
         if (pack_size(r, b->bytes, &b->size, err)) return err->status;
         if (b->first < 0 || b->last < b->first || b->last == INT32_MAX)
-            return brim_fail(err, BRIM_ARGUMENT, "pack: block %d lives from %d to %d", i, b->first, b->last);
+            return brim_fail(err, BRIM_ARGUMENT, "pack: block %d lives from %d to %d", i, b->first,
+                             b->last);
         if (b->last + 1 > *positions) *positions = b->last + 1;
         sum += b->size;
-        if (sum > PACK_LIMIT) return brim_fail(err, BRIM_MEMORY, "more than 2^60 bytes are asked for");
+        if (sum > PACK_LIMIT)
+            return brim_fail(err, BRIM_MEMORY, "more than 2^60 bytes are asked for");
     }
     return BRIM_OK;
 }
 
-brim_status pack_blocks(pack_block *blocks, int32_t count, const pack_rules *rules, pack_result *result,
-                        brim_error *err) {
+brim_status pack_blocks(pack_block *blocks, int32_t count, const pack_rules *rules,
+                        pack_result *result, brim_error *err) {
     *result = (pack_result){0};
     packer p = {.rules = rules, .count = count};
     p.block = brim_calloc_array((size_t)count, sizeof *p.block, err);

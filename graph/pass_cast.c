@@ -12,10 +12,11 @@ typedef struct caster {
     brim_dtype low;
     bool *of_loss; // by old node
     struct cast_value {
-        bool soft;          // f32 that counts as 16-bit: a variable, a graph input, or made of constants alone
-        bool constant;      // made of constants alone
+        bool soft;     // f32 that counts as 16-bit: a variable, a graph input, or made of constants
+                       // alone
+        bool constant; // made of constants alone
         value_id in[BRIM_DTYPE_COUNT]; // the value in another dtype, once somebody has asked; -1
-    } *value; // by new id
+    } * value;                         // by new id
     size_t capacity;
     value_id *inputs;
     brim_dtype *wanted;
@@ -23,7 +24,9 @@ typedef struct caster {
 } caster;
 
 static void describe(caster *c, value_id v, bool soft, bool constant) {
-    if (v < 0 || !brim_grow((void **)&c->value, &c->capacity, (size_t)v + 1, sizeof *c->value, c->r.err)) return;
+    if (v < 0 ||
+        !brim_grow((void **)&c->value, &c->capacity, (size_t)v + 1, sizeof *c->value, c->r.err))
+        return;
     c->value[v] = (struct cast_value){.soft = soft, .constant = constant};
     for (int i = 0; i < BRIM_DTYPE_COUNT; i++) c->value[v].in[i] = -1;
 }
@@ -34,7 +37,8 @@ static value_id in_dtype(caster *c, const graph_node *reader, value_id v, brim_d
     if (failed(c->r.err) || g->value[v].dtype == dtype) return v;
     if (c->value[v].in[dtype] >= 0) return c->value[v].in[dtype];
     const graph_node *producer = g->value[v].producer < 0 ? NULL : &g->node[g->value[v].producer];
-    graph_node like = {.outputs = 1, .phase = reader->phase, .sections = reader->sections, .scope = reader->scope};
+    graph_node like = {
+        .outputs = 1, .phase = reader->phase, .sections = reader->sections, .scope = reader->scope};
     memset(&like.attr, 0, sizeof like.attr);
     value_id made;
     if (producer && producer->op == OP_CONSTANT) {
@@ -52,22 +56,26 @@ static value_id in_dtype(caster *c, const graph_node *reader, value_id v, brim_d
     return made;
 }
 
-// Marks the elementwise ops, views and sums that nothing but the loss reads: what they compute is the loss.
+// Marks the elementwise ops, views and sums that nothing but the loss reads: what they compute is
+// the loss.
 static void mark_loss(caster *c, const graph_uses *uses) {
     const brim_graph *g = c->r.from;
     for (node_id n = g->nodes - 1; n >= 0; n--) {
         const graph_node *node = &g->node[n];
         value_id v = node->first_output;
         op_family family = op_table[node->op].family;
-        bool kind = family == FAMILY_ELEMENTWISE || family == FAMILY_VIEW || family == FAMILY_REDUCTION;
+        bool kind =
+            family == FAMILY_ELEMENTWISE || family == FAMILY_VIEW || family == FAMILY_REDUCTION;
         bool only = v == g->loss.sum || v == g->loss.count || uses->start[v] < uses->start[v + 1];
-        for (int64_t u = uses->start[v]; u < uses->start[v + 1]; u++) only &= c->of_loss[uses->use[u].node];
+        for (int64_t u = uses->start[v]; u < uses->start[v + 1]; u++)
+            only &= c->of_loss[uses->use[u].node];
         c->of_loss[n] = kind && only && !g->value[v].name;
     }
 }
 
 // The promoted type of FOLLOW; *constant: its inputs are constants alone.
-static brim_dtype followed(const caster *c, const graph_node *node, int32_t inputs, bool *constant) {
+static brim_dtype followed(const caster *c, const graph_node *node, int32_t inputs,
+                           bool *constant) {
     const brim_graph *g = c->r.to;
     brim_dtype dtype = c->low;
     *constant = true;
@@ -103,7 +111,8 @@ static bool choose(caster *c, node_id n) {
         for (int32_t i = 0; i < node->inputs; i++) wanted[i] = i == 0 ? first : BRIM_F32;
         break;
     default: // FULL, KEEP
-        for (int32_t i = 0; i < node->inputs; i++) wanted[i] = g->value[c->r.map[node->input[i]]].dtype;
+        for (int32_t i = 0; i < node->inputs; i++)
+            wanted[i] = g->value[c->r.map[node->input[i]]].dtype;
         break;
     }
     if (dtype_is_float(c->output[0].dtype)) c->output[0].dtype = first;
@@ -113,14 +122,17 @@ static bool choose(caster *c, node_id n) {
 // A cast that has become one to its input's own type; a name needs a value of its own.
 static bool is_idle_cast(const caster *c, const graph_node *node) {
     const graph_value *out = &c->r.from->value[node->first_output];
-    return node->op == OP_CAST && !out->name && c->r.to->value[c->r.map[node->input[0]]].dtype == out->dtype;
+    return node->op == OP_CAST && !out->name &&
+           c->r.to->value[c->r.map[node->input[0]]].dtype == out->dtype;
 }
 
 static void cast_node(caster *c, node_id n) {
     const brim_graph *from = c->r.from;
     graph_node node = from->node[n];
-    if (node.phase != PHASE_FORWARD || op_table[node.op].family == FAMILY_UPDATE || node.op == OP_FUSED) {
-        brim_fail(c->r.err, BRIM_GRAPH, "cast: node %d (%s in scope \"%s\") is not of a forward graph", n,
+    if (node.phase != PHASE_FORWARD || op_table[node.op].family == FAMILY_UPDATE ||
+        node.op == OP_FUSED) {
+        brim_fail(c->r.err, BRIM_GRAPH,
+                  "cast: node %d (%s in scope \"%s\") is not of a forward graph", n,
                   op_table[node.op].name, node.scope ? node.scope : "");
         return;
     }

@@ -9,7 +9,10 @@
 typedef struct densifier {
     rewrite r;
     // By new id; every value that is no view is taken to be dense in a storage of its own.
-    struct densified { value_layout layout; value_id copy; } *value;
+    struct densified {
+        value_layout layout;
+        value_id copy;
+    } * value;
     size_t capacity;
     value_id *inputs; // of the node being copied
 } densifier;
@@ -17,22 +20,24 @@ typedef struct densifier {
 // Layouts of the values that have been added since `known` were there.
 static bool describe_new(densifier *d, value_id known) {
     const brim_graph *g = d->r.to;
-    if (!brim_grow((void **)&d->value, &d->capacity, (size_t)g->values, sizeof *d->value, d->r.err)) return false;
+    if (!brim_grow((void **)&d->value, &d->capacity, (size_t)g->values, sizeof *d->value, d->r.err))
+        return false;
     for (value_id v = known; v < g->values; v++) {
         node_id n = g->value[v].producer;
         value_layout l = layout_dense(v, &g->value[v].shape);
         if (n >= 0 && op_is_view(g->node[n].op) &&
             !layout_of_view(g, &g->node[n], &d->value[g->node[n].input[0]].layout, &l))
-            brim_fail(d->r.err, BRIM_GRAPH, "densify: value %d is a view that strides cannot express", v);
+            brim_fail(d->r.err, BRIM_GRAPH,
+                      "densify: value %d is a view that strides cannot express", v);
         d->value[v] = (struct densified){l, -1};
     }
     return !failed(d->r.err);
 }
 
-// A node of one input and one output beside the node `at`, in its phase, sections and scope. attr must be zeroed bytes
-// with its member set.
-static value_id insert(densifier *d, const graph_node *at, op_id op, const brim_attr *attr, value_id input,
-                       const shape *s) {
+// A node of one input and one output beside the node `at`, in its phase, sections and scope. attr
+// must be zeroed bytes with its member set.
+static value_id insert(densifier *d, const graph_node *at, op_id op, const brim_attr *attr,
+                       value_id input, const shape *s) {
     if (failed(d->r.err)) return -1;
     graph_node like = *at;
     like.op = op;
@@ -89,8 +94,10 @@ static bool swapped_suits(const densifier *d, value_id v, int input, const shape
     return layout_suits_shape(OP_MATMUL, input, &s, result, &l);
 }
 
-// An operand of a product: as it is, transposed (the flag tells), copied, or spread over the batch and copied.
-static value_id matmul_operand(densifier *d, const graph_node *node, int input, value_id v, bool *transpose) {
+// An operand of a product: as it is, transposed (the flag tells), copied, or spread over the batch
+// and copied.
+static value_id matmul_operand(densifier *d, const graph_node *node, int input, value_id v,
+                               bool *transpose) {
     const shape *result = &d->r.from->value[node->first_output].shape;
     shape s = d->r.to->value[v].shape;
     if (layout_suits_shape(OP_MATMUL, input, &s, result, &d->value[v].layout)) return v;
@@ -118,9 +125,11 @@ static void readable_inputs(densifier *d, graph_node *node) {
         int64_t strides[BRIM_MAX_DIMS];
         if (node->op == OP_MATMUL) {
             v = matmul_operand(d, node, i, v,
-                               i == 0 ? &node->attr.matmul.transpose_a : &node->attr.matmul.transpose_b);
+                               i == 0 ? &node->attr.matmul.transpose_a
+                                      : &node->attr.matmul.transpose_b);
         } else if (node->op == OP_RESHAPE) {
-            if (!layout_reshape(s, d->value[v].layout.stride, result, strides)) v = dense_copy(d, node, v);
+            if (!layout_reshape(s, d->value[v].layout.stride, result, strides))
+                v = dense_copy(d, node, v);
         } else if (!layout_suits_shape(node->op, i, s, result, &d->value[v].layout)) {
             v = dense_copy(d, node, v);
         }
@@ -135,13 +144,14 @@ static void copy_node(densifier *d, node_id n) {
     readable_inputs(d, &node);
     if (failed(r->err)) return;
     value_id known = r->to->values;
-    value_id first = rewrite_add(r, &node, d->inputs, node.inputs, &r->from->value[node.first_output]);
+    value_id first =
+        rewrite_add(r, &node, d->inputs, node.inputs, &r->from->value[node.first_output]);
     if (first < 0 || !describe_new(d, known)) return;
     for (int32_t j = 0; j < node.outputs; j++) r->map[node.first_output + j] = first + j;
 }
 
-// A named result is read as a whole when a step has ended: a view of something else, or of a leaf that changes or is
-// reused, is copied.
+// A named result is read as a whole when a step has ended: a view of something else, or of a leaf
+// that changes or is reused, is copied.
 static void own_result(densifier *d, value_id old) {
     rewrite *r = &d->r;
     brim_graph *g = r->to;

@@ -1,10 +1,11 @@
 // Groups elementwise nodes into chains.
 //
-// A unit is a node, or the group of elementwise nodes that becomes one FUSED node. Units are kept in an order that is
-// topological at all times. Two units may become one if no path leads from one to the other through a third: such a
-// path would have to go through units between the two in the order, so the search for it looks at those only (as
-// Pearce and Kelly, "A dynamic topological sort algorithm for directed acyclic graphs", 2007). When they are joined,
-// the units between them that lead to the later one move before the earlier one.
+// A unit is a node, or the group of elementwise nodes that becomes one FUSED node. Units are kept
+// in an order that is topological at all times. Two units may become one if no path leads from one
+// to the other through a third: such a path would have to go through units between the two in the
+// order, so the search for it looks at those only (as Pearce and Kelly, "A dynamic topological sort
+// algorithm for directed acyclic graphs", 2007). When they are joined, the units between them that
+// lead to the later one move before the earlier one.
 #include <stdlib.h>
 #include <string.h>
 #include "core/alloc.h"
@@ -18,8 +19,8 @@ enum {
 };
 
 typedef struct unit {
-    node_id tail;     // of the list of members; its head is the unit's id
-    node_id shaped;   // a member whose output has the chain's shape
+    node_id tail;   // of the list of members; its head is the unit's id
+    node_id shaped; // a member whose output has the chain's shape
     int32_t members;
     int32_t position; // in the order; -1: not a unit (any more)
     int32_t seen;     // by the search with that number
@@ -29,21 +30,22 @@ typedef struct fuser {
     const brim_graph *g;
     graph_uses uses;
     int max_operands;
-    unit *unit;      // by id, which is that of its first member
-    node_id *of;     // by node: its unit
-    node_id *next;   // by node: the next member
-    node_id *order;  // of units; -1: a hole
+    unit *unit;     // by id, which is that of its first member
+    node_id *of;    // by node: its unit
+    node_id *next;  // by node: the next member
+    node_id *order; // of units; -1: a hole
     int32_t units;
     node_id *stack, *moved;
     int32_t searches;
-    bool *result;    // by value: named, or the loss
-    int32_t *stamp;  // by value: the count that saw it last
+    bool *result;   // by value: named, or the loss
+    int32_t *stamp; // by value: the count that saw it last
     int32_t stamps;
     brim_error *err;
 } fuser;
 
 static bool is_elementwise(const graph_node *node) {
-    return op_table[node->op].family == FAMILY_ELEMENTWISE && node->op != OP_FUSED && node->op != OP_CONSTANT;
+    return op_table[node->op].family == FAMILY_ELEMENTWISE && node->op != OP_FUSED &&
+           node->op != OP_CONSTANT;
 }
 
 static bool is_constant(const brim_graph *g, value_id v) {
@@ -64,7 +66,7 @@ static bool leaves(const fuser *f, value_id v, node_id a, node_id b) {
     return false;
 }
 
-// What a chain of two units would need --------------------------------------------------------------------------------
+// What a chain of two units would need ------------------------------------------------------------
 
 typedef struct chain_size {
     int32_t inputs, outputs, steps;
@@ -81,8 +83,10 @@ static void add_sizes(fuser *f, node_id u, node_id a, node_id b, chain_size *siz
             if (f->stamp[v] == f->stamps) continue;
             f->stamp[v] = f->stamps;
             node_id producer = g->value[v].producer;
-            if (is_constant(g, v)) size->steps++;
-            else if (producer < 0 || (f->of[producer] != a && f->of[producer] != b)) size->inputs++;
+            if (is_constant(g, v))
+                size->steps++;
+            else if (producer < 0 || (f->of[producer] != a && f->of[producer] != b))
+                size->inputs++;
         }
     }
 }
@@ -98,7 +102,8 @@ static bool sizes_fit(fuser *f, node_id a, node_id b) {
 
 // A few scalar steps that only the larger unit reads may be computed by it.
 static bool is_cheap_inside(const fuser *f, node_id small, node_id large) {
-    if (shape_elements(unit_shape(f, small)) != 1 || f->unit[small].members > MOST_SCALAR_STEPS) return false;
+    if (shape_elements(unit_shape(f, small)) != 1 || f->unit[small].members > MOST_SCALAR_STEPS)
+        return false;
     for (node_id n = small; n >= 0; n = f->next[n])
         if (leaves(f, f->g->node[n].first_output, small, large)) return false;
     return true;
@@ -109,13 +114,14 @@ static bool shapes_fit(const fuser *f, node_id a, node_id b) {
     shape both;
     if (shape_equal(x, y)) return true;
     if (!shape_broadcast(x, y, &both)) return false;
-    return (shape_equal(&both, y) && is_cheap_inside(f, a, b)) || (shape_equal(&both, x) && is_cheap_inside(f, b, a));
+    return (shape_equal(&both, y) && is_cheap_inside(f, a, b)) ||
+           (shape_equal(&both, x) && is_cheap_inside(f, b, a));
 }
 
-// The order -------------------------------------------------------------------------------------------------------
+// The order ---------------------------------------------------------------------------------------
 
-// Pushes the units that the inputs of u's members come from, if they stand after `from` and are neither of the two.
-// True if `from` itself is among them.
+// Pushes the units that the inputs of u's members come from, if they stand after `from` and are
+// neither of the two. True if `from` itself is among them.
 static bool push_producers(fuser *f, node_id u, node_id from, node_id to, int32_t *depth) {
     const brim_graph *g = f->g;
     bool found = false;
@@ -135,8 +141,8 @@ static bool push_producers(fuser *f, node_id u, node_id from, node_id to, int32_
     return found;
 }
 
-// True if a path leads from `from` to `to` through a third unit. Otherwise the units between them that lead to `to` are
-// those with seen == searches.
+// True if a path leads from `from` to `to` through a third unit. Otherwise the units between them
+// that lead to `to` are those with seen == searches.
 static bool is_led_around(fuser *f, node_id from, node_id to) {
     int32_t depth = 0;
     f->searches++;
@@ -180,15 +186,17 @@ static void join(fuser *f, node_id earlier, node_id later) {
 
 static void try_join(fuser *f, node_id a, node_id b) {
     const graph_node *x = &f->g->node[a], *y = &f->g->node[b];
-    if (a == b || !is_elementwise(x) || !is_elementwise(y) || x->phase != y->phase || x->sections != y->sections)
+    if (a == b || !is_elementwise(x) || !is_elementwise(y) || x->phase != y->phase ||
+        x->sections != y->sections)
         return;
     if (!shapes_fit(f, a, b) || !sizes_fit(f, a, b)) return;
-    node_id earlier = f->unit[a].position < f->unit[b].position ? a : b, later = earlier == a ? b : a;
+    node_id earlier = f->unit[a].position < f->unit[b].position ? a : b,
+            later = earlier == a ? b : a;
     if (!is_led_around(f, earlier, later)) join(f, earlier, later);
 }
 
-// Joins the node's unit with those that make its inputs; first with those that nobody else reads, whose results then
-// need not be stored.
+// Joins the node's unit with those that make its inputs; first with those that nobody else reads,
+// whose results then need not be stored.
 static void join_producers(fuser *f, node_id n) {
     const brim_graph *g = f->g;
     const graph_node *node = &g->node[n];
@@ -204,7 +212,8 @@ static void join_producers(fuser *f, node_id n) {
 
 static void group(fuser *f, bool enabled) {
     const brim_graph *g = f->g;
-    for (node_id n = 0; n < g->nodes; n++) f->of[n] = -1; // a reader that is not a unit yet is outside of all
+    for (node_id n = 0; n < g->nodes; n++)
+        f->of[n] = -1; // a reader that is not a unit yet is outside of all
     for (node_id n = 0; n < g->nodes; n++) {
         f->unit[n] = (unit){.tail = n, .shaped = n, .members = 1, .position = f->units};
         f->of[n] = n;
@@ -214,7 +223,7 @@ static void group(fuser *f, bool enabled) {
     }
 }
 
-// The new graph ---------------------------------------------------------------------------------------------------
+// The new graph -----------------------------------------------------------------------------------
 
 typedef struct chain_maker {
     fuser *f;
@@ -224,10 +233,10 @@ typedef struct chain_maker {
     int32_t members;
     chain_step *step;
     int16_t *output;
-    value_id *input;     // new ids
+    value_id *input; // new ids
     graph_value *result;
     int32_t steps, inputs, outputs;
-    int32_t *operand;    // by old value, valid where stamp says so: the operand that it is
+    int32_t *operand; // by old value, valid where stamp says so: the operand that it is
 } chain_maker;
 
 static int by_id(const void *a, const void *b) {
@@ -247,7 +256,8 @@ static chain_step step_of(const brim_graph *g, node_id n) {
     memset(&step, 0, sizeof step);
     step.op = node->op;
     step.dtype = g->value[node->first_output].dtype;
-    if (op_table[node->op].attr == ATTR_SCALARS) memcpy(step.scalar, node->attr.scalar, sizeof step.scalar);
+    if (op_table[node->op].attr == ATTR_SCALARS)
+        memcpy(step.scalar, node->attr.scalar, sizeof step.scalar);
     return step;
 }
 
@@ -309,8 +319,10 @@ static void emit(chain_maker *c) {
     for (int32_t p = 0; p < c->f->units && !failed(c->r->err); p++) {
         node_id u = c->f->order[p];
         if (u < 0) continue;
-        if (is_elementwise(&g->node[u]) || g->node[u].op == OP_CONSTANT) add_chain(c, u);
-        else rewrite_copy(c->r, u, NULL);
+        if (is_elementwise(&g->node[u]) || g->node[u].op == OP_CONSTANT)
+            add_chain(c, u);
+        else
+            rewrite_copy(c->r, u, NULL);
     }
 }
 
@@ -338,7 +350,8 @@ static brim_graph *fuse(fuser *f, bool enabled) {
     return rewrite_live(rewrite_end(&r, "fuse"), "fuse", err);
 }
 
-static brim_graph *group_and_fuse(const brim_graph *g, bool enabled, int max_operands, brim_error *err) {
+static brim_graph *group_and_fuse(const brim_graph *g, bool enabled, int max_operands,
+                                  brim_error *err) {
     size_t nodes = (size_t)g->nodes, values = (size_t)g->values;
     fuser f = {.g = g, .max_operands = max_operands, .err = err};
     f.unit = brim_calloc_array(nodes, sizeof *f.unit, err);
@@ -369,15 +382,16 @@ static brim_graph *group_and_fuse(const brim_graph *g, bool enabled, int max_ope
     return fused;
 }
 
-static bool broadcast_to(const brim_graph *g, const value_id *v, int32_t count, const shape *wanted) {
+static bool broadcast_to(const brim_graph *g, const value_id *v, int32_t count,
+                         const shape *wanted) {
     shape s = {0};
     for (int32_t i = 0; i < count; i++)
         if (!shape_broadcast(&s, &g->value[v[i]].shape, &s)) return false;
     return shape_equal(&s, wanted);
 }
 
-// Elementwise nodes broadcast by themselves: where one reads a BROADCAST and would have the same shape without it, it
-// reads what is broadcast.
+// Elementwise nodes broadcast by themselves: where one reads a BROADCAST and would have the same
+// shape without it, it reads what is broadcast.
 static void copy_without_broadcasts(rewrite *r, node_id n) {
     const brim_graph *g = r->from;
     const graph_node *node = &g->node[n];
@@ -387,7 +401,8 @@ static void copy_without_broadcasts(rewrite *r, node_id n) {
         node_id producer = g->value[source[i]].producer;
         if (producer < 0 || g->node[producer].op != OP_BROADCAST) continue;
         source[i] = g->node[producer].input[0];
-        if (!broadcast_to(g, source, node->inputs, &g->value[node->first_output].shape)) source[i] = node->input[i];
+        if (!broadcast_to(g, source, node->inputs, &g->value[node->first_output].shape))
+            source[i] = node->input[i];
     }
     for (int32_t i = 0; i < node->inputs; i++) input[i] = r->map[source[i]];
     rewrite_copy(r, n, input);
@@ -398,16 +413,20 @@ static brim_graph *skip_broadcasts(const brim_graph *g, brim_error *err) {
     if (!rewrite_begin(&r, g, err)) return NULL;
     for (value_id v = 0; v < g->values && !failed(err); v++) {
         node_id n = g->value[v].producer;
-        if (n < 0) rewrite_leaf(&r, v);
-        else if (g->node[n].first_output == v && is_elementwise(&g->node[n])) copy_without_broadcasts(&r, n);
-        else if (g->node[n].first_output == v) rewrite_copy(&r, n, NULL);
+        if (n < 0)
+            rewrite_leaf(&r, v);
+        else if (g->node[n].first_output == v && is_elementwise(&g->node[n]))
+            copy_without_broadcasts(&r, n);
+        else if (g->node[n].first_output == v)
+            rewrite_copy(&r, n, NULL);
     }
     return rewrite_live(rewrite_end(&r, "fuse"), "fuse", err);
 }
 
 brim_graph *pass_fuse(const brim_graph *g, bool enabled, int max_operands, brim_error *err) {
     if (!failed(err) && max_operands < 4)
-        brim_fail(err, BRIM_ARGUMENT, "fuse: %d operands a chain; at least 4 are needed", max_operands);
+        brim_fail(err, BRIM_ARGUMENT, "fuse: %d operands a chain; at least 4 are needed",
+                  max_operands);
     if (failed(err)) return NULL;
     if (!enabled) return group_and_fuse(g, false, max_operands, err);
     brim_graph *direct = skip_broadcasts(g, err);

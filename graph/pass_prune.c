@@ -11,7 +11,8 @@ static bool *find_live(const brim_graph *g, brim_error *err) {
     if (!live) return NULL;
     const value_id loss[] = {g->loss.sum, g->loss.count};
     for (int i = 0; i < 2; i++)
-        if (loss[i] >= 0 && g->value[loss[i]].producer >= 0) live[g->value[loss[i]].producer] = true;
+        if (loss[i] >= 0 && g->value[loss[i]].producer >= 0)
+            live[g->value[loss[i]].producer] = true;
     for (int32_t i = 0; i < g->results; i++) live[g->value[g->result[i]].producer] = true;
     for (node_id n = g->nodes - 1; n >= 0; n--) {
         const graph_node *node = &g->node[n];
@@ -24,10 +25,10 @@ static bool *find_live(const brim_graph *g, brim_error *err) {
     return live;
 }
 
-// Equal nodes -----------------------------------------------------------------------------------------------------
+// Equal nodes -------------------------------------------------------------------------------------
 
 typedef struct node_set { // of new nodes, open addressing
-    node_id *slot; // -1: free
+    node_id *slot;        // -1: free
     size_t mask;
 } node_set;
 
@@ -45,7 +46,8 @@ static uint64_t hash_node(const graph_node *node, const value_id *inputs) {
 }
 
 // Would the new graph's node `there` compute what `node` of the old one computes from `inputs`?
-static bool same_node(const rewrite *r, const graph_node *node, const value_id *inputs, const graph_node *there) {
+static bool same_node(const rewrite *r, const graph_node *node, const value_id *inputs,
+                      const graph_node *there) {
     if (there->op != node->op || there->inputs != node->inputs || there->outputs != node->outputs ||
         there->phase > node->phase || there->sections != node->sections ||
         memcmp(&there->attr, &node->attr, sizeof node->attr) ||
@@ -55,7 +57,8 @@ static bool same_node(const rewrite *r, const graph_node *node, const value_id *
         const graph_value *old = &r->from->value[node->first_output + j];
         const graph_value *new = &r->to->value[there->first_output + j];
         // A value has one name.
-        if (old->dtype != new->dtype || !shape_equal(&old->shape, &new->shape) || (old->name && new->name))
+        if (old->dtype != new->dtype || !shape_equal(&old->shape, &new->shape) ||
+            (old->name && new->name))
             return false;
     }
     return true;
@@ -64,7 +67,8 @@ static bool same_node(const rewrite *r, const graph_node *node, const value_id *
 // Copies the node, or finds an equal one.
 static void merge_or_copy(rewrite *r, node_set *set, node_id n, const value_id *inputs) {
     const graph_node *node = &r->from->node[n];
-    if (node->op == OP_DROPOUT || node->op == OP_FUSED || op_table[node->op].family == FAMILY_UPDATE) {
+    if (node->op == OP_DROPOUT || node->op == OP_FUSED ||
+        op_table[node->op].family == FAMILY_UPDATE) {
         rewrite_copy(r, n, inputs);
         return;
     }
@@ -75,7 +79,9 @@ static void merge_or_copy(rewrite *r, node_set *set, node_id n, const value_id *
         for (int32_t j = 0; j < node->outputs; j++) {
             const char *name = r->from->value[node->first_output + j].name;
             r->map[node->first_output + j] = there->first_output + j;
-            if (name) r->to->value[there->first_output + j].name = arena_strdup(r->to->memory, name, r->err);
+            if (name)
+                r->to->value[there->first_output + j].name =
+                    arena_strdup(r->to->memory, name, r->err);
         }
         return;
     }
@@ -91,11 +97,12 @@ static bool make_set(node_set *set, int32_t nodes, brim_error *err) {
     return set->slot != NULL;
 }
 
-// The passes ------------------------------------------------------------------------------------------------------
+// The passes --------------------------------------------------------------------------------------
 
 static int32_t most_inputs(const brim_graph *g) {
     int32_t most = 1;
-    for (node_id n = 0; n < g->nodes; n++) most = g->node[n].inputs > most ? g->node[n].inputs : most;
+    for (node_id n = 0; n < g->nodes; n++)
+        most = g->node[n].inputs > most ? g->node[n].inputs : most;
     return most;
 }
 
@@ -123,8 +130,10 @@ static brim_graph *prune(const brim_graph *g, const char *pass, bool merge, brim
         const graph_node *node = &g->node[n];
         if (!live[n] || node->first_output != v) continue;
         for (int32_t i = 0; i < node->inputs; i++) inputs[i] = r.map[node->input[i]];
-        if (merge) merge_or_copy(&r, &set, n, inputs);
-        else rewrite_copy(&r, n, inputs);
+        if (merge)
+            merge_or_copy(&r, &set, n, inputs);
+        else
+            rewrite_copy(&r, n, inputs);
     }
     free(live);
     free(inputs);

@@ -46,16 +46,20 @@ static void set_sections(brim_graph *g, const bool *accumulated, origin *by_node
         by_node[n] = o;
         if (o.late && accumulated[n])
             brim_fail(err, BRIM_GRAPH,
-                      "sections: node %d (%s in scope \"%s\") depends on a sum over micro-batches and is itself summed",
+                      "sections: node %d (%s in scope \"%s\") depends on a sum over micro-batches "
+                      "and is itself summed",
                       n, op_table[node->op].name, node->scope ? node->scope : "");
-        node->sections = o.late ? SECTION_LAST : o.invariant && !o.constant ? SECTION_FIRST : SECTION_ALL;
+        node->sections = o.late                       ? SECTION_LAST
+                         : o.invariant && !o.constant ? SECTION_FIRST
+                                                      : SECTION_ALL;
     }
 }
 
 brim_status pass_sections(brim_graph *g, int64_t micro_batches, brim_error *err) {
     if (failed(err)) return err->status;
     if (micro_batches < 1)
-        return brim_fail(err, BRIM_ARGUMENT, "sections: %lld micro-batches", (long long)micro_batches);
+        return brim_fail(err, BRIM_ARGUMENT, "sections: %lld micro-batches",
+                         (long long)micro_batches);
     if (micro_batches == 1) {
         for (node_id n = 0; n < g->nodes; n++) g->node[n].sections = SECTION_LAST;
     } else {

@@ -69,9 +69,14 @@ value_id rewrite_add(rewrite *r, const graph_node *like, const value_id *inputs,
     node.input = input;
     node.first_output = g->values;
     for (int32_t j = 0; j < node.outputs; j++) {
-        graph_value v = {.dtype = output[j].dtype, .shape = output[j].shape, .role = ROLE_RESULT,
-                         .producer = g->nodes, .output = (int8_t)j, .control = -1,
-                         .name = copy_text(r, output[j].name), .update = -1};
+        graph_value v = {.dtype = output[j].dtype,
+                         .shape = output[j].shape,
+                         .role = ROLE_RESULT,
+                         .producer = g->nodes,
+                         .output = (int8_t)j,
+                         .control = -1,
+                         .name = copy_text(r, output[j].name),
+                         .update = -1};
         g->value[g->values++] = v;
     }
     g->node[g->nodes++] = node;
@@ -93,9 +98,11 @@ void rewrite_copy(rewrite *r, node_id old, const value_id *inputs) {
         for (int32_t i = 0; i < node->inputs; i++) mapped[i] = r->map[node->input[i]];
         inputs = mapped;
     }
-    value_id first = rewrite_add(r, node, inputs, node->inputs, &r->from->value[node->first_output]);
+    value_id first =
+        rewrite_add(r, node, inputs, node->inputs, &r->from->value[node->first_output]);
     free(mapped);
-    for (int32_t j = 0; j < node->outputs && first >= 0; j++) r->map[node->first_output + j] = first + j;
+    for (int32_t j = 0; j < node->outputs && first >= 0; j++)
+        r->map[node->first_output + j] = first + j;
 }
 
 static value_id mapped_loss(const rewrite *r, int part, value_id old) {
@@ -108,8 +115,8 @@ static void finish(rewrite *r) {
     to->loss.sum = mapped_loss(r, 0, from->loss.sum);
     to->loss.count = mapped_loss(r, 1, from->loss.count);
     size_t capacity = 0;
-    if (from->results &&
-        !brim_grow((void **)&to->result, &capacity, (size_t)from->results, sizeof *to->result, r->err))
+    if (from->results && !brim_grow((void **)&to->result, &capacity, (size_t)from->results,
+                                    sizeof *to->result, r->err))
         return;
     to->result_capacity = (int32_t)capacity;
     for (int32_t i = 0; i < from->results; i++) {

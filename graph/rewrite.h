@@ -2,7 +2,8 @@
 //
 // 1. rewrite r;
 //    if (!rewrite_begin(&r, g, err)) return NULL;
-// 2. for each value of the old graph in the order of ids: rewrite_leaf for leaves; for nodes rewrite_copy, or other
+// 2. for each value of the old graph in the order of ids: rewrite_leaf for leaves; for nodes
+// rewrite_copy, or other
 //    nodes made by rewrite_add, whose outputs are entered into r.map
 // 3. return rewrite_end(&r, "name of the pass");
 //
@@ -15,7 +16,7 @@
 typedef struct rewrite {
     const brim_graph *from;
     brim_graph *to;
-    value_id *map;    // by old id: the value's new id; -1 while there is none
+    value_id *map;      // by old id: the value's new id; -1 while there is none
     value_id *stand_in; // by old id: the new value that is the named result in its stead; -1: map's
     value_id loss[2];   // new sum and count; -1: what the map gives
     const char *old_scope, *new_scope; // of the node copied last
@@ -27,8 +28,9 @@ bool rewrite_begin(rewrite *r, const brim_graph *from, brim_error *err);
 // Copies a leaf and enters it into the map.
 void rewrite_leaf(rewrite *r, value_id old);
 
-// Appends a node like `like` (op, attributes, phase, sections, scope; inputs and outputs are new ids and types) and
-// returns its first output, -1 after an error. output[0 .. like->outputs-1] gives dtype, shape and name of each.
+// Appends a node like `like` (op, attributes, phase, sections, scope; inputs and outputs are new
+// ids and types) and returns its first output, -1 after an error. output[0 .. like->outputs-1]
+// gives dtype, shape and name of each.
 value_id rewrite_add(rewrite *r, const graph_node *like, const value_id *inputs, int32_t count,
                      const graph_value *output);
 
@@ -36,7 +38,8 @@ value_id rewrite_add(rewrite *r, const graph_node *like, const value_id *inputs,
 value_id rewrite_add_one(rewrite *r, const graph_node *like, const value_id *inputs, int32_t count,
                          brim_dtype dtype, const shape *s);
 
-// Copies a node, with the given inputs, or (NULL) those that the map gives; enters its outputs into the map.
+// Copies a node, with the given inputs, or (NULL) those that the map gives; enters its outputs into
+// the map.
 void rewrite_copy(rewrite *r, node_id old, const value_id *inputs);
 
 // Results, loss, updates; frees the map. NULL after an error.

@@ -1,6 +1,7 @@
-// The order of execution: a list scheduler over the graph's edges, and over those that keep every reader of a variable
-// before its update. Of the nodes that are ready it takes updates first, then what leads to them, then nodes after
-// which less memory is in use than before, then the smallest id.
+// The order of execution: a list scheduler over the graph's edges, and over those that keep every
+// reader of a variable before its update. Of the nodes that are ready it takes updates first, then
+// what leads to them, then nodes after which less memory is in use than before, then the smallest
+// id.
 #include <stdlib.h>
 #include <string.h>
 #include "core/alloc.h"
@@ -19,21 +20,22 @@ typedef struct scheduler {
     int64_t *gain;         // by node: bytes that die with it, less those that it makes
     int64_t *reader_start; // by root, and one more: its readers are reader[reader_start[r] ..]
     node_id *reader;
-    int32_t *left;         // by root: readers that have not run
-    node_id *seen;         // by root: the node that was last found to read it
-    int64_t *heap;         // of ready nodes: rank << 32 | id, the smallest first
+    int32_t *left; // by root: readers that have not run
+    node_id *seen; // by root: the node that was last found to read it
+    int64_t *heap; // of ready nodes: rank << 32 | id, the smallest first
     int32_t ready;
     graph_schedule *out;
     brim_error *err;
 } scheduler;
 
-// Ready nodes -----------------------------------------------------------------------------------------------------
+// Ready nodes -------------------------------------------------------------------------------------
 
 static void push(scheduler *s, node_id n) {
     const graph_node *node = &s->g->node[n];
-    int64_t rank = node->phase == PHASE_UPDATE || op_table[node->op].family == FAMILY_UPDATE ? RANK_UPDATE
-                   : s->gain[n] > 0                                                           ? RANK_FREES
-                                                                                              : RANK_OTHER;
+    int64_t rank = node->phase == PHASE_UPDATE || op_table[node->op].family == FAMILY_UPDATE
+                       ? RANK_UPDATE
+                   : s->gain[n] > 0 ? RANK_FREES
+                                    : RANK_OTHER;
     int64_t key = rank << 32 | n;
     int32_t i = s->ready++;
     for (; i > 0 && s->heap[(i - 1) / 2] > key; i = (i - 1) / 2) s->heap[i] = s->heap[(i - 1) / 2];
@@ -53,13 +55,14 @@ static node_id pop(scheduler *s) {
     return (node_id)(top & INT32_MAX);
 }
 
-// Memory ----------------------------------------------------------------------------------------------------------
+// Memory ------------------------------------------------------------------------------------------
 
 static int64_t value_bytes(const brim_graph *g, value_id v) {
     return shape_elements(&g->value[v].shape) * (int64_t)brim_dtype_bytes(g->value[v].dtype);
 }
 
-// The one reader of root r that is left will free it. Returns that reader if this makes it one that gains memory, or -1.
+// The one reader of root r that is left will free it. Returns that reader if this makes it one that
+// gains memory, or -1.
 static node_id credit_last_reader(scheduler *s, value_id r) {
     if (s->g->value[r].producer < 0) return -1;
     int64_t k = s->reader_start[r];
@@ -85,11 +88,14 @@ static void find_readers(scheduler *s) {
             for (int32_t i = 0; i < g->node[n].inputs && !op_is_view(g->node[n].op); i++) {
                 value_id r = s->root[g->node[n].input[i]];
                 if (!is_first_read(s, n, r)) continue;
-                if (fill) s->reader[s->reader_start[r] + s->left[r]++] = n;
-                else s->reader_start[r + 1]++;
+                if (fill)
+                    s->reader[s->reader_start[r] + s->left[r]++] = n;
+                else
+                    s->reader_start[r + 1]++;
             }
         }
-        for (value_id v = 0; v < g->values && !fill; v++) s->reader_start[v + 1] += s->reader_start[v];
+        for (value_id v = 0; v < g->values && !fill; v++)
+            s->reader_start[v + 1] += s->reader_start[v];
     }
 }
 
@@ -98,14 +104,15 @@ static void find_gains(scheduler *s) {
     for (node_id n = 0; n < g->nodes; n++) {
         const graph_node *node = &g->node[n];
         if (op_is_view(node->op) || op_table[node->op].family == FAMILY_UPDATE) continue;
-        for (int32_t j = 0; j < node->outputs; j++) s->gain[n] -= value_bytes(g, node->first_output + j);
+        for (int32_t j = 0; j < node->outputs; j++)
+            s->gain[n] -= value_bytes(g, node->first_output + j);
     }
     for (value_id v = 0; v < g->values; v++)
         if (s->left[v] == 1) credit_last_reader(s, v);
     memset(s->seen, -1, (size_t)g->values * sizeof *s->seen);
 }
 
-// Edges -----------------------------------------------------------------------------------------------------------
+// Edges -------------------------------------------------------------------------------------------
 
 static void find_roots(scheduler *s) {
     const brim_graph *g = s->g;
@@ -155,14 +162,16 @@ static void finish(scheduler *s, node_id n) {
     s->ran[n] = true;
     s->out->order[s->out->count++] = n;
     for (value_id v = node->first_output; v < node->first_output + node->outputs; v++)
-        for (int64_t u = s->uses.start[v]; u < s->uses.start[v + 1]; u++) arrive(s, s->uses.use[u].node);
+        for (int64_t u = s->uses.start[v]; u < s->uses.start[v + 1]; u++)
+            arrive(s, s->uses.use[u].node);
     for (int32_t i = 0; i < node->inputs; i++) {
         node_id update = update_after(s, n, node->input[i]);
         if (update >= 0) arrive(s, update);
         value_id r = s->root[node->input[i]];
         if (op_is_view(node->op) || !is_first_read(s, n, r) || --s->left[r] != 1) continue;
         node_id reader = credit_last_reader(s, r);
-        // If it is ready, it has been pushed with a lower rank; that entry is skipped when it comes up.
+        // If it is ready, it has been pushed with a lower rank; that entry is skipped when it comes
+        // up.
         if (reader >= 0 && s->waiting[reader] == 0) push(s, reader);
     }
 }
@@ -178,8 +187,10 @@ static void run(scheduler *s) {
     for (node_id n = 0; n < g->nodes && s->out->count < g->nodes; n++) {
         if (s->waiting[n] == 0 || op_table[g->node[n].op].family != FAMILY_UPDATE) continue;
         const char *name = g->value[g->node[n].input[0]].name;
-        brim_fail(s->err, BRIM_GRAPH, "schedule: the value of \"%s\" from before its update is read by a node "
-                  "that depends on the update", name ? name : "");
+        brim_fail(s->err, BRIM_GRAPH,
+                  "schedule: the value of \"%s\" from before its update is read by a node "
+                  "that depends on the update",
+                  name ? name : "");
     }
     if (s->out->count < g->nodes) brim_fail(s->err, BRIM_GRAPH, "schedule: the graph has a cycle");
 }
@@ -197,7 +208,8 @@ brim_status graph_schedule_make(const brim_graph *g, graph_schedule *out, brim_e
     s.ran = brim_calloc_array(nodes, sizeof *s.ran, err);
     s.gain = brim_calloc_array(nodes, sizeof *s.gain, err);
     s.reader_start = brim_calloc_array(values + 1, sizeof *s.reader_start, err);
-    s.reader = brim_calloc_array(failed(err) ? 0 : (size_t)s.uses.start[values], sizeof *s.reader, err);
+    s.reader =
+        brim_calloc_array(failed(err) ? 0 : (size_t)s.uses.start[values], sizeof *s.reader, err);
     s.left = brim_calloc_array(values, sizeof *s.left, err);
     s.heap = brim_calloc_array(2 * nodes, sizeof *s.heap, err); // a node is pushed twice at most
     s.seen = brim_calloc_array(values, sizeof *s.seen, err);

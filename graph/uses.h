@@ -2,7 +2,8 @@
 //
 // 1. graph_uses uses = {0};
 // 2. if (graph_uses_make(g, &uses, err)) return ...
-// 3. for (int32_t u = uses.start[v]; u < uses.start[v + 1]; u++) ... uses.use[u].node reads v as its input uses.use[u].input
+// 3. for (int32_t u = uses.start[v]; u < uses.start[v + 1]; u++) ... uses.use[u].node reads v as
+// its input uses.use[u].input
 // 4. graph_uses_free(&uses);
 #ifndef BRIM_GRAPH_USES_H
 #define BRIM_GRAPH_USES_H

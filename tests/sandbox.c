@@ -32,13 +32,14 @@ static float rounded(brim_dtype dtype, float x) {
     return x;
 }
 
-// What leaves hold -------------------------------------------------------------------------------------------------
+// What leaves hold --------------------------------------------------------------------------------
 
 static float leaf_element(const graph_value *v, int64_t i, int micro) {
     uint64_t seed = 7;
     for (const char *c = v->name; *c; c++) seed = hash(seed, (uint64_t)*c);
     if (v->role == ROLE_INPUT) seed = hash(seed, (uint64_t)micro);
-    if (v->role == ROLE_CONTROL) return v->control == CONTROL_MICRO ? (float)micro : 1.0f + v->control;
+    if (v->role == ROLE_CONTROL)
+        return v->control == CONTROL_MICRO ? (float)micro : 1.0f + v->control;
     float x = (float)(hash(seed, (uint64_t)i) >> 40) * 0x1p-23f - 1.0f;
     return v->dtype == BRIM_I32 ? floorf(x * 4) : rounded(v->dtype, x);
 }
@@ -47,36 +48,53 @@ static bool is_variable(const graph_value *v) {
     return v->role == ROLE_PARAMETER || v->role == ROLE_STATE || v->role == ROLE_ACCUMULATOR;
 }
 
-// Elementwise ------------------------------------------------------------------------------------------------------
+// Elementwise -------------------------------------------------------------------------------------
 
 static float apply(op_id op, const float *scalar, const float *x) {
     switch (op) {
-    case OP_CONSTANT: return scalar[0];
-    case OP_COPY: case OP_CAST: return x[0];
-    case OP_NEG: return -x[0];
-    case OP_ABS: return fabsf(x[0]);
-    case OP_RELU: return x[0] > 0 ? x[0] : 0;
-    case OP_SQUARE: return x[0] * x[0];
-    case OP_CLAMP: return fminf(fmaxf(x[0], scalar[0]), scalar[1]);
-    case OP_ADD: return x[0] + x[1];
-    case OP_SUB: return x[0] - x[1];
-    case OP_MUL: return x[0] * x[1];
-    case OP_MAXIMUM: return x[0] > x[1] ? x[0] : x[1];
-    case OP_LT: return x[0] < x[1];
-    case OP_WHERE: return x[0] != 0 ? x[1] : x[2];
-    default: ck_abort_msg("the sandbox cannot compute %s", op_table[op].name);
+    case OP_CONSTANT:
+        return scalar[0];
+    case OP_COPY:
+    case OP_CAST:
+        return x[0];
+    case OP_NEG:
+        return -x[0];
+    case OP_ABS:
+        return fabsf(x[0]);
+    case OP_RELU:
+        return x[0] > 0 ? x[0] : 0;
+    case OP_SQUARE:
+        return x[0] * x[0];
+    case OP_CLAMP:
+        return fminf(fmaxf(x[0], scalar[0]), scalar[1]);
+    case OP_ADD:
+        return x[0] + x[1];
+    case OP_SUB:
+        return x[0] - x[1];
+    case OP_MUL:
+        return x[0] * x[1];
+    case OP_MAXIMUM:
+        return x[0] > x[1] ? x[0] : x[1];
+    case OP_LT:
+        return x[0] < x[1];
+    case OP_WHERE:
+        return x[0] != 0 ? x[1] : x[2];
+    default:
+        ck_abort_msg("the sandbox cannot compute %s", op_table[op].name);
     }
 }
 
 static float to_dtype(op_id op, brim_dtype dtype, float x) {
-    if (op == OP_CAST && dtype == BRIM_I32) return isnan(x) ? 0 : truncf(fminf(fmaxf(x, -1e6f), 1e6f));
+    if (op == OP_CAST && dtype == BRIM_I32)
+        return isnan(x) ? 0 : truncf(fminf(fmaxf(x, -1e6f), 1e6f));
     return rounded(dtype, x);
 }
 
 // One element of each output from one of each input.
 static void elementwise(const brim_graph *g, const graph_node *node, const float *in, float *out) {
     if (node->op != OP_FUSED) {
-        out[0] = to_dtype(node->op, g->value[node->first_output].dtype, apply(node->op, node->attr.scalar, in));
+        out[0] = to_dtype(node->op, g->value[node->first_output].dtype,
+                          apply(node->op, node->attr.scalar, in));
         return;
     }
     const chain *c = node->attr.chain;
@@ -87,13 +105,14 @@ static void elementwise(const brim_graph *g, const graph_node *node, const float
             int from = c->step[s].operand[k];
             x[k] = from >= 0 ? step[from] : in[~from];
         }
-        step[s] = to_dtype(c->step[s].op, c->step[s].dtype, apply(c->step[s].op, c->step[s].scalar, x));
+        step[s] =
+            to_dtype(c->step[s].op, c->step[s].dtype, apply(c->step[s].op, c->step[s].scalar, x));
     }
     for (int j = 0; j < c->outputs; j++) out[j] = step[c->output[j]];
     free(step);
 }
 
-// Places -----------------------------------------------------------------------------------------------------------
+// Places ------------------------------------------------------------------------------------------
 
 // The i-th element in row-major order of shape s.
 static int64_t at(const shape *s, const int64_t *stride, int64_t offset, int64_t i) {
@@ -112,7 +131,7 @@ static int64_t broadcast_at(const shape *whole, const shape *s, const value_layo
     return at(whole, stride, l->offset, i);
 }
 
-// Nodes on dense arrays ------------------------------------------------------------------------------------------------
+// Nodes on dense arrays ---------------------------------------------------------------------------
 
 static void matmul(const brim_graph *g, const graph_node *node, float *const *in, float *out) {
     const shape *a = &g->value[node->input[0]].shape, *b = &g->value[node->input[1]].shape;
@@ -128,7 +147,8 @@ static void matmul(const brim_graph *g, const graph_node *node, float *const *in
         for (int64_t r = 0; r < m; r++) {
             for (int64_t s = 0; s < n; s++) {
                 float sum = 0;
-                for (int64_t t = 0; t < k; t++) sum += x[ta ? t * m + r : r * k + t] * y[tb ? s * k + t : t * n + s];
+                for (int64_t t = 0; t < k; t++)
+                    sum += x[ta ? t * m + r : r * k + t] * y[tb ? s * k + t : t * n + s];
                 out[(i * m + r) * n + s] = sum;
             }
         }
@@ -140,12 +160,14 @@ static void concat(const brim_graph *g, const graph_node *node, float *const *in
     value_layout l = layout_dense(0, s);
     for (int32_t k = 0; k < node->inputs; k++) {
         const shape *part = &g->value[node->input[k]].shape;
-        for (int64_t i = 0; i < shape_elements(part); i++) out[at(part, l.stride, l.offset, i)] = in[k][i];
+        for (int64_t i = 0; i < shape_elements(part); i++)
+            out[at(part, l.stride, l.offset, i)] = in[k][i];
         l.offset += part->dim[node->attr.axis] * l.stride[node->attr.axis];
     }
 }
 
-static void update(const brim_graph *g, const graph_node *node, float *const *in, float *const *out, bool first) {
+static void update(const brim_graph *g, const graph_node *node, float *const *in, float *const *out,
+                   bool first) {
     int64_t count = shape_elements(&g->value[node->first_output].shape);
     for (int64_t i = 0; i < count; i++) {
         if (node->op == OP_ACCUMULATE) {
@@ -157,8 +179,10 @@ static void update(const brim_graph *g, const graph_node *node, float *const *in
     }
 }
 
-// Any function will do, as long as it depends on where in its inputs, not where in memory, it reads.
-static float opaque(const brim_graph *g, const graph_node *node, float *const *in, int j, int64_t i) {
+// Any function will do, as long as it depends on where in its inputs, not where in memory, it
+// reads.
+static float opaque(const brim_graph *g, const graph_node *node, float *const *in, int j,
+                    int64_t i) {
     float sum = 0;
     uint64_t salt = hash((uint64_t)node->op, (uint64_t)j);
     if (node->op == OP_DROPOUT) salt = hash(salt, node->attr.dropout.stream);
@@ -171,7 +195,8 @@ static float opaque(const brim_graph *g, const graph_node *node, float *const *i
     return sum / (float)node->inputs;
 }
 
-static void evaluate(const brim_graph *g, const graph_node *node, float *const *in, float *const *out, bool first) {
+static void evaluate(const brim_graph *g, const graph_node *node, float *const *in,
+                     float *const *out, bool first) {
     const shape *s = &g->value[node->first_output].shape;
     int64_t count = shape_elements(s);
     if (op_table[node->op].family == FAMILY_UPDATE) {
@@ -185,7 +210,8 @@ static void evaluate(const brim_graph *g, const graph_node *node, float *const *
         value_layout l = layout_dense(0, s);
         for (int32_t d = 0; d < s->rank; d++) l.offset += node->attr.start[d] * l.stride[d];
         memset(out[0], 0, (size_t)count * sizeof **out);
-        for (int64_t i = 0; i < shape_elements(part); i++) out[0][at(part, l.stride, l.offset, i)] = in[0][i];
+        for (int64_t i = 0; i < shape_elements(part); i++)
+            out[0][at(part, l.stride, l.offset, i)] = in[0][i];
     } else {
         for (int j = 0; j < node->outputs; j++)
             for (int64_t i = 0; i < shape_elements(&g->value[node->first_output + j].shape); i++)
@@ -193,11 +219,12 @@ static void evaluate(const brim_graph *g, const graph_node *node, float *const *
     }
     for (int j = 0; j < node->outputs; j++) {
         const graph_value *v = &g->value[node->first_output + j];
-        for (int64_t i = 0; i < shape_elements(&v->shape); i++) out[j][i] = rounded(v->dtype, out[j][i]);
+        for (int64_t i = 0; i < shape_elements(&v->shape); i++)
+            out[j][i] = rounded(v->dtype, out[j][i]);
     }
 }
 
-// Plain ------------------------------------------------------------------------------------------------------------
+// Plain -------------------------------------------------------------------------------------------
 
 static void plain_elementwise(const brim_graph *g, const graph_node *node, float *const *value) {
     const shape *s = &g->value[node->first_output].shape;
@@ -223,7 +250,8 @@ static void plain_view(const brim_graph *g, const graph_node *node, float *const
         value[node->first_output][i] = value[node->input[0]][at(to, out.stride, out.offset, i)];
 }
 
-static void plain_node(const brim_graph *g, const graph_node *node, float *const *value, bool first) {
+static void plain_node(const brim_graph *g, const graph_node *node, float *const *value,
+                       bool first) {
     if (op_is_view(node->op)) {
         plain_view(g, node, value);
     } else if (op_table[node->op].family == FAMILY_ELEMENTWISE) {
@@ -249,20 +277,25 @@ void sandbox_run_plain(const brim_graph *g, int micro_batches, sandbox_outcome *
     for (value_id v = 0; v < g->values; v++) {
         int64_t count = shape_elements(&g->value[v].shape);
         value[v] = allocate(count, sizeof **value);
-        for (int64_t i = 0; i < count && is_variable(&g->value[v]); i++) value[v][i] = leaf_element(&g->value[v], i, 0);
+        for (int64_t i = 0; i < count && is_variable(&g->value[v]); i++)
+            value[v][i] = leaf_element(&g->value[v], i, 0);
     }
     for (int micro = 0; micro < micro_batches; micro++) {
         for (value_id v = 0; v < g->values; v++) {
             const graph_value *x = &g->value[v];
-            for (int64_t i = 0; (x->role == ROLE_INPUT || x->role == ROLE_CONTROL) && i < shape_elements(&x->shape); i++)
+            for (int64_t i = 0; (x->role == ROLE_INPUT || x->role == ROLE_CONTROL) &&
+                                i < shape_elements(&x->shape);
+                 i++)
                 value[v][i] = leaf_element(x, i, micro);
         }
         for (node_id n = 0; n < g->nodes; n++) plain_node(g, &g->node[n], value, micro == 0);
         for (value_id v = 0; v < g->values; v++) { // variables change when all have read them
             value_id new = g->value[v].update;
             if (new < 0) continue;
-            if (micro < micro_batches - 1 && g->node[g->value[new].producer].op != OP_ACCUMULATE) continue;
-            memcpy(value[v], value[new], (size_t)shape_elements(&g->value[v].shape) * sizeof **value);
+            if (micro < micro_batches - 1 && g->node[g->value[new].producer].op != OP_ACCUMULATE)
+                continue;
+            memcpy(value[v], value[new],
+                   (size_t)shape_elements(&g->value[v].shape) * sizeof **value);
         }
     }
     for (int32_t r = 0; r < g->results; r++) {
@@ -270,12 +303,13 @@ void sandbox_run_plain(const brim_graph *g, int micro_batches, sandbox_outcome *
         keep(out, v->name, value[g->result[r]], shape_elements(&v->shape));
     }
     for (value_id v = 0; v < g->values; v++)
-        if (is_variable(&g->value[v])) keep(out, g->value[v].name, value[v], shape_elements(&g->value[v].shape));
+        if (is_variable(&g->value[v]))
+            keep(out, g->value[v].name, value[v], shape_elements(&g->value[v].shape));
     for (value_id v = 0; v < g->values; v++) free(value[v]);
     free(value);
 }
 
-// Planned ----------------------------------------------------------------------------------------------------------
+// Planned -----------------------------------------------------------------------------------------
 
 typedef struct machine {
     const brim_graph *g;
@@ -288,7 +322,8 @@ typedef struct machine {
 // Bytes of an element, given its index in the storage.
 static unsigned char *element(const machine *m, value_id v, int64_t index) {
     const value_layout *l = &m->layout->of[v];
-    int64_t bytes = (int64_t)brim_dtype_bytes(m->g->value[v].dtype), offset = m->plan->storage[l->storage].offset;
+    int64_t bytes = (int64_t)brim_dtype_bytes(m->g->value[v].dtype),
+            offset = m->plan->storage[l->storage].offset;
     // (ck_assert writes a record each time it is passed: not in a loop over elements.)
     if (offset < 0 || (index + 1) * bytes > m->plan->storage[l->storage].bytes)
         ck_abort_msg("element %d of value %d lies outside of its storage", (int)index, v);
@@ -309,21 +344,24 @@ static float *gather(const machine *m, value_id v) {
     const shape *s = &m->g->value[v].shape;
     const value_layout *l = &m->layout->of[v];
     float *data = allocate(shape_elements(s), sizeof *data);
-    for (int64_t i = 0; i < shape_elements(s); i++) data[i] = load(m, v, at(s, l->stride, l->offset, i));
+    for (int64_t i = 0; i < shape_elements(s); i++)
+        data[i] = load(m, v, at(s, l->stride, l->offset, i));
     return data;
 }
 
 static void scatter(const machine *m, value_id v, const float *data) {
     const shape *s = &m->g->value[v].shape;
     const value_layout *l = &m->layout->of[v];
-    for (int64_t i = 0; i < shape_elements(s); i++) store(m, v, at(s, l->stride, l->offset, i), data[i]);
+    for (int64_t i = 0; i < shape_elements(s); i++)
+        store(m, v, at(s, l->stride, l->offset, i), data[i]);
 }
 
 static void planned_elementwise(machine *m, const graph_node *node) {
     const brim_graph *g = m->g;
     const shape *s = &g->value[node->first_output].shape;
-    int64_t count = shape_elements(s), step = 1 + sandbox_below(&m->random, count), i = sandbox_below(&m->random, count);
-    for (int64_t a = step, b = count; b; ) { // a step without a common factor visits every element
+    int64_t count = shape_elements(s), step = 1 + sandbox_below(&m->random, count),
+            i = sandbox_below(&m->random, count);
+    for (int64_t a = step, b = count; b;) { // a step without a common factor visits every element
         int64_t rest = a % b;
         a = b, b = rest;
         if (!b && a != 1) a = ++step, b = count;
@@ -363,7 +401,8 @@ static void planned_node(machine *m, node_id n, bool first) {
     const brim_graph *g = m->g;
     const graph_node *node = &g->node[n];
     const storage_place *workspace = &m->plan->workspace[n];
-    if (workspace->offset >= 0) memset(m->memory + workspace->offset, 0xff, (size_t)workspace->bytes);
+    if (workspace->offset >= 0)
+        memset(m->memory + workspace->offset, 0xff, (size_t)workspace->bytes);
     if (op_is_view(node->op)) return;
     if (node->op == OP_CONCAT) {
         planned_concat(m, node);
@@ -373,7 +412,8 @@ static void planned_node(machine *m, node_id n, bool first) {
         float **in = allocate(node->inputs, sizeof *in), *out[GRAPH_MAX_OUTPUTS];
         for (int32_t k = 0; k < node->inputs; k++) in[k] = gather(m, node->input[k]);
         for (int j = 0; j < node->outputs; j++)
-            out[j] = allocate(shape_elements(&g->value[node->first_output + j].shape), sizeof **out);
+            out[j] =
+                allocate(shape_elements(&g->value[node->first_output + j].shape), sizeof **out);
         evaluate(g, node, in, out, first);
         for (int j = 0; j < node->outputs; j++) scatter(m, node->first_output + j, out[j]);
         for (int32_t k = 0; k < node->inputs; k++) free(in[k]);
@@ -387,20 +427,25 @@ static void fill_leaves(const machine *m, bool variables, int micro) {
         const graph_value *x = &m->g->value[v];
         if (x->producer >= 0 || is_variable(x) != variables) continue;
         for (int64_t i = 0; i < shape_elements(&x->shape); i++)
-            store(m, v, at(&x->shape, m->layout->of[v].stride, m->layout->of[v].offset, i), leaf_element(x, i, micro));
+            store(m, v, at(&x->shape, m->layout->of[v].stride, m->layout->of[v].offset, i),
+                  leaf_element(x, i, micro));
     }
 }
 
-void sandbox_run_planned(const brim_graph *g, const graph_layout *layout, const graph_schedule *schedule,
-                         const memory_plan *plan, int micro_batches, uint64_t seed, sandbox_outcome *out) {
+void sandbox_run_planned(const brim_graph *g, const graph_layout *layout,
+                         const graph_schedule *schedule, const memory_plan *plan, int micro_batches,
+                         uint64_t seed, sandbox_outcome *out) {
     machine m = {g, layout, plan, allocate(plan->peak_bytes, 1), seed};
     memset(m.memory, 0xff, (size_t)plan->peak_bytes); // NaN in every float type
     fill_leaves(&m, true, 0);
     for (int micro = 0; micro < micro_batches; micro++) {
-        int section = micro == micro_batches - 1 ? SECTION_LAST : micro == 0 ? SECTION_FIRST : SECTION_MIDDLE;
+        int section = micro == micro_batches - 1 ? SECTION_LAST
+                      : micro == 0               ? SECTION_FIRST
+                                                 : SECTION_MIDDLE;
         fill_leaves(&m, false, micro);
         for (int32_t p = 0; p < schedule->count; p++)
-            if (g->node[schedule->order[p]].sections & section) planned_node(&m, schedule->order[p], micro == 0);
+            if (g->node[schedule->order[p]].sections & section)
+                planned_node(&m, schedule->order[p], micro == 0);
     }
     *out = (sandbox_outcome){allocate(g->values, sizeof *out->tensor), 0};
     for (value_id v = 0; v < g->values; v++) {
@@ -423,7 +468,9 @@ void sandbox_outcome_free(sandbox_outcome *outcome) {
 static bool same_floats(const sandbox_tensor *a, const sandbox_tensor *b) {
     if (a->count != b->count) return false;
     for (int64_t i = 0; i < a->count; i++)
-        if (f32_bits(a->data[i]) != f32_bits(b->data[i]) && !(isnan(a->data[i]) && isnan(b->data[i]))) return false;
+        if (f32_bits(a->data[i]) != f32_bits(b->data[i]) &&
+            !(isnan(a->data[i]) && isnan(b->data[i])))
+            return false;
     return true;
 }
 
@@ -431,7 +478,8 @@ const char *sandbox_difference(const sandbox_outcome *a, const sandbox_outcome *
     for (int i = 0; i < a->count; i++) {
         bool same = false;
         for (int j = 0; j < b->count && !same; j++)
-            same = strcmp(a->tensor[i].name, b->tensor[j].name) == 0 && same_floats(&a->tensor[i], &b->tensor[j]);
+            same = strcmp(a->tensor[i].name, b->tensor[j].name) == 0 &&
+                   same_floats(&a->tensor[i], &b->tensor[j]);
         if (!same) return a->tensor[i].name;
     }
     return a->count == b->count ? NULL : "the number of tensors";

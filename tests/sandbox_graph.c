@@ -1,5 +1,5 @@
-// Random graphs: small shapes, every kind of view, products, chains, concatenations of things that can and of things
-// that cannot be written in place, and updates.
+// Random graphs: small shapes, every kind of view, products, chains, concatenations of things that
+// can and of things that cannot be written in place, and updates.
 #include <stdio.h>
 #include <string.h>
 #include <brim/nn.h>
@@ -45,16 +45,18 @@ static void unary(generator *r) {
     static brim_value (*const make[])(brim_value) = {brim_neg, brim_abs, brim_relu, brim_square};
     brim_value x = any(r);
     int64_t which = below(r, 6);
-    add(r, which == 4 ? brim_clamp(x, -2, 2)
+    add(r, which == 4   ? brim_clamp(x, -2, 2)
            : which == 5 ? brim_sub(x, brim_constant(r->g, (double)below(r, 3)))
                         : make[which](x));
 }
 
 static void binary(generator *r) {
-    static brim_value (*const make[])(brim_value, brim_value) = {brim_add, brim_sub, brim_mul, brim_maximum, brim_lt};
+    static brim_value (*const make[])(brim_value, brim_value) = {brim_add, brim_sub, brim_mul,
+                                                                 brim_maximum, brim_lt};
     brim_value a = any(r), b = any(r);
     shape s;
-    for (int tries = 0; tries < 10 && !shape_broadcast(shape_of(a), shape_of(b), &s); tries++) b = any(r);
+    for (int tries = 0; tries < 10 && !shape_broadcast(shape_of(a), shape_of(b), &s); tries++)
+        b = any(r);
     if (!shape_broadcast(shape_of(a), shape_of(b), &s)) return;
     add(r, make[below(r, 5)](a, b));
 }
@@ -143,7 +145,8 @@ static void product(generator *r) {
         return;
     }
     snprintf(name, sizeof name, "w%dx%d", (int)(tb ? n : k), (int)(tb ? k : n));
-    brim_value w = brim_parameter(r->g, name, ((brim_init){BRIM_NORMAL, 1}), tb ? n : k, tb ? k : n);
+    brim_value w =
+        brim_parameter(r->g, name, ((brim_init){BRIM_NORMAL, 1}), tb ? n : k, tb ? k : n);
     add(r, brim_matmul_t(x, ta, w, tb));
 }
 
@@ -158,9 +161,15 @@ static void row_op(generator *r) {
     char name[40];
     snprintf(name, sizeof name, "ln%d", (int)brim_dim(x, -1));
     switch (below(r, 3)) {
-    case 0: add(r, brim_softmax(x, -1)); break;
-    case 1: add(r, brim_layer_norm(x, name, 0)); break;
-    default: add(r, brim_dropout(x, 0.5)); break;
+    case 0:
+        add(r, brim_softmax(x, -1));
+        break;
+    case 1:
+        add(r, brim_layer_norm(x, name, 0));
+        break;
+    default:
+        add(r, brim_dropout(x, 0.5));
+        break;
     }
 }
 
@@ -191,8 +200,9 @@ static void attention(generator *r) {
 }
 
 static void node(generator *r) {
-    static void (*const make[])(generator *) = {unary, binary, where, slice, permute, reshape, broadcast, concat,
-                                                pad, product, reduce, row_op, attention, binary, unary, binary};
+    static void (*const make[])(generator *) = {unary,     binary, where, slice,   permute, reshape,
+                                                broadcast, concat, pad,   product, reduce,  row_op,
+                                                attention, binary, unary, binary};
     make[below(r, sizeof make / sizeof *make)](r);
 }
 
@@ -218,7 +228,8 @@ static void updates(generator *r, int micro_batches) {
         snprintf(name, sizeof name, "%s/gradient", g->value[list[i]].name);
         shape s = g->value[list[i]].shape;
         value_id sum = graph_leaf(g, ROLE_ACCUMULATOR, BRIM_F32, &s, name);
-        gradient[i] = graph_op(g, OP_ACCUMULATE, (brim_value[]){graph_value_of(g, sum), gradient[i]}, 2, NULL);
+        gradient[i] = graph_op(g, OP_ACCUMULATE,
+                               (brim_value[]){graph_value_of(g, sum), gradient[i]}, 2, NULL);
     }
     brim_value scale = brim_mul(graph_control(g, CONTROL_LOSS_SCALE), brim_constant(g, 0.125));
     for (int i = 0; i < count; i++) {
@@ -229,8 +240,9 @@ static void updates(generator *r, int micro_batches) {
         brim_attr attr;
         memset(&attr, 0, sizeof attr);
         attr.optimizer.beta1 = 0.5f;
-        brim_value in[] = {graph_value_of(g, list[i]), graph_value_of(g, momentum), gradient[i], scale,
-                           graph_control(g, CONTROL_LR), brim_constant(g, 1)};
+        brim_value in[] = {
+            graph_value_of(g, list[i]),   graph_value_of(g, momentum), gradient[i], scale,
+            graph_control(g, CONTROL_LR), brim_constant(g, 1)};
         graph_op(g, OP_SGD, in, 6, &attr);
     }
 }

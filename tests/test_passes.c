@@ -1,4 +1,5 @@
-// Passes over graphs: what each makes of small graphs, word for word, and that none changes what random ones compute.
+// Passes over graphs: what each makes of small graphs, word for word, and that none changes what
+// random ones compute.
 #include <stdio.h>
 #include <string.h>
 #include <brim/nn.h>
@@ -35,7 +36,7 @@ static brim_value total(brim_value x) {
     return brim_sum(x, NULL, 0, false);
 }
 
-// Prune ------------------------------------------------------------------------------------------------------------
+// Prune -------------------------------------------------------------------------------------------
 
 START_TEST(prune_removes_what_nothing_needs) {
     MAKE_GRAPH;
@@ -102,9 +103,11 @@ START_TEST(prune_keeps_names_draws_and_phases_apart) {
     brim_value draw[] = {x, graph_control(g, CONTROL_SEED), graph_control(g, CONTROL_STEP),
                          graph_control(g, CONTROL_MICRO)};
     brim_attr attr = {.dropout = {.p = 0.5f, .stream = 7}};
-    brim_value e = graph_op(g, OP_DROPOUT, draw, 4, &attr), f = graph_op(g, OP_DROPOUT, draw, 4, &attr);
+    brim_value e = graph_op(g, OP_DROPOUT, draw, 4, &attr),
+               f = graph_op(g, OP_DROPOUT, draw, 4, &attr);
     brim_output(brim_add(e, f), "e+f");
-    brim_output(brim_add(brim_cast(brim_cast(x, BRIM_F16), BRIM_F32), brim_cast(brim_cast(x, BRIM_BF16), BRIM_F32)),
+    brim_output(brim_add(brim_cast(brim_cast(x, BRIM_F16), BRIM_F32),
+                         brim_cast(brim_cast(x, BRIM_BF16), BRIM_F32)),
                 "dtypes");
     TAKE(pass_prune(g, &err));
     ck_assert_int_eq(count_ops(g, OP_RELU), 2);
@@ -141,13 +144,14 @@ START_TEST(prune_gives_a_merged_value_its_name) {
 }
 END_TEST
 
-// Densify ----------------------------------------------------------------------------------------------------------
+// Densify -----------------------------------------------------------------------------------------
 
 START_TEST(densify_leaves_what_can_be_read) {
     MAKE_GRAPH;
     brim_value x = brim_input(g, "x", BRIM_F32, 2, 3, 12), y = brim_input(g, "y", BRIM_F32, 5, 4);
-    brim_value heads = brim_reshape(brim_slice(x, 2, 4, 4), 2, 3, 2, 2); // the last axis of a slice is split
-    brim_value a = brim_neg(brim_permute(heads, 0, 2, 1, 3));            // elementwise ops read anything
+    brim_value heads =
+        brim_reshape(brim_slice(x, 2, 4, 4), 2, 3, 2, 2);     // the last axis of a slice is split
+    brim_value a = brim_neg(brim_permute(heads, 0, 2, 1, 3)); // elementwise ops read anything
     brim_value b = brim_matmul(brim_slice(x, 2, 0, 4), brim_permute(y, 1, 0));
     brim_output(brim_add(total(a), total(b)), "sum");
     TAKE(pass_densify(g, &err));
@@ -185,7 +189,8 @@ END_TEST
 
 START_TEST(densify_spreads_half_a_batch) {
     MAKE_GRAPH;
-    brim_value x = brim_input(g, "x", BRIM_F32, 2, 1, 4, 3), y = brim_input(g, "y", BRIM_F32, 2, 5, 3, 4);
+    brim_value x = brim_input(g, "x", BRIM_F32, 2, 1, 4, 3),
+               y = brim_input(g, "y", BRIM_F32, 2, 5, 3, 4);
     brim_output(brim_matmul(x, y), "xy");
     TAKE(pass_densify(g, &err));
     assert_text(g, "%0 = input \"x\" [2,1,4,3] f32\n"
@@ -212,9 +217,11 @@ START_TEST(densify_gives_results_a_storage) {
     ck_assert_int_eq(g->results, 4);
     for (int i = 0; i < 4; i++) {
         ck_assert_str_eq(g->value[g->result[i]].name, names[i]);
-        ck_assert_int_eq(g->node[g->value[g->result[i]].producer].op, i == 1 ? OP_RESHAPE : OP_COPY);
+        ck_assert_int_eq(g->node[g->value[g->result[i]].producer].op,
+                         i == 1 ? OP_RESHAPE : OP_COPY);
         for (value_id v = 0; v < g->values; v++) // what was copied has lost its name
-            ck_assert(v == g->result[i] || !g->value[v].name || strcmp(g->value[v].name, names[i]) != 0);
+            ck_assert(v == g->result[i] || !g->value[v].name ||
+                      strcmp(g->value[v].name, names[i]) != 0);
     }
     FREE_GRAPH;
 }
@@ -255,7 +262,7 @@ START_TEST(densified_graphs_can_be_laid_out) {
 }
 END_TEST
 
-// Fuse -------------------------------------------------------------------------------------------------------------
+// Fuse --------------------------------------------------------------------------------------------
 
 START_TEST(fuse_makes_one_chain) {
     MAKE_GRAPH;
@@ -266,13 +273,15 @@ START_TEST(fuse_makes_one_chain) {
     brim_output(h, "h"); // needed outside: a second output
     brim_output(brim_softmax(y, -1), "y");
     TAKE(pass_fuse(g, true, OPERANDS, &err));
-    assert_text(g, "%0 = input \"x\" [4,6] f32\n"
-                   "%1 = parameter \"bias\" [6] f32 normal(1)\n"
-                   "%2, %3 = fused(%0, %1, t0 = add(a0, a1) f32; t1 = gelu(t0) f32; t2 = constant(0.5) f32; "
-                   "t3 = mul(t1, t2) f32; out t0 t3) [4,6] f32, [4,6] f32\n"
-                   "%4 = softmax(%3) [4,6] f32\n"
-                   "output \"h\" = %2\n"
-                   "output \"y\" = %4\n");
+    assert_text(
+        g,
+        "%0 = input \"x\" [4,6] f32\n"
+        "%1 = parameter \"bias\" [6] f32 normal(1)\n"
+        "%2, %3 = fused(%0, %1, t0 = add(a0, a1) f32; t1 = gelu(t0) f32; t2 = constant(0.5) f32; "
+        "t3 = mul(t1, t2) f32; out t0 t3) [4,6] f32, [4,6] f32\n"
+        "%4 = softmax(%3) [4,6] f32\n"
+        "output \"h\" = %2\n"
+        "output \"y\" = %4\n");
     FREE_GRAPH;
 }
 END_TEST
@@ -303,7 +312,8 @@ START_TEST(fuse_makes_no_cycle) {
     assert_text(g, "%0 = input \"x\" [4,6] f32\n"
                    "%1 = fused(%0, t0 = relu(a0) f32; out t0) [4,6] f32\n"
                    "%2 = softmax(%1) [4,6] f32\n"
-                   "%3 = fused(%1, %2, %0, t0 = add(a0, a1) f32; t1 = neg(a2) f32; t2 = add(t0, t1) f32; out t2) "
+                   "%3 = fused(%1, %2, %0, t0 = add(a0, a1) f32; t1 = neg(a2) f32; t2 = add(t0, "
+                   "t1) f32; out t2) "
                    "[4,6] f32\n"
                    "output \"c\" = %3\n");
     FREE_GRAPH;
@@ -315,16 +325,17 @@ START_TEST(fuse_moves_units_out_of_the_way) {
     MAKE_GRAPH;
     brim_value x = brim_input(g, "x", BRIM_F32, 4, 6), w = brim_input(g, "w", BRIM_F32, 4, 6);
     brim_value a = brim_relu(x);
-    brim_value s = brim_softmax(w, -1);      // after a in the order, before a + s
-    brim_value t = brim_softmax(a, -1);      // reads a
-    brim_value b = brim_add(a, s);           // joins a, which must move behind s
-    brim_value c = brim_add(b, t);           // may not join: a leads to it through t
+    brim_value s = brim_softmax(w, -1); // after a in the order, before a + s
+    brim_value t = brim_softmax(a, -1); // reads a
+    brim_value b = brim_add(a, s);      // joins a, which must move behind s
+    brim_value c = brim_add(b, t);      // may not join: a leads to it through t
     brim_output(c, "c");
     TAKE(pass_fuse(g, true, OPERANDS, &err));
     assert_text(g, "%0 = input \"x\" [4,6] f32\n"
                    "%1 = input \"w\" [4,6] f32\n"
                    "%2 = softmax(%1) [4,6] f32\n"
-                   "%3, %4 = fused(%0, %2, t0 = relu(a0) f32; t1 = add(t0, a1) f32; out t0 t1) [4,6] f32, [4,6] f32\n"
+                   "%3, %4 = fused(%0, %2, t0 = relu(a0) f32; t1 = add(t0, a1) f32; out t0 t1) "
+                   "[4,6] f32, [4,6] f32\n"
                    "%5 = softmax(%3) [4,6] f32\n"
                    "%6 = fused(%4, %5, t0 = add(a0, a1) f32; out t0) [4,6] f32\n"
                    "output \"c\" = %6\n");
@@ -336,19 +347,21 @@ START_TEST(fuse_keeps_shapes_apart) {
     MAKE_GRAPH;
     brim_value x = brim_input(g, "x", BRIM_F32, 4, 6), r = brim_input(g, "r", BRIM_F32, 4, 1);
     brim_value s = brim_input(g, "s", BRIM_F32, 1);
-    brim_value row = brim_exp(r);                               // would be computed six times for each row
+    brim_value row = brim_exp(r); // would be computed six times for each row
     brim_value scale = brim_reshape(s, 1, 1);
     scale = brim_mul(scale, brim_constant(g, 2)); // one scalar: may be inside
     brim_output(brim_mul(brim_mul(x, row), scale), "y");
     TAKE(pass_fuse(g, true, OPERANDS, &err));
-    assert_text(g, "%0 = input \"x\" [4,6] f32\n"
-                   "%1 = input \"r\" [4,1] f32\n"
-                   "%2 = input \"s\" [1] f32\n"
-                   "%3 = fused(%1, t0 = exp(a0) f32; out t0) [4,1] f32\n"
-                   "%4 = reshape(%2) [1,1] f32\n"
-                   "%5 = fused(%4, %0, %3, t0 = constant(2) f32; t1 = mul(a0, t0) f32; t2 = mul(a1, a2) f32; "
-                   "t3 = mul(t2, t1) f32; out t3) [4,6] f32\n"
-                   "output \"y\" = %5\n");
+    assert_text(
+        g,
+        "%0 = input \"x\" [4,6] f32\n"
+        "%1 = input \"r\" [4,1] f32\n"
+        "%2 = input \"s\" [1] f32\n"
+        "%3 = fused(%1, t0 = exp(a0) f32; out t0) [4,1] f32\n"
+        "%4 = reshape(%2) [1,1] f32\n"
+        "%5 = fused(%4, %0, %3, t0 = constant(2) f32; t1 = mul(a0, t0) f32; t2 = mul(a1, a2) f32; "
+        "t3 = mul(t2, t1) f32; out t3) [4,6] f32\n"
+        "output \"y\" = %5\n");
     FREE_GRAPH;
 }
 END_TEST
@@ -405,7 +418,8 @@ START_TEST(fuse_limits_operands) {
     }
     brim_output(sum, "sum");
     TAKE(pass_fuse(g, true, 8, &err));
-    for (node_id n = 0; n < g->nodes; n++) ck_assert_int_le(g->node[n].inputs + g->node[n].outputs, 8);
+    for (node_id n = 0; n < g->nodes; n++)
+        ck_assert_int_le(g->node[n].inputs + g->node[n].outputs, 8);
     ck_assert_int_eq(g->nodes, 7); // 7 inputs and an output make 6 additions: 39 in 7 chains
     ck_assert_ptr_null(pass_fuse(g, true, 3, &err));
     ASSERT_FAILS(err, BRIM_ARGUMENT, "at least 4");
@@ -447,7 +461,7 @@ START_TEST(fused_graphs_are_well_formed) {
 }
 END_TEST
 
-// Cast -------------------------------------------------------------------------------------------------------------
+// Cast --------------------------------------------------------------------------------------------
 
 START_TEST(cast_of_a_layer) {
     MAKE_GRAPH;
@@ -486,9 +500,9 @@ END_TEST
 START_TEST(cast_follows_f32) {
     MAKE_GRAPH;
     brim_value x = brim_input(g, "x", BRIM_F32, 3, 4), w = brim_parameter(g, "w", normal, 4, 4);
-    brim_value h = brim_matmul(x, w);            // f16
-    brim_value p = brim_softmax(h, -1);          // f32
-    brim_value q = brim_mul(p, h);               // f32: h is promoted
+    brim_value h = brim_matmul(x, w);   // f16
+    brim_value p = brim_softmax(h, -1); // f32
+    brim_value q = brim_mul(p, h);      // f32: h is promoted
     brim_value r = brim_add(q, w.graph ? brim_slice(w, 0, 0, 3) : w);
     brim_value s = brim_add(x, brim_constant(g, 1)); // graph inputs and variables count as f16
     brim_output(r, "r");
@@ -496,8 +510,10 @@ START_TEST(cast_follows_f32) {
     brim_output(brim_matmul_t(q, true, s, false), "t");
     brim_output(brim_cast(h, BRIM_F32), "u");
     TAKE(pass_cast(g, BRIM_F16, &err));
-    static const struct { const char *name; brim_dtype dtype; } expected[] = {
-        {"r", BRIM_F32}, {"s", BRIM_F16}, {"t", BRIM_F16}, {"u", BRIM_F16}};
+    static const struct {
+        const char *name;
+        brim_dtype dtype;
+    } expected[] = {{"r", BRIM_F32}, {"s", BRIM_F16}, {"t", BRIM_F16}, {"u", BRIM_F16}};
     for (int i = 0; i < 4; i++) {
         ck_assert_str_eq(g->value[g->result[i]].name, expected[i].name);
         ck_assert_int_eq(g->value[g->result[i]].dtype, expected[i].dtype);
@@ -536,10 +552,12 @@ START_TEST(cast_keeps_the_loss_in_f32) {
 }
 END_TEST
 
-// A mean squared error in f32 of a prediction in 16 bits; the residual stream before it stays in 16 bits.
+// A mean squared error in f32 of a prediction in 16 bits; the residual stream before it stays in 16
+// bits.
 START_TEST(cast_computes_the_loss_in_f32) {
     MAKE_GRAPH;
-    brim_value x = brim_input(g, "x", BRIM_F32, 4, 4), target = brim_input(g, "target", BRIM_F32, 4, 4);
+    brim_value x = brim_input(g, "x", BRIM_F32, 4, 4),
+               target = brim_input(g, "target", BRIM_F32, 4, 4);
     brim_value w = brim_parameter(g, "w", normal, 4, 4);
     brim_value h = brim_matmul(x, w), y = brim_add(h, brim_matmul(h, w));
     brim_loss loss = brim_mse(brim_neg(y), target);
@@ -548,7 +566,8 @@ START_TEST(cast_computes_the_loss_in_f32) {
     TAKE(pass_cast(g, BRIM_BF16, &err));
     ck_assert_int_eq(g->value[g->result[0]].dtype, BRIM_BF16);
     static const op_id in_f32[] = {OP_NEG, OP_SUB, OP_SUM_SQUARES};
-    for (int i = 0; i < 3; i++) ck_assert_int_eq(g->value[find_op(g, in_f32[i])->first_output].dtype, BRIM_F32);
+    for (int i = 0; i < 3; i++)
+        ck_assert_int_eq(g->value[find_op(g, in_f32[i])->first_output].dtype, BRIM_F32);
     // The target has not been through 16 bits.
     const graph_node *sub = find_op(g, OP_SUB);
     ck_assert_str_eq(g->value[sub->input[1]].name, "target");
@@ -569,7 +588,7 @@ START_TEST(cast_refuses_what_is_not_forward) {
 }
 END_TEST
 
-// Sections -----------------------------------------------------------------------------------------------------------
+// Sections ----------------------------------------------------------------------------------------
 
 START_TEST(sections_of_a_step) {
     MAKE_GRAPH;
@@ -579,16 +598,23 @@ START_TEST(sections_of_a_step) {
     brim_value y = brim_mul(x, scaled);
     g->phase = PHASE_UPDATE;
     brim_value gradient = brim_relu(y); // of the update, but summed
-    value_id sum = graph_leaf(g, ROLE_ACCUMULATOR, BRIM_F32, &s, "g"), m = graph_leaf(g, ROLE_STATE, BRIM_F32, &s, "m");
-    brim_value total_gradient = graph_op(g, OP_ACCUMULATE, (brim_value[]){graph_value_of(g, sum), gradient}, 2, NULL);
+    value_id sum = graph_leaf(g, ROLE_ACCUMULATOR, BRIM_F32, &s, "g"),
+             m = graph_leaf(g, ROLE_STATE, BRIM_F32, &s, "m");
+    brim_value total_gradient =
+        graph_op(g, OP_ACCUMULATE, (brim_value[]){graph_value_of(g, sum), gradient}, 2, NULL);
     brim_value lr = graph_control(g, CONTROL_LR);
-    graph_op(g, OP_SGD, (brim_value[]){w, graph_value_of(g, m), brim_neg(total_gradient), lr, lr, lr}, 6,
+    graph_op(g, OP_SGD,
+             (brim_value[]){w, graph_value_of(g, m), brim_neg(total_gradient), lr, lr, lr}, 6,
              &(brim_attr){.optimizer = {0}});
     pass_sections(g, 2, &err);
     ASSERT_FINE(err);
-    static const struct { op_id op; int sections; } expected[] = {
-        {OP_CONSTANT, SECTION_ALL}, {OP_MUL, SECTION_FIRST}, {OP_MUL, SECTION_ALL}, {OP_RELU, SECTION_ALL},
-        {OP_ACCUMULATE, SECTION_ALL}, {OP_NEG, SECTION_LAST}, {OP_SGD, SECTION_LAST}};
+    static const struct {
+        op_id op;
+        int sections;
+    } expected[] = {{OP_CONSTANT, SECTION_ALL},   {OP_MUL, SECTION_FIRST},
+                    {OP_MUL, SECTION_ALL},        {OP_RELU, SECTION_ALL},
+                    {OP_ACCUMULATE, SECTION_ALL}, {OP_NEG, SECTION_LAST},
+                    {OP_SGD, SECTION_LAST}};
     ck_assert_int_eq(g->nodes, 7);
     for (int n = 0; n < 7; n++) {
         ck_assert_int_eq(g->node[n].op, expected[n].op);
@@ -596,7 +622,8 @@ START_TEST(sections_of_a_step) {
     }
     g->phase = PHASE_FORWARD;
     value_id loss = graph_leaf(g, ROLE_ACCUMULATOR, BRIM_F32, &s, "loss");
-    brim_value sum_of_losses = graph_op(g, OP_ACCUMULATE, (brim_value[]){graph_value_of(g, loss), y}, 2, NULL);
+    brim_value sum_of_losses =
+        graph_op(g, OP_ACCUMULATE, (brim_value[]){graph_value_of(g, loss), y}, 2, NULL);
     brim_neg(sum_of_losses); // complete in the last micro-batch only, whatever its phase
     pass_sections(g, 2, &err);
     ASSERT_FINE(err);
@@ -611,9 +638,10 @@ START_TEST(sections_of_a_step) {
 }
 END_TEST
 
-// All --------------------------------------------------------------------------------------------------------------
+// All ---------------------------------------------------------------------------------------------
 
-static void compare_runs(brim_graph *g, const sandbox_outcome *expected, int micro_batches, const char *pass, int seed) {
+static void compare_runs(brim_graph *g, const sandbox_outcome *expected, int micro_batches,
+                         const char *pass, int seed) {
     sandbox_outcome found;
     sandbox_run_plain(g, micro_batches, &found);
     const char *difference = sandbox_difference(expected, &found);

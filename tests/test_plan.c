@@ -56,7 +56,8 @@ static void free_planned(planned *p) {
 
 static value_id storage_of(const planned *p, const char *name) {
     for (value_id v = 0; v < p->g->values; v++)
-        if (p->g->value[v].name && strcmp(p->g->value[v].name, name) == 0) return p->layout.of[v].storage;
+        if (p->g->value[v].name && strcmp(p->g->value[v].name, name) == 0)
+            return p->layout.of[v].storage;
     ck_abort_msg("no value is named %s", name);
 }
 
@@ -77,17 +78,21 @@ static int parts_placed(const planned *p) {
     const graph_node *concat = node_of(p, OP_CONCAT, 0);
     int placed = 0;
     for (int i = 0; i < concat->inputs; i++)
-        placed |= (p->layout.of[concat->input[i]].storage == p->layout.of[concat->first_output].storage) << i;
+        placed |=
+            (p->layout.of[concat->input[i]].storage == p->layout.of[concat->first_output].storage)
+            << i;
     return placed;
 }
 
-// Packer -----------------------------------------------------------------------------------------------------------
+// Packer ------------------------------------------------------------------------------------------
 
 static bool is_packed(const pack_block *b, int32_t count, const pack_rules *r, int64_t end) {
     for (int32_t i = 0; i < count; i++) {
-        if (b[i].offset < r->base + r->guard || b[i].offset + b[i].bytes + r->guard > end) return false;
+        if (b[i].offset < r->base + r->guard || b[i].offset + b[i].bytes + r->guard > end)
+            return false;
         if (b[i].offset % r->alignment) return false;
-        if (r->chunk && b[i].offset / r->chunk != (b[i].offset + b[i].bytes - 1) / r->chunk) return false;
+        if (r->chunk && b[i].offset / r->chunk != (b[i].offset + b[i].bytes - 1) / r->chunk)
+            return false;
         for (int32_t j = 0; j < i; j++) {
             bool together = b[i].first <= b[j].last && b[j].first <= b[i].last;
             bool apart = b[i].offset >= b[j].offset + b[j].bytes + r->guard ||
@@ -98,7 +103,8 @@ static bool is_packed(const pack_block *b, int32_t count, const pack_rules *r, i
     return true;
 }
 
-// The lowest end over all orders of placing each block as low as it goes; some order gives the optimum.
+// The lowest end over all orders of placing each block as low as it goes; some order gives the
+// optimum.
 static int64_t best_end(pack_block *b, int32_t placed, int32_t count, int64_t end, int64_t best) {
     if (end >= best) return best;
     if (placed == count) return end;
@@ -111,7 +117,9 @@ static int64_t best_end(pack_block *b, int32_t placed, int32_t count, int64_t en
             moved = false;
             for (int32_t j = 0; j < placed; j++) {
                 bool together = b[placed].first <= b[j].last && b[j].first <= b[placed].last;
-                if (!together || at >= b[j].offset + b[j].bytes || at + b[placed].bytes <= b[j].offset) continue;
+                if (!together || at >= b[j].offset + b[j].bytes ||
+                    at + b[placed].bytes <= b[j].offset)
+                    continue;
                 at = b[j].offset + b[j].bytes;
                 moved = true;
             }
@@ -126,11 +134,13 @@ static int64_t best_end(pack_block *b, int32_t placed, int32_t count, int64_t en
     return best;
 }
 
-static int32_t random_blocks(uint64_t *random, pack_block *b, int32_t most, int positions, int64_t most_bytes) {
+static int32_t random_blocks(uint64_t *random, pack_block *b, int32_t most, int positions,
+                             int64_t most_bytes) {
     int32_t count = 1 + (int32_t)sandbox_below(random, most);
     for (int32_t i = 0; i < count; i++) {
         int first = (int)sandbox_below(random, positions);
-        b[i] = (pack_block){.bytes = 1 + sandbox_below(random, most_bytes), .first = first,
+        b[i] = (pack_block){.bytes = 1 + sandbox_below(random, most_bytes),
+                            .first = first,
                             .last = first + (int)sandbox_below(random, positions - first)};
     }
     return count;
@@ -160,7 +170,8 @@ START_TEST(packing_is_near_the_optimum) {
 }
 END_TEST
 
-// Mean of end by bound: 1.0009 with all orders and the moving of what sticks out, 1.003 without either.
+// Mean of end by bound: 1.0009 with all orders and the moving of what sticks out, 1.003 without
+// either.
 START_TEST(packing_is_near_the_bound) {
     enum { CASES = 200, BLOCKS = 30, POSITIONS = 20 };
     uint64_t random = 3;
@@ -170,9 +181,12 @@ START_TEST(packing_is_near_the_bound) {
         brim_error err = {0};
         for (int i = 0; i < BLOCKS; i++) {
             int first = (int)sandbox_below(&random, POSITIONS);
-            int last = first + (int)sandbox_below(&random, sandbox_below(&random, 4) ? 6 : POSITIONS);
-            b[i] = (pack_block){.bytes = 1 + sandbox_below(&random, sandbox_below(&random, 3) ? 50 : 1000),
-                                .first = first, .last = last < POSITIONS ? last : POSITIONS - 1};
+            int last =
+                first + (int)sandbox_below(&random, sandbox_below(&random, 4) ? 6 : POSITIONS);
+            b[i] = (pack_block){
+                .bytes = 1 + sandbox_below(&random, sandbox_below(&random, 3) ? 50 : 1000),
+                .first = first,
+                .last = last < POSITIONS ? last : POSITIONS - 1};
         }
         pack_rules rules = {.alignment = 1};
         pack_result result;
@@ -190,7 +204,8 @@ START_TEST(packing_keeps_rules) {
         pack_block b[60];
         brim_error err = {0};
         int32_t count = random_blocks(&random, b, 60, 30, 500);
-        pack_rules rules = {.base = sandbox_below(&random, 1000), .alignment = 1 << sandbox_below(&random, 7)};
+        pack_rules rules = {.base = sandbox_below(&random, 1000),
+                            .alignment = 1 << sandbox_below(&random, 7)};
         rules.chunk = sandbox_below(&random, 2) ? 512 : 0;
         rules.guard = sandbox_below(&random, 2) ? sandbox_below(&random, 100) : 0;
         pack_result result;
@@ -207,7 +222,8 @@ START_TEST(packing_refuses_what_cannot_fit) {
     pack_result result;
     pack_block b[] = {{.bytes = 100, .last = 1}, {.bytes = 1000, .last = 1}};
     pack_blocks(b, 2, &(pack_rules){.alignment = 8, .chunk = 512}, &result, &err);
-    ASSERT_FAILS(err, BRIM_MEMORY, "1000 bytes in one piece; the device allocates at most 512 in one piece");
+    ASSERT_FAILS(err, BRIM_MEMORY,
+                 "1000 bytes in one piece; the device allocates at most 512 in one piece");
     b[1].bytes = INT64_MAX - 3;
     pack_blocks(b, 2, &(pack_rules){.alignment = 8}, &result, &err);
     ASSERT_FAILS(err, BRIM_MEMORY, "9223372036854775804 bytes in one piece");
@@ -219,7 +235,7 @@ START_TEST(packing_refuses_what_cannot_fit) {
 }
 END_TEST
 
-// Whole plans --------------------------------------------------------------------------------------------------------
+// Whole plans -------------------------------------------------------------------------------------
 
 // Runs a random graph from its plan, and compares with the graph as it was built.
 static void run_random(uint64_t seed, int micro_batches, bool fuse) {
@@ -241,8 +257,8 @@ static void run_random(uint64_t seed, int micro_batches, bool fuse) {
     ASSERT_FINE(err);
     sandbox_run_planned(p.g, &p.layout, &p.schedule, &p.plan, micro_batches, seed, &ran);
     const char *difference = sandbox_difference(&plain, &ran);
-    ck_assert_msg(!difference, "seed %d, %d micro-batches, fusion %d: %s differs", (int)seed, micro_batches, fuse,
-                  difference);
+    ck_assert_msg(!difference, "seed %d, %d micro-batches, fusion %d: %s differs", (int)seed,
+                  micro_batches, fuse, difference);
     sandbox_outcome_free(&plain);
     sandbox_outcome_free(&ran);
     brim_graph_free(kept);
@@ -275,14 +291,16 @@ static void small_step(planned *p, int micro_batches, brim_error *err) {
         if (micro_batches > 1) {
             snprintf(name, sizeof name, "g%d", i);
             value_id sum = graph_leaf(g, ROLE_ACCUMULATOR, BRIM_F32, &s, name);
-            gradient[i] = graph_op(g, OP_ACCUMULATE, (brim_value[]){graph_value_of(g, sum), gradient[i]}, 2, NULL);
+            gradient[i] = graph_op(g, OP_ACCUMULATE,
+                                   (brim_value[]){graph_value_of(g, sum), gradient[i]}, 2, NULL);
         }
         snprintf(name, sizeof name, "m%d", i);
         value_id m = graph_leaf(g, ROLE_STATE, BRIM_F32, &s, name);
         brim_attr attr = {.optimizer = {.beta1 = 0.9f}};
         graph_op(g, OP_SGD,
-                 (brim_value[]){w[i], graph_value_of(g, m), gradient[i], graph_control(g, CONTROL_LR),
-                                graph_control(g, CONTROL_LR), graph_control(g, CONTROL_BIAS1)},
+                 (brim_value[]){w[i], graph_value_of(g, m), gradient[i],
+                                graph_control(g, CONTROL_LR), graph_control(g, CONTROL_LR),
+                                graph_control(g, CONTROL_BIAS1)},
                  6, &attr);
     }
     plan_graph(p, g, micro_batches, true, err);
@@ -300,7 +318,8 @@ START_TEST(updates_follow_readers) {
     const graph_node *sgd = &p.g->node[p.schedule.order[update]];
     ck_assert_str_eq(p.g->value[sgd->input[0]].name, "w1");
     ck_assert_int_eq(p.plan.storage[sgd->input[2]].last, update);
-    for (int j = 0; j < 2; j++) ck_assert_int_eq(p.layout.of[sgd->first_output + j].storage, sgd->input[j]);
+    for (int j = 0; j < 2; j++)
+        ck_assert_int_eq(p.layout.of[sgd->first_output + j].storage, sgd->input[j]);
     free_planned(&p);
 }
 END_TEST
@@ -310,14 +329,17 @@ START_TEST(memory_is_freed_early) {
     MAKE_GRAPH;
     brim_value x = brim_input(g, "x", BRIM_F32, 8, 8);
     brim_value a = brim_softmax(x, -1), b = brim_log_softmax(x, -1);
-    brim_value c = brim_matmul(a, a), d = brim_sum(b, NULL, 0, false); // c makes as much as a's death frees
+    brim_value c = brim_matmul(a, a),
+               d = brim_sum(b, NULL, 0, false); // c makes as much as a's death frees
     brim_value e = brim_sum(c, NULL, 0, false);
     brim_output(brim_add(d, e), "y");
     graph_schedule schedule;
     graph_schedule_make(g, &schedule, &err);
     ASSERT_FINE(err);
-    static const op_id expected[] = {OP_SOFTMAX, OP_LOG_SOFTMAX, OP_SUM, OP_MATMUL, OP_SUM, OP_ADD, OP_COPY};
-    for (int i = 0; i < schedule.count; i++) ck_assert_int_eq(g->node[schedule.order[i]].op, expected[i]);
+    static const op_id expected[] = {OP_SOFTMAX, OP_LOG_SOFTMAX, OP_SUM, OP_MATMUL,
+                                     OP_SUM,     OP_ADD,         OP_COPY};
+    for (int i = 0; i < schedule.count; i++)
+        ck_assert_int_eq(g->node[schedule.order[i]].op, expected[i]);
     graph_schedule_free(&schedule);
     FREE_GRAPH;
 }
@@ -327,13 +349,15 @@ END_TEST
 START_TEST(last_readers_are_preferred) {
     MAKE_GRAPH;
     brim_value x = brim_input(g, "x", BRIM_F32, 8, 8), b = brim_softmax(x, -1);
-    brim_value q = brim_sum(b, NULL, 0, false), m = brim_matmul(x, x), r = brim_max(b, NULL, 0, false);
+    brim_value q = brim_sum(b, NULL, 0, false), m = brim_matmul(x, x),
+               r = brim_max(b, NULL, 0, false);
     brim_output(brim_add(brim_add(q, r), brim_sum(m, NULL, 0, false)), "y");
     graph_schedule schedule;
     graph_schedule_make(g, &schedule, &err);
     ASSERT_FINE(err);
     static const op_id expected[] = {OP_SOFTMAX, OP_SUM, OP_MAX, OP_ADD, OP_MATMUL, OP_SUM, OP_ADD};
-    for (int i = 0; i < schedule.count; i++) ck_assert_int_eq(g->node[schedule.order[i]].op, expected[i]);
+    for (int i = 0; i < schedule.count; i++)
+        ck_assert_int_eq(g->node[schedule.order[i]].op, expected[i]);
     graph_schedule_free(&schedule);
     FREE_GRAPH;
 }
@@ -352,7 +376,8 @@ START_TEST(norms_follow_gradients) {
     graph_schedule_make(g, &schedule, &err);
     ASSERT_FINE(err);
     static const op_id expected[] = {OP_MATMUL, OP_EXP, OP_MATMUL, OP_EXP, OP_ADD};
-    for (int i = 0; i < schedule.count; i++) ck_assert_int_eq(g->node[schedule.order[i]].op, expected[i]);
+    for (int i = 0; i < schedule.count; i++)
+        ck_assert_int_eq(g->node[schedule.order[i]].op, expected[i]);
     graph_schedule_free(&schedule);
     FREE_GRAPH;
 }
@@ -368,7 +393,8 @@ START_TEST(reading_behind_an_update_is_refused) {
     graph_schedule schedule;
     ASSERT_FINE(err);
     ck_assert_int_ne(graph_schedule_make(g, &schedule, &err), BRIM_OK);
-    ASSERT_FAILS(err, BRIM_GRAPH, "\"sum\" from before its update is read by a node that depends on the update");
+    ASSERT_FAILS(err, BRIM_GRAPH,
+                 "\"sum\" from before its update is read by a node that depends on the update");
     ck_assert_ptr_null(schedule.order);
     FREE_GRAPH;
 }
@@ -406,7 +432,9 @@ END_TEST
 
 static int64_t elsewhere(const brim_graph *g, value_id v, void *user) {
     (void)user;
-    return strcmp(g->value[v].name, "w0") == 0 ? 128 : strcmp(g->value[v].name, "w1") == 0 ? 4096 : -1;
+    return strcmp(g->value[v].name, "w0") == 0   ? 128
+           : strcmp(g->value[v].name, "w1") == 0 ? 4096
+                                                 : -1;
 }
 
 START_TEST(programs_share_variables) {
@@ -429,7 +457,8 @@ END_TEST
 
 START_TEST(invariant_values_live_through_the_step) {
     MAKE_GRAPH;
-    brim_value x = brim_input(g, "x", BRIM_F32, 4, 4), w = brim_parameter(g, "w", ((brim_init){0}), 4, 4);
+    brim_value x = brim_input(g, "x", BRIM_F32, 4, 4),
+               w = brim_parameter(g, "w", ((brim_init){0}), 4, 4);
     brim_value copy = brim_cast(w, BRIM_BF16);
     brim_value y = brim_matmul(brim_cast(x, BRIM_BF16), copy);
     for (int i = 0; i < 5; i++) y = brim_matmul(y, y);
@@ -448,10 +477,12 @@ START_TEST(invariant_values_live_through_the_step) {
 }
 END_TEST
 
-// One part is written once a step, the other by every micro-batch, and what reads both could run in place.
+// One part is written once a step, the other by every micro-batch, and what reads both could run in
+// place.
 START_TEST(invariant_parts_are_not_overwritten) {
     MAKE_GRAPH;
-    brim_value x = brim_input(g, "x", BRIM_F32, 4), w = brim_parameter(g, "w", ((brim_init){BRIM_ONES}), 4);
+    brim_value x = brim_input(g, "x", BRIM_F32, 4),
+               w = brim_parameter(g, "w", ((brim_init){BRIM_ONES}), 4);
     brim_value parts[] = {brim_neg(w), brim_relu(x)};
     brim_output(brim_reshape(brim_softmax(brim_concat(parts, 2, 0), -1), 2, 4), "y");
     sandbox_outcome plain, ran;
@@ -477,7 +508,8 @@ START_TEST(storage_beyond_a_chunk_is_named) {
     small_step(&p, 1, &err);
     p.request.chunk_bytes = 1024;
     place(&p, &err);
-    ASSERT_FAILS(err, BRIM_MEMORY, "memory plan: \"w0\": 2048 bytes in one piece; the device allocates at most 1024");
+    ASSERT_FAILS(err, BRIM_MEMORY,
+                 "memory plan: \"w0\": 2048 bytes in one piece; the device allocates at most 1024");
     p.request.chunk_bytes = 100;
     place(&p, &err);
     ASSERT_FAILS(err, BRIM_ARGUMENT, "chunk 100");
@@ -505,7 +537,7 @@ START_TEST(plan_prints) {
 }
 END_TEST
 
-// Layout -----------------------------------------------------------------------------------------------------------
+// Layout ------------------------------------------------------------------------------------------
 
 START_TEST(reshape_of_strides) {
     static const struct {
@@ -516,12 +548,12 @@ START_TEST(reshape_of_strides) {
         int64_t expected[6];
     } cases[] = {
         {{2, {6, 4}}, {4, 1}, {1, {24}}, true, {1}},
-        {{2, {6, 4}}, {12, 1}, {3, {6, 2, 2}}, true, {12, 2, 1}},    // the last axis of a slice
+        {{2, {6, 4}}, {12, 1}, {3, {6, 2, 2}}, true, {12, 2, 1}}, // the last axis of a slice
         {{2, {6, 4}}, {12, 1}, {3, {2, 3, 4}}, true, {36, 12, 1}},
         {{2, {6, 4}}, {12, 1}, {1, {24}}, false, {0}},
         {{2, {6, 4}}, {12, 1}, {2, {3, 8}}, false, {0}},
-        {{2, {4, 6}}, {1, 4}, {2, {6, 4}}, false, {0}},               // transposed
-        {{3, {2, 1, 3}}, {3, 99, 1}, {1, {6}}, true, {1}},            // an axis of 1 means nothing
+        {{2, {4, 6}}, {1, 4}, {2, {6, 4}}, false, {0}},    // transposed
+        {{3, {2, 1, 3}}, {3, 99, 1}, {1, {6}}, true, {1}}, // an axis of 1 means nothing
         {{2, {3, 4}}, {0, 0}, {1, {12}}, true, {0}},
         {{2, {3, 4}}, {0, 1}, {1, {12}}, false, {0}},
         {{0, {0}}, {0}, {2, {1, 1}}, true, {1, 1}},
@@ -530,7 +562,8 @@ START_TEST(reshape_of_strides) {
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         int64_t stride[BRIM_MAX_DIMS] = {0};
-        ck_assert_int_eq(layout_reshape(&cases[i].from, cases[i].stride, &cases[i].to, stride), cases[i].fits);
+        ck_assert_int_eq(layout_reshape(&cases[i].from, cases[i].stride, &cases[i].to, stride),
+                         cases[i].fits);
         for (int d = 0; cases[i].fits && d < cases[i].to.rank; d++)
             if (cases[i].to.dim[d] != 1) ck_assert_int_eq(stride[d], cases[i].expected[d]);
     }
@@ -539,7 +572,8 @@ END_TEST
 
 START_TEST(access_forms) {
     shape s = {3, {2, 3, 4}};
-    value_layout dense = layout_dense(0, &s), rows = {.stride = {100, 10, 1}}, any = {.stride = {1, 2, 6}};
+    value_layout dense = layout_dense(0, &s), rows = {.stride = {100, 10, 1}},
+                 any = {.stride = {1, 2, 6}};
     ck_assert(layout_has_form(&dense, &s, ACCESS_DENSE));
     ck_assert(!layout_has_form(&rows, &s, ACCESS_DENSE) && layout_has_form(&rows, &s, ACCESS_ROWS));
     ck_assert(!layout_has_form(&any, &s, ACCESS_ROWS) && layout_has_form(&any, &s, ACCESS_ANY));
@@ -552,7 +586,8 @@ START_TEST(access_forms) {
     ck_assert_int_eq(op_writes(OP_ATTENTION_BACKWARD, 2), ACCESS_ROWS);
     ck_assert_int_eq(op_writes(OP_ATTENTION, 0), ACCESS_DENSE);
     ck_assert_int_eq(op_reads(OP_SOFTMAX, 0), ACCESS_DENSE);
-    // Products: one stride over the batch, rows that do not overlap, all of the batch or none of it.
+    // Products: one stride over the batch, rows that do not overlap, all of the batch or none of
+    // it.
     shape c = {4, {2, 3, 5, 5}}, x = {4, {2, 3, 5, 4}}, part = {4, {2, 1, 5, 4}}, one = {2, {5, 4}};
     value_layout lx = layout_dense(0, &x), lp = layout_dense(0, &part), lo = layout_dense(0, &one);
     ck_assert(layout_suits_shape(OP_MATMUL, 0, &x, &c, &lx));
@@ -594,7 +629,8 @@ START_TEST(attention_writes_into_its_concat) {
         const value_layout *l = &p.layout.of[backward->first_output + j];
         ck_assert_int_eq(l->storage, whole);
         ck_assert_int_eq(l->offset, 8 * j);
-        ck_assert(l->stride[0] == 120 && l->stride[1] == 24 && l->stride[2] == 4 && l->stride[3] == 1);
+        ck_assert(l->stride[0] == 120 && l->stride[1] == 24 && l->stride[2] == 4 &&
+                  l->stride[3] == 1);
     }
     // q, k and v are read where the packed projection lies: no copy.
     for (node_id n = 0; n < p.g->nodes; n++)
@@ -609,11 +645,11 @@ START_TEST(parts_that_somebody_else_places_are_copied) {
     MAKE_GRAPH;
     brim_value x = brim_input(g, "x", BRIM_F32, 4, 6), parts[7];
     parts[0] = brim_relu(x);
-    parts[1] = x;                          // a leaf
-    parts[2] = brim_neg(x);                // a result
-    parts[3] = brim_softmax(x, -1);        // whose producer writes densely
-    parts[4] = brim_abs(x);                // read by an op that wants it dense
-    parts[5] = brim_square(x);             // there twice
+    parts[1] = x;                   // a leaf
+    parts[2] = brim_neg(x);         // a result
+    parts[3] = brim_softmax(x, -1); // whose producer writes densely
+    parts[4] = brim_abs(x);         // read by an op that wants it dense
+    parts[5] = brim_square(x);      // there twice
     parts[6] = parts[5];
     brim_output(brim_concat(parts, 7, 1), "whole");
     brim_output(parts[2], "negative");
@@ -660,12 +696,14 @@ END_TEST
 
 START_TEST(outputs_take_over_dying_inputs) {
     MAKE_GRAPH;
-    brim_value x = brim_input(g, "x", BRIM_F32, 4, 6), w = brim_parameter(g, "w", ((brim_init){0}), 6, 6);
-    brim_value a = brim_matmul(x, w);       // dies in softmax
-    brim_value b = brim_softmax(a, -1);     // read later
-    brim_value c = brim_softmax(b, -1);     // may not take b
-    brim_value d = brim_add(c, b);          // takes one of them
-    brim_value e = brim_mul(d, brim_permute(brim_reshape(d, 6, 4), 1, 0)); // reads d in another order
+    brim_value x = brim_input(g, "x", BRIM_F32, 4, 6),
+               w = brim_parameter(g, "w", ((brim_init){0}), 6, 6);
+    brim_value a = brim_matmul(x, w);   // dies in softmax
+    brim_value b = brim_softmax(a, -1); // read later
+    brim_value c = brim_softmax(b, -1); // may not take b
+    brim_value d = brim_add(c, b);      // takes one of them
+    brim_value e =
+        brim_mul(d, brim_permute(brim_reshape(d, 6, 4), 1, 0)); // reads d in another order
     brim_output(brim_sum(e, NULL, 0, false), "sum");
     value_id ids[] = {a.id, b.id, c.id, d.id, e.id};
     // In the graph as built: no pass renumbers.
@@ -684,7 +722,7 @@ START_TEST(outputs_take_over_dying_inputs) {
 }
 END_TEST
 
-// Verifiers --------------------------------------------------------------------------------------------------------
+// Verifiers ---------------------------------------------------------------------------------------
 
 static bool layout_fails(const planned *p) {
     brim_error err = {0};
@@ -693,7 +731,8 @@ static bool layout_fails(const planned *p) {
 
 static bool plan_fails(const planned *p) {
     brim_error err = {0};
-    return memory_plan_verify(p->g, &p->layout, &p->schedule, &p->request, &p->plan, &err) != BRIM_OK;
+    return memory_plan_verify(p->g, &p->layout, &p->schedule, &p->request, &p->plan, &err) !=
+           BRIM_OK;
 }
 
 START_TEST(corrupted_layouts_are_caught) {
@@ -709,14 +748,18 @@ START_TEST(corrupted_layouts_are_caught) {
     const graph_node *concat = node_of(&p, OP_CONCAT, 0);
     value_id attention = node_of(&p, OP_ATTENTION, 0)->first_output, sum = storage_of(&p, "sum");
     value_id part = concat->input[0], slice = node_of(&p, OP_SLICE, 1)->first_output;
-    struct { value_id v; value_layout bad; } cases[] = {
+    struct {
+        value_id v;
+        value_layout bad;
+    } cases[] = {
         {part, layout_dense(concat->first_output, &p.g->value[part].shape)}, // not at its place
-        {slice, p.layout.of[node_of(&p, OP_SLICE, 0)->first_output]},        // another part of its input
-        {sum, {.storage = sum, .offset = 1}},                                // outside its storage
+        {slice, p.layout.of[node_of(&p, OP_SLICE, 0)->first_output]}, // another part of its input
+        {sum, {.storage = sum, .offset = 1}},                         // outside its storage
         {sum, {.storage = -1}},
-        {attention, {.storage = attention, .stride = {40, 4, 20, 1}}},       // not dense
+        {attention, {.storage = attention, .stride = {40, 4, 20, 1}}}, // not dense
         {attention, layout_dense(storage_of(&p, "x"), &p.g->value[attention].shape)},
-        {attention + 1, layout_dense(attention, &p.g->value[attention + 1].shape)}, // two outputs in one place
+        {attention + 1,
+         layout_dense(attention, &p.g->value[attention + 1].shape)}, // two outputs in one place
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         value_layout good = p.layout.of[cases[i].v];
@@ -729,8 +772,32 @@ START_TEST(corrupted_layouts_are_caught) {
 }
 END_TEST
 
-// Lets each output of random graphs take over each storage of its size: the verifier must refuse whatever changes what
-// the graph computes.
+// A product may not overwrite its operand, and two outputs of a chain may not take the same input.
+START_TEST(forbidden_takeovers_are_caught) {
+    MAKE_GRAPH;
+    brim_value x = brim_input(g, "x", BRIM_F32, 4, 4), a = brim_softmax(x, -1);
+    brim_value b = brim_matmul(a, x), c = brim_neg(b);
+    brim_output(brim_matmul(c, brim_relu(c)), "y");
+    planned p;
+    plan_graph(&p, g, 1, true, &err);
+    const graph_node *product = node_of(&p, OP_MATMUL, 0), *chain = node_of(&p, OP_FUSED, 0);
+    ck_assert_int_eq(chain->outputs, 2);
+    value_id taken = p.layout.of[chain->first_output].storage, out = product->first_output;
+    ck_assert_int_eq(taken, out); // the first output does lie in the chain's input
+    value_id second = chain->first_output + 1;
+    p.layout.of[second].storage = taken;
+    ck_assert(layout_fails(&p));
+    p.layout.of[second].storage = second;
+    ck_assert(!layout_fails(&p));
+    for (value_id v = out; v < p.g->values; v++)
+        if (p.layout.of[v].storage == out) p.layout.of[v].storage = product->input[0];
+    ck_assert(layout_fails(&p));
+    free_planned(&p);
+}
+END_TEST
+
+// Lets each output of random graphs take over each storage of its size: the verifier must refuse
+// whatever changes what the graph computes.
 START_TEST(wrong_takeovers_are_caught) {
     int tried = 0, refused = 0;
     for (uint64_t seed = 0; seed < 40; seed++) {
@@ -745,7 +812,8 @@ START_TEST(wrong_takeovers_are_caught) {
             for (int32_t i = 0; i < node->inputs; i++) {
                 value_id s = p.layout.of[node->input[i]].storage;
                 if (p.g->value[s].dtype != p.g->value[v].dtype) continue;
-                if (shape_elements(&p.g->value[s].shape) != shape_elements(&p.g->value[v].shape)) continue;
+                if (shape_elements(&p.g->value[s].shape) != shape_elements(&p.g->value[v].shape))
+                    continue;
                 value_layout *kept = brim_calloc_array((size_t)p.g->values, sizeof *kept, &err);
                 memcpy(kept, p.layout.of, (size_t)p.g->values * sizeof *kept);
                 for (value_id w = 0; w < p.g->values; w++)
@@ -758,8 +826,8 @@ START_TEST(wrong_takeovers_are_caught) {
                     ASSERT_FINE(err);
                     sandbox_run_planned(p.g, &p.layout, &p.schedule, &p.plan, 1, seed, &ran);
                     const char *difference = sandbox_difference(&plain, &ran);
-                    ck_assert_msg(!difference, "seed %d: value %d in the storage of %d: %s differs", (int)seed, v, s,
-                                  difference);
+                    ck_assert_msg(!difference, "seed %d: value %d in the storage of %d: %s differs",
+                                  (int)seed, v, s, difference);
                     sandbox_outcome_free(&ran);
                 }
                 memcpy(p.layout.of, kept, (size_t)p.g->values * sizeof *kept);
@@ -803,9 +871,12 @@ START_TEST(corrupted_plans_are_caught) {
     for (value_id a = 0; a < p.g->values; a++) {
         for (value_id b = 0; b < p.g->values; b++) {
             storage_place *x = &p.plan.storage[a], *y = &p.plan.storage[b], good = *x;
-            if (a == b || x->offset < 0 || y->offset < 0 || x->last < y->first || y->last < x->first) continue;
+            if (a == b || x->offset < 0 || y->offset < 0 || x->last < y->first ||
+                y->last < x->first)
+                continue;
             for (int64_t shift = -1; shift <= 1; shift++) { // all of it, its end or its beginning
-                x->offset = y->offset + (shift < 0 ? 64 - (x->bytes + 63) / 64 * 64 : shift * ((y->bytes - 1) / 64 * 64));
+                x->offset = y->offset + (shift < 0 ? 64 - (x->bytes + 63) / 64 * 64
+                                                   : shift * ((y->bytes - 1) / 64 * 64));
                 ck_assert(plan_fails(&p));
             }
             *x = good;
@@ -886,6 +957,7 @@ Suite *plan_suite(void) {
     TCase *verify = tcase_create("verify");
     tcase_set_timeout(verify, 300);
     tcase_add_test(verify, corrupted_layouts_are_caught);
+    tcase_add_test(verify, forbidden_takeovers_are_caught);
     tcase_add_test(verify, wrong_takeovers_are_caught);
     tcase_add_test(verify, corrupted_plans_are_caught);
     tcase_add_test(verify, corrupted_workspaces_are_caught);
