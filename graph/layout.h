@@ -90,8 +90,8 @@ typedef struct plan_request {
     int64_t chunk_bytes;    // no storage may straddle a multiple of this; 0: no such limit
     int64_t transient_base; // everything that `persistent` does not place starts here at the
                             // earliest (several programs share one persistent region)
-    int64_t (*workspace)(const brim_graph *, node_id,
-                         void *user); // bytes that a node needs while it runs; may be NULL
+    // Bytes that a node needs while it runs; less than 0 is an error. May be NULL.
+    int64_t (*workspace)(const brim_graph *, node_id, void *user);
     // Offset of a persistent storage that another program has placed already, or -1. May be NULL.
     int64_t (*persistent)(const brim_graph *, value_id, void *user);
     void *user;
@@ -102,8 +102,8 @@ typedef struct memory_plan {
     storage_place *storage;   // by value id
     storage_place *workspace; // by node id
     int32_t values, nodes;
-    int64_t persistent_bytes,
-        peak_bytes;      // peak: end of the highest byte used, persistent ones included
+    int64_t persistent_bytes;
+    int64_t peak_bytes;  // end of the highest byte used, persistent ones included
     int64_t lower_bound; // no packing of the transient storages can have a lower peak
 } memory_plan;
 
