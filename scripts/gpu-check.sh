@@ -176,7 +176,7 @@ check_device() {
     run_part "selftest $device" 60 "$build/bin/selftest" --device "$device"
     note "selftest $device" "$state" "$took" "$(last_line)"
     run_part "ops $device" 60 "$build/bin/bench_ops" --device "$device" --dtype all --seconds 0.03 --json "$work/ops-$device.json"
-    note "ops $device" "$state" "$took" "$([ $state = ok ] || last_line)"
+    note "ops $device" "$state" "$took" "$([ "$state" = ok ] || last_line)"
     for precision in f32 bf16 f16; do
         step_part "$device" "$precision" "" --rounds $rounds
         run_part "train $device $precision" 40 "$build/bin/train_gpt" --device "$device" --precision $precision --data "$work/text" \
