@@ -29,24 +29,12 @@ if [ ! -e "$text" ]; then
     exit 1
 fi
 
-# What is given on the command line counts, as it does for train_gpt.
-out=out/demo steps=900 epochs= previous=
-for option in "$@"; do
-    case "$previous $option" in
-    "--out "* | "--steps "*) declare "${previous#--}=$option" ;;
-    *" --out="* | *" --steps="*) option=${option#--}; declare "${option%%=*}=${option#*=}" ;;
-    *" --epochs"*) epochs=given ;;
-    esac
-    previous=$option
-done
-length=(--steps "$steps")
-[ -z "$epochs" ] || length=()
-[ "$steps" -ge 20 ] 2>/dev/null && length+=(--warmup 20)
 again=()
-if [ -e "$out/latest" ]; then
+if [ $# -eq 0 ] && [ -e out/demo/latest ]; then
     again=(--resume)
-    echo "Going on from $out (delete it to start anew)"
+    echo "Going on from out/demo (delete it to start anew)"
 fi
-exec build/bin/train_gpt --data "$text" --out "$out" "${again[@]}" "${length[@]}" \
-    --layers 4 --heads 4 --dim 192 --seq 128 --batch 16 --lr 3e-3 --min-lr 1e-4 \
-    --eval-every 300 --sample 600 --temperature 0.6 "$@"
+exec build/bin/train_gpt --data "$text" --out out/demo "${again[@]}" \
+    --layers 4 --heads 4 --dim 192 --seq 128 --batch 8 --steps 2400 --lr 3e-3 --min-lr 1e-4 --beta2 0.99 \
+    --eval-every 400 --sample 800 --temperature 0.3 --prompt "
+Stream \\Stream\\ (str[=e]m), n. The stream of water" "$@"
