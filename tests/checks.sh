@@ -34,6 +34,7 @@ skip() { skipped=$((skipped + 1)); echo "skipped $1: $2"; }
 
 same() { [ "$1" = "$2" ] || { echo "\"$1\" is not \"$2\""; return 1; }; }
 same_file() { cmp "$1" "$2"; }
+differ() { ! cmp -s "$1" "$2"; }
 
 finish() {
     echo "$passed passed, $failed failed, $skipped skipped"

@@ -1,0 +1,141 @@
+# What the programs do when all is well. Sourced by programs.sh.
+
+check "train_gpt --help" "$bin/train_gpt" --help
+cp check.log help.txt
+for option in data layers heads dim seq batch accumulate steps epochs lr min-lr schedule warmup weight-decay beta1 beta2 eps \
+    clip dropout seed precision device out save-every eval-every resume init log sample sequential; do
+    check "--help tells of --$option" grep -q -e "--$option\b" help.txt
+done
+check "--version" "$bin/train_gpt" --version
+check "mlp" "$bin/mlp"
+check "mlp learns" awk '/classified right/ { exit !($1 >= 0.95 * $3) }' check.log
+check "tensors" "$bin/tensors"
+check "tensors: frozen values stay" grep -q " 0 frozen values changed" check.log
+check "devices" "$bin/devices"
+check "devices --json" "$bin/devices" --json
+check "devices --json: fields" grep -q '"memory_bytes"' check.log
+
+# Checkpoints, the log, and the same bits from the same seed.
+check "train" train --steps 12 --save-every 4 --out a --sample 20
+for file in step-4/model.safetensors step-8/training_state.safetensors step-12/model.safetensors step-12/config.json loss.svg; do
+    check "a/$file" test -s "a/$file"
+done
+check "latest names the newest" same step-12 "$(cat a/latest)"
+check "a line for each step" same "$(seq 12)" "$(grep '"loss"' a/log.jsonl | sed 's/.*"step":\([0-9]*\).*/\1/')"
+for name in loss grad_norm lr tokens_per_second; do check "field $name" same 12 "$(field a/log.jsonl $name | grep -c '[0-9]')"; done
+check "each line is an object" same 0 "$(grep -vcE '^\{"[a-z_]+":.*\}$' a/log.jsonl)"
+check "held-out loss is logged" grep -q '"held_out_loss"' a/log.jsonl
+check "same bits twice" train --steps 12 --out b
+check "same bits twice: compare" same_file a/step-12/model.safetensors b/step-12/model.safetensors
+check "another seed" train --steps 12 --seed 2 --out b2
+check "another seed, other bits" differ a/step-12/model.safetensors b2/step-12/model.safetensors
+
+# The text may be packed, come in parts, or be tokens.
+gzip -k text.txt
+head -c 7000 text.txt >part1.txt; tail -c +7001 text.txt >part2.txt
+tokens_of text.txt >text.bin
+for way in "text.txt.gz" "part1.txt part2.txt" "text.bin --vocab 256"; do
+    check "--data $way" "$bin/train_gpt" --data $way $tiny --steps 12 --out "w${#way}"
+    check "--data $way: the same bits" same_file a/step-12/model.safetensors "w${#way}/step-12/model.safetensors"
+done
+
+# start OPTION...: trains in the background; its process id is $victim.
+start() { "$bin/train_gpt" --data text.txt $tiny "$@" >start.log 2>&1 & victim=$!; }
+
+# A run that stops in some way and goes on is the run that never stopped.
+more="--steps 30 --save-every 1 --dropout 0.1"
+check "30 steps" train --steps 30 --dropout 0.1 --out whole
+start $more --out killed
+for kill in 1 2 3; do
+    now=$(cat killed/latest 2>/dev/null)
+    for wait in $(seq 600); do [ "$(cat killed/latest 2>/dev/null)" != "$now" ] && break; sleep 0.05; done
+    kill -9 $victim 2>/dev/null; wait $victim 2>/dev/null
+    start $more --out killed --resume
+done
+check "a killed run goes on" wait $victim
+check "killed: the same bits" same_file whole/step-30/model.safetensors killed/step-30/model.safetensors
+check "killed: the same state" same_file whole/step-30/training_state.safetensors killed/step-30/training_state.safetensors
+check "killed: the log has each step once" same "$(seq 30)" "$(grep '"loss"' killed/log.jsonl | sed 's/.*"step":\([0-9]*\).*/\1/')"
+long="--steps 1000000 --schedule constant"
+for signal in INT TERM; do
+    start $long --out "stop-$signal"
+    for wait in $(seq 600); do [ "$(wc -l 2>/dev/null <"stop-$signal/log.jsonl")" -gt 2 ] 2>/dev/null && break; sleep 0.05; done
+    kill -$signal $victim
+    check "SIG$signal ends cleanly" wait $victim
+    at=$(cat "stop-$signal/latest"); at=${at#step-}
+    check "SIG$signal: the last step is saved" same "$at" "$(field "stop-$signal/log.jsonl" step | tail -n 1)"
+done
+check "interrupted at $at, on to $((at + 5))" train --steps $((at + 5)) --schedule constant --resume --out stop-TERM
+check "never interrupted" train --steps $((at + 5)) --schedule constant --out straight
+check "interrupted: the same bits" same_file "straight/step-$((at + 5))/model.safetensors" "stop-TERM/step-$((at + 5))/model.safetensors"
+check "nothing left to do" train --steps 12 --resume --out a
+check "nothing left to do: the checkpoint stays" same_file a/step-12/model.safetensors b/step-12/model.safetensors
+
+# Sizes of steps. 12 windows' worth of rows: accumulation changes rounding alone.
+check "batch 4" train --sequential --batch 4 --steps 5 --out acc1
+check "batch 2, twice" train --sequential --batch 2 --accumulate 2 --steps 5 --out acc2
+for name in loss grad_norm; do
+    field acc1/log.jsonl $name >acc1.$name; field acc2/log.jsonl $name >acc2.$name
+    check "accumulation: the same $name" near 1e-4 acc2.$name acc1.$name
+done
+check "--sequential holds nothing out" same 0 "$(lines acc1/log.jsonl held_out)"
+head -c 1000 text.txt >short.txt
+check "--epochs" "$bin/train_gpt" --data short.txt --layers 1 --heads 1 --dim 8 --seq 10 --batch 4 --epochs 3 --accumulate 2 --device cpu \
+    --sequential --out epochs
+check "--epochs: steps" same 36 "$(lines epochs/log.jsonl '"loss"')"
+for schedule in constant linear cosine; do
+    check "--schedule $schedule" train --schedule $schedule --steps 8 --warmup 4 --lr 1e-3 --min-lr 1e-4 --out "s-$schedule"
+    field "s-$schedule/log.jsonl" lr >"$schedule.lr"
+done
+printf '%s\n' 2.5e-4 5e-4 7.5e-4 1e-3 1e-3 1e-3 1e-3 1e-3 >constant.expected
+printf '%s\n' 2.5e-4 5e-4 7.5e-4 1e-3 7.75e-4 5.5e-4 3.25e-4 1e-4 >linear.expected
+printf '%s\n' 2.5e-4 5e-4 7.5e-4 1e-3 8.6819805e-4 5.5e-4 2.3180195e-4 1e-4 >cosine.expected
+for schedule in constant linear cosine; do check "$schedule: values" near 1e-5 $schedule.lr $schedule.expected; done
+check "--log elsewhere" train --steps 2 --log elsewhere.jsonl --out l
+check "--log elsewhere: lines" same 2 "$(lines elsewhere.jsonl '"loss"')"
+
+# Precisions: each trains, resumes to the same bits, and saves F32.
+for p in bf16 f16; do
+    check "train in $p" train --steps 6 --precision $p --out "p-$p" --accumulate 2 --dropout 0.1 --save-every 3
+    rm -r "p-$p/step-6"; echo step-3 >"p-$p/latest"
+    check "resume in $p" train --steps 6 --precision $p --out "p-$p" --accumulate 2 --dropout 0.1 --resume
+    check "again in $p" train --steps 6 --precision $p --out "q-$p" --accumulate 2 --dropout 0.1
+    check "same bits in $p" same_file "p-$p/step-6/model.safetensors" "q-$p/step-6/model.safetensors"
+    check "$p learns" awk 'NR == 1 { first = $1 } END { exit !($1 < first) }' <(field "q-$p/log.jsonl" loss)
+done
+
+# A model from elsewhere: PyTorch's 20 steps, then the same weights in other types and under other names.
+hf="$bin/train_gpt --data $fixtures/gpt2/tokens.bin --device cpu --sequential --seq 37 --batch 3 --accumulate 2 --schedule constant
+    --lr 3e-3 --beta1 0.9 --beta2 0.95 --eps 1e-8 --weight-decay 0.1 --clip 1 --seed 5"
+check "PyTorch's GPT-2" $hf --init "$fixtures/gpt2" --steps 20 --out hf
+for name in loss grad_norm; do
+    field hf/log.jsonl $name >hf.$name; sed -n "s/.*\"$name\": \([0-9.e-]*\).*/\1/p" "$fixtures/gpt2/expected.json" >expected.$name
+    check "PyTorch's $name at each step" near 1e-4 hf.$name expected.$name
+done
+for type in f16 bf16; do
+    mkdir "hf-$type" "hf-$type-f32"; cp "$fixtures/gpt2/config.json" "hf-$type/"; cp "$fixtures/gpt2/config.json" "hf-$type-f32/"
+    check "recode as $type" "$bin/recode_model" "$fixtures/gpt2/model.safetensors" "hf-$type/model.safetensors" $type
+    check "recode $type as f32" "$bin/recode_model" "hf-$type/model.safetensors" "hf-$type-f32/model.safetensors" f32
+    check "--init from $type" $hf --init "hf-$type" --steps 2 --out "o-$type"
+    check "--init from the same in f32" $hf --init "hf-$type-f32" --steps 2 --out "o-$type-f32"
+    check "the same bits from $type" same_file "o-$type/step-2/model.safetensors" "o-$type-f32/step-2/model.safetensors"
+done
+mkdir bare; cp "$fixtures/gpt2/config.json" bare/
+rewrite "$fixtures/gpt2/model.safetensors" bare/model.safetensors 's/"transformer\./"/g'
+check "--init without the names' prefix" $hf --init bare --steps 20 --out o-bare
+check "the same bits without the prefix" same_file hf/step-20/model.safetensors o-bare/step-20/model.safetensors
+check "--init takes a run's folder" $hf --init hf --steps 1 --out o-run
+check "--init: all positions by default" "$bin/train_gpt" --data "$fixtures/gpt2/tokens.bin" --device cpu --init hf --batch 1 --steps 1 \
+    --out o-long --sample 5
+
+# On a terminal one line changes in place; elsewhere there are plain lines.
+if command -v script >/dev/null; then
+    script -qec "$bin/train_gpt --data text.txt $tiny --steps 12 --out terminal" /dev/null >terminal.log 2>&1 </dev/null
+    check "a line that changes" grep -q $'\r.*12/12' terminal.log
+else
+    skip "progress on a terminal" "script (bsdutils) is not installed"
+fi
+train --steps 12 --out plain >plain.log
+check "plain lines" test "$(grep -c $'\r' plain.log)" -eq 0 -a "$(grep -c '^step 12/12 ' plain.log)" -eq 1
+train --steps 40 --out headless 2>/dev/null | head -n 1 >/dev/null
+check "a reader that goes away ends no training" test -e headless/step-40
