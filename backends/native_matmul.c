@@ -93,13 +93,12 @@ static bool open_cblas(native_matmul *m, brim_error *err) {
     const gemm_library *call = &m->call;
     if (call->openblas_set_num_threads) call->openblas_set_num_threads(1);
     if (call->bli_thread_set_num_threads) call->bli_thread_set_num_threads(1);
-    const char *version = call->openblas_get_config        ? call->openblas_get_config()
-                          : call->bli_info_get_version_str ? call->bli_info_get_version_str()
-                                                           : "";
-    const char *kind = call->openblas_get_config        ? ""
-                       : call->bli_info_get_version_str ? "BLIS "
-                                                        : "CBLAS";
-    snprintf(m->name, sizeof m->name, "%s%.60s (%s), %d threads", kind, version, m->library.name,
+    char text[32] = "CBLAS", number[32] = "";
+    if (call->openblas_get_config) // "OpenBLAS 0.3.21", then how it was built
+        sscanf(call->openblas_get_config(), "%31s %31s", text, number);
+    else if (call->bli_info_get_version_str)
+        snprintf(text, sizeof text, "BLIS %.20s", call->bli_info_get_version_str());
+    snprintf(m->name, sizeof m->name, "%s %s (%s), %d threads", text, number, m->library.name,
              m->threads);
     return true;
 }

@@ -107,7 +107,8 @@ cl_program opencl_module_build(backend_device *d, const kernel_spec *spec, brim_
     }
     if (!module) {
         module = build_from_source(d, &source, spec, err);
-        // A CPU's driver compiles a kernel anew, in a general form, when it is asked for its binary: only where it is kept.
+        // A CPU's driver compiles a kernel anew, in a general form, when it is asked for its
+        // binary: only where it is kept.
         if (module && *kernel_cache_directory(d->cache)) store_binary(d, module, &key);
     }
     free(source.options);
