@@ -14,12 +14,14 @@
 
 const char *argp_program_version = "bench_ops (Brim) 0.1.0";
 
-static const char description[] =
-    "Times every op, and the machine's ceilings beside it.\v"
-    "A row's ceiling is measured in turn with it: for matrix products the library alone at that shape (on a GPU: its best at "
-    "2048 x 2048 x 2048), the same for attention at 2048 x 384 x 1536, for all others a copy kernel that moves as many bytes. "
-    "GB/s counts what the op must read and write at least, GFLOP/s matrix products and attention (the causal half). Times are "
-    "minima.";
+static const char description[] = "Times every op, and the machine's ceilings beside it.\v"
+                                  "A row's ceiling is measured in turn with it: for matrix "
+                                  "products the library alone at that shape (on a GPU: its best at "
+                                  "2048 x 2048 x 2048), the same for attention at 2048 x 384 x "
+                                  "1536, for all others a copy kernel that moves as many bytes. "
+                                  "GB/s counts what the op must read and write at least, GFLOP/s "
+                                  "matrix products and attention (the causal half). Times are "
+                                  "minima.";
 
 enum { FILL_PERIOD = 65536, DEVICE_PRODUCT = 2048, MIN_ROUNDS = 5, MAX_ROUNDS = 400 };
 static const int64_t machine_copy_bytes = 64 << 20;
@@ -45,7 +47,7 @@ typedef struct bench {
     compile_target target;
     const device_traits *traits;
     host_library *library; // CPU devices
-    timed_graph copy; // of machine_copy_bytes
+    timed_graph copy;      // of machine_copy_bytes
     bench_case *cases;
     int count;
     brim_error *err;
@@ -57,7 +59,8 @@ static bool is_product(const bench_case *b) {
     return b->work.flops > 0;
 }
 
-// Elements repeat: to draw 10 million normal numbers takes a while. Leaves are named after their ids.
+// Elements repeat: to draw 10 million normal numbers takes a while. Leaves are named after their
+// ids.
 static void fill_leaf(const graph_value *value, value_id id, void *out, void *user) {
     const bench_case *b = user;
     op_case_leaf leaf = {.dtype = value->dtype};
@@ -65,7 +68,8 @@ static void fill_leaf(const graph_value *value, value_id id, void *out, void *us
     for (int i = 0; i < b->made.leaves; i++)
         if (b->made.x[i].id == made) leaf = b->made.leaf[i];
     (void)id;
-    int64_t count = shape_elements(&value->shape), drawn = count < FILL_PERIOD ? count : FILL_PERIOD;
+    int64_t count = shape_elements(&value->shape),
+            drawn = count < FILL_PERIOD ? count : FILL_PERIOD;
     double numbers[FILL_PERIOD];
     leaf.shape = (shape){1, {drawn}};
     op_case_fill(&leaf, 1, numbers);
@@ -73,8 +77,10 @@ static void fill_leaf(const graph_value *value, value_id id, void *out, void *us
     for (int64_t i = 0; i < count; i++) {
         char *element = (char *)out + (size_t)i * width;
         float real = (float)numbers[i % drawn];
-        if (value->dtype == BRIM_I32) memcpy(element, &(int32_t){(int32_t)real}, width);
-        else dtype_from_f32(value->dtype, &real, element, 1);
+        if (value->dtype == BRIM_I32)
+            memcpy(element, &(int32_t){(int32_t)real}, width);
+        else
+            dtype_from_f32(value->dtype, &real, element, 1);
     }
 }
 
@@ -129,7 +135,9 @@ static void list_cases(bench *s) {
     for (int i = 0; i < s->count && !failed(s->err); i++) plan_case(s, &s->cases[i]);
 }
 
-static int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+static int64_t larger(int64_t a, int64_t b) {
+    return a > b ? a : b;
+}
 
 static void reserve(bench *s) {
     int64_t device = larger(machine_copy_bytes, timed_graph_device_bytes(&s->copy));
@@ -193,8 +201,8 @@ static double case_rate(const bench_case *b) {
 // ---- the table ----------------------------------------------------------------------------------
 
 static void print_heading(void) {
-    printf("\n%-38s %-34s %10s %9s %9s %9s %6s\n", "op", "shape", "us", "GB/s", "GFLOP/s", "ceiling",
-           "%");
+    printf("\n%-38s %-34s %10s %9s %9s %9s %6s\n", "op", "shape", "us", "GB/s", "GFLOP/s",
+           "ceiling", "%");
 }
 
 static void print_row(const char *title, const char *leaves, const bench_case *b, double ceiling) {
@@ -241,7 +249,8 @@ static void show_attention(const bench *s, const bench_case *b, report *r) {
         both.work.bytes += back->work.bytes;
         both.seconds += back->seconds;
         char title[96];
-        snprintf(title, sizeof title, "attention, both/%s %s", b->c->name, brim_dtype_name(b->dtype));
+        snprintf(title, sizeof title, "attention, both/%s %s", b->c->name,
+                 brim_dtype_name(b->dtype));
         double ceiling = fmax(ceiling_rate(s, b), ceiling_rate(s, back));
         print_row(title, b->c->leaves, &both, ceiling);
         put_row(r, "attention, both", b->c->name, b->c->leaves, &both, ceiling);
@@ -277,7 +286,8 @@ static void measure_machine(bench *s, report *r) {
     show_rate(r, "copy_record_bytes_per_second", "  the driver's copy", bytes / by_record);
     if (!s->traits->cpu) return;
     int threads = s->traits->compute_units;
-    show_rate(r, "memcpy_bytes_per_second", "  memcpy, 1 thread", host_copy_rate(machine_copy_bytes, 1));
+    show_rate(r, "memcpy_bytes_per_second", "  memcpy, 1 thread",
+              host_copy_rate(machine_copy_bytes, 1));
     show_rate(r, "memcpy_all_bytes_per_second", "  memcpy, a thread for each core",
               host_copy_rate(machine_copy_bytes, threads));
 }
@@ -303,9 +313,11 @@ static void run_cases(bench *s, report *r) {
 // ---- the program --------------------------------------------------------------------------------
 
 static const struct argp_option option_list[] = {
-    {"device", 'd', "D", 0, "cuda, cuda:1, opencl:0, cpu, ... (default: the best found; see devices)", 0},
+    {"device", 'd', "D", 0,
+     "cuda, cuda:1, opencl:0, cpu, ... (default: the best found; see devices)", 0},
     {"dtype", 't', "TYPE", 0, "f32, bf16, f16 or all (default f32)", 0},
-    {"filter", 'f', "TEXT", 0, "only cases whose title contains TEXT, such as \"matmul\" or \"norm/model f32\"", 0},
+    {"filter", 'f', "TEXT", 0,
+     "only cases whose title contains TEXT, such as \"matmul\" or \"norm/model f32\"", 0},
     {"seconds", 's', "X", 0, "for each case (default 0.5)", 0},
     {"json", 'j', "FILE", 0, "write the figures as JSON, too", 0},
     {0},
@@ -315,32 +327,43 @@ static error_t parse_option(int key, char *text, struct argp_state *state) {
     bench_options *o = state->input;
     char *end;
     switch (key) {
-    case 'd': o->device = text; return 0;
-    case 'j': o->json = text; return 0;
-    case 'f': o->filter = text; return 0;
+    case 'd':
+        o->device = text;
+        return 0;
+    case 'j':
+        o->json = text;
+        return 0;
+    case 'f':
+        o->filter = text;
+        return 0;
     case 's':
         o->seconds = strtod(text, &end);
         if (end == text || *end || !(o->seconds > 0 && o->seconds < 1000))
-            argp_error(state, "--seconds is \"%s\"; expected a number above 0 and below 1000", text);
+            argp_error(state, "--seconds is \"%s\"; expected a number above 0 and below 1000",
+                       text);
         return 0;
     case 't':
         o->dtypes = 0;
         for (int d = 0; d < BRIM_I32; d++)
-            if (!strcmp(text, "all") || !strcmp(text, brim_dtype_name((brim_dtype)d))) o->dtypes |= 1u << d;
-        if (!o->dtypes) argp_error(state, "--dtype is \"%s\"; expected f32, bf16, f16 or all", text);
+            if (!strcmp(text, "all") || !strcmp(text, brim_dtype_name((brim_dtype)d)))
+                o->dtypes |= 1u << d;
+        if (!o->dtypes)
+            argp_error(state, "--dtype is \"%s\"; expected f32, bf16, f16 or all", text);
         return 0;
     }
     return ARGP_ERR_UNKNOWN;
 }
 
-static void run(bench *s) {
+static void run(bench *s, report *r) {
     compile_target *t = &s->target;
+    if (failed(s->err)) return;
     if (backend_open(s->options.device ? s->options.device : "auto", &(device_settings){0},
                      &t->backend, &t->device, s->err))
         return;
     s->traits = t->backend->traits(t->device);
     if (!t->backend->profile) {
-        brim_fail(s->err, BRIM_UNSUPPORTED, "the backend %s does not tell a record's time", t->backend->name);
+        brim_fail(s->err, BRIM_UNSUPPORTED, "the backend %s does not tell a record's time",
+                  t->backend->name);
         return;
     }
     if (s->traits->cpu) s->library = host_library_open(s->traits->compute_units);
@@ -349,14 +372,12 @@ static void run(bench *s) {
     if (s->library)
         printf("ceiling of matrix products: %s alone, %d threads\n", host_library_name(s->library),
                s->traits->compute_units);
-    report r = report_begin(s->err);
-    report_machine(&r, s->traits, library);
+    report_machine(r, s->traits, library);
     timed_graph_plan(&s->copy, copy_graph(machine_copy_bytes, s->err), t, s->err);
     list_cases(s);
     if (!failed(s->err)) reserve(s);
-    if (!failed(s->err)) measure_machine(s, &r);
-    run_cases(s, &r);
-    report_end(&r, s->options.json);
+    if (!failed(s->err)) measure_machine(s, r);
+    run_cases(s, r);
 }
 
 static void clean_up(bench *s) {
@@ -373,8 +394,11 @@ static void clean_up(bench *s) {
 int main(int argc, char **argv) {
     brim_error err = {0};
     bench s = {.options = {.dtypes = 1u << BRIM_F32, .seconds = 0.5}, .err = &err};
-    argp_parse(&(struct argp){option_list, parse_option, NULL, description, 0, 0, 0}, argc, argv, 0, 0, &s.options);
-    run(&s);
+    argp_parse(&(struct argp){option_list, parse_option, NULL, description, 0, 0, 0}, argc, argv, 0,
+               0, &s.options);
+    report r = report_begin(s.options.json, &err);
+    run(&s, &r);
+    report_end(&r);
     clean_up(&s);
     return brim_error_report(&err);
 }

@@ -14,11 +14,13 @@
 
 const char *argp_program_version = "bench_step (Brim) 0.1.0";
 
-static const char description[] =
-    "Takes a GPT's training step apart.\v"
-    "It starts twice, each time in a process of its own: cold, with empty kernel caches in a temporary folder, then warm. Then "
-    "steps, profiled steps and the machine's ceilings take turns, and minima are kept. A record's floor is its operations at the "
-    "speed of the matrix-product library alone (attention: half of that), or its bytes at the speed of a copy kernel.";
+static const char description[] = "Takes a GPT's training step apart.\v"
+                                  "It starts twice, each time in a process of its own: cold, with "
+                                  "empty kernel caches in a temporary folder, then warm. Then "
+                                  "steps, profiled steps and the machine's ceilings take turns, "
+                                  "and minima are kept. A record's floor is its operations at the "
+                                  "speed of the matrix-product library alone (attention: half of "
+                                  "that), or its bytes at the speed of a copy kernel.";
 
 enum { COPY_BYTES = 6 << 20, DEVICE_PRODUCT = 2048, SPARE_BYTES = 128 << 20 };
 
@@ -81,12 +83,14 @@ static void start_in_child(const start_options *o, start_times *times, brim_erro
     }
     close(ends[1]);
     size_t got = 0;
-    for (ssize_t n = 1; n > 0 && got < sizeof sent; got += n > 0 ? (size_t)n : 0)
+    for (ssize_t n = 1; n > 0 && got<sizeof sent; got += n> 0 ? (size_t)n : 0)
         n = read(ends[0], (char *)&sent + got, sizeof sent - got);
     close(ends[0]);
     if (child > 0) waitpid(child, NULL, 0);
-    if (child < 0 || got != sizeof sent) brim_fail(err, BRIM_DEVICE, "the process for a cold start died");
-    else if (sent.err.status) *err = sent.err;
+    if (child < 0 || got != sizeof sent)
+        brim_fail(err, BRIM_DEVICE, "the process for a cold start died");
+    else if (sent.err.status)
+        *err = sent.err;
     *times = sent.times;
 }
 
@@ -114,7 +118,8 @@ static void print_stages(const start_times *cold, const start_times *warm, repor
 static void print_memory(const training_run *t, report *r) {
     const memory_plan *p = &t->compiled.plan;
     const program *records = t->compiled.lowered.program;
-    printf("\ndevice memory: planned %.2f MiB, of it %.2f variables; lower bound %.2f MiB (%.4f of it)\n",
+    printf("\ndevice memory: planned %.2f MiB, of it %.2f variables; lower bound %.2f MiB (%.4f of "
+           "it)\n",
            (double)p->peak_bytes / 0x1p20, (double)p->persistent_bytes / 0x1p20,
            (double)p->lower_bound / 0x1p20, (double)p->peak_bytes / (double)p->lower_bound);
     printf("%d records, %d kernels\n", records->records, records->kernels);
@@ -135,7 +140,8 @@ typedef struct ceilings {
 } ceilings;
 
 // They use the memory behind the variables, between two steps.
-static void open_ceilings(ceilings *c, const training_run *t, const start_options *o, brim_error *err) {
+static void open_ceilings(ceilings *c, const training_run *t, const start_options *o,
+                          brim_error *err) {
     static const brim_dtype dtypes[] = {BRIM_F32, BRIM_BF16, BRIM_F16};
     const device_traits *traits = t->target.backend->traits(t->target.device);
     int64_t tokens = o->batch * o->length, width = o->config.width;
@@ -144,7 +150,8 @@ static void open_ceilings(ceilings *c, const training_run *t, const start_option
     timed_graph_plan(&c->copy, copy_graph(COPY_BYTES, err), &c->target, err);
     if (traits->cpu) c->library = host_library_open(traits->compute_units);
     if (!c->library)
-        timed_graph_plan(&c->product, product_graph(DEVICE_PRODUCT, dtypes[o->precision], err), &c->target, err);
+        timed_graph_plan(&c->product, product_graph(DEVICE_PRODUCT, dtypes[o->precision], err),
+                         &c->target, err);
     timed_graph_load(&c->copy, &c->target, fill_plain, NULL, err);
     if (!c->library) timed_graph_load(&c->product, &c->target, fill_plain, NULL, err);
 }
@@ -178,7 +185,8 @@ static void keep_least(double *least, double seconds) {
 }
 
 // Sections are profiled one by one; one in the middle counts as often as it runs.
-static void profile_step(training_run *t, double *section, double *record, double *all, brim_error *err) {
+static void profile_step(training_run *t, double *section, double *record, double *all,
+                         brim_error *err) {
     const program *p = t->compiled.lowered.program;
     int64_t micro = t->compiled.micro_batches;
     memset(record, 0, (size_t)p->records * sizeof *record);
@@ -227,7 +235,8 @@ static void measure(training_run *t, const step_options *o, step_times *out, bri
     free(record);
 }
 
-static void show_step(const training_run *t, const step_options *o, const step_times *s, report *r) {
+static void show_step(const training_run *t, const step_options *o, const step_times *s,
+                      report *r) {
     double tokens = (double)(o->start.batch * o->start.length * o->start.accumulate);
     int64_t runs = 0;
     for (int32_t k = 0; k < t->compiled.lowered.program->records; k++) runs += s->runs[k];
@@ -263,25 +272,28 @@ static void show_records(const training_run *t, const step_times *s, report *r, 
     X("heads", 'H', start.config.heads, 1, 10000, "attention heads (default 6)")                   \
     X("dim", 'C', start.config.width, 1, 1000000, "width of the residual stream (default 384)")    \
     X("seq", 'T', start.length, 1, 10000000, "tokens in a sequence (default 256)")                 \
-    X("vocab", 'V', start.config.vocabulary, 1, 1000000000, "tokens in the vocabulary (default 256)") \
+    X("vocab", 'V', start.config.vocabulary, 1, 1000000000,                                        \
+      "tokens in the vocabulary (default 256)")                                                    \
     X("batch", 'B', start.batch, 1, 1000000, "sequences in a micro-batch (default 8)")             \
     X("accumulate", 'A', start.accumulate, 1, 1000000, "micro-batches in a step (default 1)")      \
     X("rounds", 'r', rounds, 1, 100000, "measured steps (default 10)")
 
 static const struct argp_option option_list[] = {
-    {"device", 'd', "D", 0, "cuda, cuda:1, opencl:0, cpu, ... (default: the best found; see devices)", 0},
+    {"device", 'd', "D", 0,
+     "cuda, cuda:1, opencl:0, cpu, ... (default: the best found; see devices)", 0},
     {"precision", 'p', "TYPE", 0, "f32, bf16 or f16 (default f32)", 0},
 #define X(name, key, field, least, most, help) {name, key, "N", 0, help, 0},
     SIZE_OPTIONS(X)
 #undef X
-    {"dropout", 'x', "X", 0, "after the embedding and each residual branch (default 0)", 0},
+        {"dropout", 'x', "X", 0, "after the embedding and each residual branch (default 0)", 0},
     {"no-fusion", 'n', 0, 0, "one kernel for each elementwise op", 0},
     {"no-cold", 'w', 0, 0, "leave out the cold start; kernel caches are the user's", 0},
     {"json", 'j', "FILE", 0, "write the figures as JSON, too", 0},
     {0},
 };
 
-static int64_t parse_size(const char *text, const char *name, int64_t least, int64_t most, struct argp_state *state) {
+static int64_t parse_size(const char *text, const char *name, int64_t least, int64_t most,
+                          struct argp_state *state) {
     char *end;
     long long value = strtoll(text, &end, 10);
     if (end == text || *end || value < least || value > most)
@@ -295,10 +307,18 @@ static error_t parse_option(int key, char *text, struct argp_state *state) {
     static const char *const precisions[] = {"f32", "bf16", "f16"};
     char *end;
     switch (key) {
-    case 'd': o->start.device = text; return 0;
-    case 'j': o->json = text; return 0;
-    case 'n': o->start.no_fusion = true; return 0;
-    case 'w': o->no_cold = true; return 0;
+    case 'd':
+        o->start.device = text;
+        return 0;
+    case 'j':
+        o->json = text;
+        return 0;
+    case 'n':
+        o->start.no_fusion = true;
+        return 0;
+    case 'w':
+        o->no_cold = true;
+        return 0;
     case 'p':
         for (int i = 0; i < 3; i++) {
             if (strcmp(text, precisions[i]) != 0) continue;
@@ -313,8 +333,10 @@ static error_t parse_option(int key, char *text, struct argp_state *state) {
             argp_error(state, "--dropout is \"%s\"; expected a number from 0 to below 1", text);
         return 0;
 #define X(name, letter, field, least, most, help)                                                  \
-    case letter: o->field = parse_size(text, name, least, most, state); return 0;
-    SIZE_OPTIONS(X)
+    case letter:                                                                                   \
+        o->field = parse_size(text, name, least, most, state);                                     \
+        return 0;
+        SIZE_OPTIONS(X)
 #undef X
     }
     return ARGP_ERR_UNKNOWN;
@@ -325,10 +347,11 @@ static void run(step_options *o, brim_error *err) {
     start_times cold = {0}, warm = {0}, again = {0};
     training_run t = {0};
     step_times times = {0};
-    if (!o->no_cold && make_cache(folder, sizeof folder, err)) start_in_child(&o->start, &cold, err);
+    report r = report_begin(o->json, err);
+    if (!o->no_cold && !failed(err) && make_cache(folder, sizeof folder, err))
+        start_in_child(&o->start, &cold, err);
     start_in_child(&o->start, &warm, err);
     o->start.spare_device = o->start.spare_host = SPARE_BYTES;
-    report r = report_begin(err);
     if (!failed(err) && start_up(&o->start, &t, &again, err) == BRIM_OK) {
         const device_traits *traits = t.target.backend->traits(t.target.device);
         const char *library = t.target.backend->matmul_library(t.target.device);
@@ -343,7 +366,7 @@ static void run(step_options *o, brim_error *err) {
         show_step(&t, o, &times, &r);
         show_records(&t, &times, &r, err);
     }
-    report_end(&r, o->json);
+    report_end(&r);
     free(times.record);
     free(times.runs);
     training_run_free(&t);
@@ -352,9 +375,15 @@ static void run(step_options *o, brim_error *err) {
 
 int main(int argc, char **argv) {
     brim_error err = {0};
-    step_options o = {.rounds = 10, .start = {.batch = 8, .length = 256, .accumulate = 1,
-                      .config = {.vocabulary = 256, .width = 384, .layers = 6, .heads = 6, .norm_eps = 1e-5}}};
-    argp_parse(&(struct argp){option_list, parse_option, NULL, description, 0, 0, 0}, argc, argv, 0, 0, &o);
+    step_options o = {
+        .rounds = 10,
+        .start = {.batch = 8,
+                  .length = 256,
+                  .accumulate = 1,
+                  .config = {
+                      .vocabulary = 256, .width = 384, .layers = 6, .heads = 6, .norm_eps = 1e-5}}};
+    argp_parse(&(struct argp){option_list, parse_option, NULL, description, 0, 0, 0}, argc, argv, 0,
+               0, &o);
     o.start.config.positions = o.start.length;
     gpt_config_check(&o.start.config, &err);
     if (!failed(&err)) run(&o, &err);

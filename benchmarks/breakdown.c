@@ -38,9 +38,12 @@ static void name_record(const compiled *c, int32_t i, char *out, size_t size) {
     const graph_node *node = &c->graph->node[r->node];
     char extents[40];
     shape_print(&c->graph->value[node->first_output].shape, extents, sizeof extents);
-    if (r->kind == RECORD_MATMUL) name_product(&r->as.matmul.shape, out, size);
-    else if (node->op == OP_FUSED) name_chain(c->graph, node, out, size);
-    else snprintf(out, size, "%s %s", op_table[node->op].name, extents);
+    if (r->kind == RECORD_MATMUL)
+        name_product(&r->as.matmul.shape, out, size);
+    else if (node->op == OP_FUSED)
+        name_chain(c->graph, node, out, size);
+    else
+        snprintf(out, size, "%s %s", op_table[node->op].name, extents);
 }
 
 // ---- work ---------------------------------------------------------------------------------------

@@ -1,13 +1,13 @@
-// Where a program's time goes: the seconds of its records, gathered by what they do, each beside the time that the machine's
-// ceilings would allow.
+// Where a program's time goes: the seconds of its records, gathered by what they do, each beside
+// the time that the machine's ceilings would allow.
 #ifndef BRIM_BENCHMARKS_BREAKDOWN_H
 #define BRIM_BENCHMARKS_BREAKDOWN_H
 
 #include "benchmarks/report.h"
 #include "optim/compiled.h"
 
-// The floor of a matrix product is its operations at product_rate, that of attention at half of it, and that of all
-// else its bytes (read and written once) at copy_rate.
+// The floor of a matrix product is its operations at product_rate, that of attention at half of it,
+// and that of all else its bytes (read and written once) at copy_rate.
 typedef struct ceiling_rates {
     double copy, product; // bytes and operations a second
 } ceiling_rates;

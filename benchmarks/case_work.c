@@ -35,8 +35,10 @@ static host_product product_of(const brim_graph *g, const graph_node *node) {
     p.m = c->dim[c->rank - 2];
     int64_t matrices = shape_elements(c) / (p.m * p.n);
     // By one matrix from the right it is one product of more rows.
-    if (b->rank == 2 && !p.transpose_a) p.m *= matrices, p.batch = 1;
-    else p.batch = matrices;
+    if (b->rank == 2 && !p.transpose_a)
+        p.m *= matrices, p.batch = 1;
+    else
+        p.batch = matrices;
     return p;
 }
 

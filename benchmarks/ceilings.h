@@ -10,7 +10,8 @@ brim_graph *copy_graph(int64_t bytes, brim_error *err);
 // A graph of one matrix product of two size x size matrices.
 brim_graph *product_graph(int64_t size, brim_dtype dtype, brim_error *err);
 
-// A program of one copy record inside the device's memory, bytes / 2 from its start to behind them. The caller frees it.
+// A program of one copy record inside the device's memory, bytes / 2 from its start to behind them.
+// The caller frees it.
 program *copy_program(int64_t bytes, brim_error *err);
 
 // Bytes read and written a second by memcpy of bytes / 2 on so many threads; 0 without memory. The

@@ -4,8 +4,10 @@
 #include <string.h>
 #include "core/json.h"
 
-report report_begin(brim_error *err) {
-    report r = {.text = {.err = err}};
+report report_begin(const char *path, brim_error *err) {
+    report r = {.text = {.err = err}, .path = path};
+    if (path && !failed(err)) r.out = fopen(path, "w");
+    if (path && !r.out) brim_fail(err, BRIM_IO, "%s cannot be written: %s", path, strerror(errno));
     report_open(&r, NULL, '{');
     return r;
 }
@@ -51,16 +53,14 @@ void report_machine(report *r, const device_traits *traits, const char *matmul_l
     report_text(r, "matmul", matmul_library);
 }
 
-void report_end(report *r, const char *path) {
+void report_end(report *r) {
+    brim_error *err = r->text.err;
     report_close(r, '}');
     strbuf_putc(&r->text, '\n');
-    brim_error *err = r->text.err;
-    FILE *out = path && !failed(err) ? fopen(path, "w") : NULL;
-    if (path && !failed(err) &&
-        (!out || fwrite(strbuf_text(&r->text), 1, r->text.length, out) != r->text.length))
-        brim_fail(err, BRIM_IO, "%s cannot be written: %s", path, strerror(errno));
-    if (out && fclose(out) != 0)
-        brim_fail(err, BRIM_IO, "%s cannot be written: %s", path, strerror(errno));
+    bool whole = !r->out || failed(err) ||
+                 fwrite(strbuf_text(&r->text), 1, r->text.length, r->out) == r->text.length;
+    if (r->out && fclose(r->out) != 0) whole = false;
+    if (!whole) brim_fail(err, BRIM_IO, "%s cannot be written: %s", r->path, strerror(errno));
     strbuf_free(&r->text);
 }
 

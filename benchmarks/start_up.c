@@ -14,10 +14,16 @@ static double lap(double *since) {
 }
 
 static brim_graph *make_graph(const start_options *o, brim_error *err) {
-    brim_trainer_options given = {
-        .batch = o->batch, .length = o->length, .accumulate = o->accumulate, .precision = o->precision,
-        .optimizer = {.kind = BRIM_ADAMW, .lr = 6e-4f, .beta2 = 0.95f, .weight_decay = 0.1f, .clip = 1},
-        .schedule = {.kind = BRIM_COSINE, .steps = 1000}};
+    brim_trainer_options given = {.batch = o->batch,
+                                  .length = o->length,
+                                  .accumulate = o->accumulate,
+                                  .precision = o->precision,
+                                  .optimizer = {.kind = BRIM_ADAMW,
+                                                .lr = 6e-4f,
+                                                .beta2 = 0.95f,
+                                                .weight_decay = 0.1f,
+                                                .clip = 1},
+                                  .schedule = {.kind = BRIM_COSINE, .steps = 1000}};
     brim_trainer_options checked = training_options(&given, err);
     return training_graph(gpt_build, (void *)&o->config, &checked, err);
 }
@@ -29,7 +35,8 @@ static void write_variables(training_run *t, brim_error *err) {
         if (v->role != ROLE_PARAMETER && v->role != ROLE_STATE) continue;
         size_t count = (size_t)shape_elements(&v->shape);
         float *data = brim_calloc_array(count, sizeof *data, err);
-        if (data && v->role == ROLE_PARAMETER) initialize_parameter(data, count, v->init, 1, v->name);
+        if (data && v->role == ROLE_PARAMETER)
+            initialize_parameter(data, count, v->init, 1, v->name);
         if (data)
             t->target.backend->write(t->target.device, t->compiled.plan.storage[id].offset, data,
                                      (int64_t)(count * sizeof *data), err);
@@ -37,7 +44,8 @@ static void write_variables(training_run *t, brim_error *err) {
     }
 }
 
-static void feed(training_run *t, const start_options *o, const char *input, uint32_t state, brim_error *err) {
+static void feed(training_run *t, const start_options *o, const char *input, uint32_t state,
+                 brim_error *err) {
     size_t count = (size_t)(o->batch * o->length * o->accumulate);
     int32_t *tokens = brim_calloc_array(count, sizeof *tokens, err);
     for (size_t i = 0; tokens && i < count; i++) {
@@ -56,8 +64,8 @@ static void first_step(training_run *t, const start_options *o, brim_error *err)
     compiled_run(&t->compiled, &t->target, &control, err);
 }
 
-static void lower_and_load(training_run *t, const start_options *o, start_times *times, double *since,
-                           brim_error *err) {
+static void lower_and_load(training_run *t, const start_options *o, start_times *times,
+                           double *since, brim_error *err) {
     compiled *c = &t->compiled;
     compile_target *target = &t->target;
     lower_graph(c->graph, &c->layout, &c->schedule, &c->plan, (int32_t)c->micro_batches,

@@ -48,7 +48,8 @@ brim_status timed_graph_load(timed_graph *x, const compile_target *target, leaf_
     x->record = brim_calloc_array((size_t)c->lowered.program->records, sizeof *x->record, err);
     for (value_id id = 0; id < c->graph->values && !failed(err); id++)
         fill_leaf(x, target, id, fill, user, err);
-    control_values control = {.lr = 1e-4f, .loss_scale = 1, .bias1 = 0.5f, .bias2 = 0.5f, .step = 1};
+    control_values control = {
+        .lr = 1e-4f, .loss_scale = 1, .bias1 = 0.5f, .bias2 = 0.5f, .step = 1};
     return compiled_run(c, target, &control, err);
 }
 

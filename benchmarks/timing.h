@@ -2,7 +2,8 @@
 // are left out.
 //
 //   1. timed_graph x = {0};
-//      timed_graph_plan(&x, graph, &target, err);       takes the graph over; passes, plan, lowering
+//      timed_graph_plan(&x, graph, &target, err);       takes the graph over; passes, plan,
+//      lowering
 //   2. reserve timed_graph_device_bytes and timed_graph_host_bytes of the device, for the largest
 //   3. timed_graph_load(&x, &target, fill, user, err);  compiles; variables and inputs are filled
 //   4. timed_graph_seconds(&x, &target, &seconds, err); as often as one likes; take the minimum
