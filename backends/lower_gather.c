@@ -1,5 +1,5 @@
-// Rules for embeddings and rotary positions. Operands are dense, but for rotary's, which may have any strides as long as
-// a head's elements lie side by side.
+// Rules for embeddings and rotary positions. Operands are dense, but for rotary's, which may have
+// any strides as long as a head's elements lie side by side.
 #include "backends/lower_rules.h"
 
 #include <math.h>
@@ -8,21 +8,25 @@
 enum {
     CPU_TAKERS = 8,    // work-items that sort positions on a CPU; each goes through all of them
     GPU_TAKERS = 4096, // on a GPU
-    GPU_TOKENS = 4     // that a group of rotary takes on a GPU, to make up for finding its frequencies
+    GPU_TOKENS = 4 // that a group of rotary takes on a GPU, to make up for finding its frequencies
 };
 
-static const char *name_of(const operand *x) { return brim_dtype_name(x->dtype); }
-static int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+static const char *name_of(const operand *x) {
+    return brim_dtype_name(x->dtype);
+}
+static int64_t larger(int64_t a, int64_t b) {
+    return a > b ? a : b;
+}
 
-// ---- embedding -----------------------------------------------------------------------------------------------------
+// ---- embedding ----------------------------------------------------------------------------------
 
 void lower_embedding(lowering *l) {
     operand table = lower_input(l, 0), ids = lower_input(l, 1), y = lower_output(l, 0);
     int64_t count = shape_elements(&ids.shape), width = last_extent(&table.shape);
     row_split split = split_rows(l->traits, count, width);
     int aligned = vectors_aligned(l->traits, (const operand *const[]){&table, &y}, 2, width);
-    int kernel = lower_kernel(l, "embedding", "embedding", split.group, "-DT=%s -DALIGNED=%d", name_of(&table),
-                              aligned);
+    int kernel = lower_kernel(l, "embedding", "embedding", split.group, "-DT=%s -DALIGNED=%d",
+                              name_of(&table), aligned);
     LOWER_LAUNCH(l, kernel, split.groups, 1, 1, arg_read(&table), arg_read(&ids), arg_write(&y),
                  arg_i32(table.shape.dim[0]), arg_i64(count), arg_i32(width), arg_i32(split.per));
 }
@@ -39,7 +43,8 @@ static byte_range next_ints(sorted *s, int64_t base, int64_t count) {
     return r;
 }
 
-static sorted sorted_of(const device_traits *traits, int64_t base, int64_t positions, int64_t rows) {
+static sorted sorted_of(const device_traits *traits, int64_t base, int64_t positions,
+                        int64_t rows) {
     sorted s = {.takers = traits->group};
     int64_t most = traits->group == 1 ? CPU_TAKERS : GPU_TAKERS;
     while (s.takers < most && s.takers < rows) s.takers *= 2;
@@ -53,12 +58,12 @@ static sorted sorted_of(const device_traits *traits, int64_t base, int64_t posit
 static void sort_positions(lowering *l, const sorted *s, const operand *ids, int64_t rows) {
     int64_t positions = shape_elements(&ids->shape), groups = s->takers / l->traits->group;
     int count = lower_kernel(l, "embedding_order", "embedding_count", 0, "-DALIGNED=0");
-    LOWER_LAUNCH(l, count, groups, 1, 1, arg_read(ids), arg_bytes(s->count, true), arg_bytes(s->taken, true),
-                 arg_i32(positions), arg_i32(rows), arg_i32(s->takers));
+    LOWER_LAUNCH(l, count, groups, 1, 1, arg_read(ids), arg_bytes(s->count, true),
+                 arg_bytes(s->taken, true), arg_i32(positions), arg_i32(rows), arg_i32(s->takers));
     int place = lower_kernel(l, "embedding_order", "embedding_place", 0, "-DALIGNED=0");
-    LOWER_LAUNCH(l, place, groups, 1, 1, arg_read(ids), arg_bytes(s->count, false), arg_bytes(s->taken, false),
-                 arg_bytes(s->end, true), arg_bytes(s->order, true), arg_i32(positions), arg_i32(rows),
-                 arg_i32(s->takers));
+    LOWER_LAUNCH(l, place, groups, 1, 1, arg_read(ids), arg_bytes(s->count, false),
+                 arg_bytes(s->taken, false), arg_bytes(s->end, true), arg_bytes(s->order, true),
+                 arg_i32(positions), arg_i32(rows), arg_i32(s->takers));
 }
 
 void lower_embedding_backward(lowering *l) {
@@ -70,8 +75,9 @@ void lower_embedding_backward(lowering *l) {
     int aligned = vectors_aligned(l->traits, (const operand *const[]){&dy, &y}, 2, width);
     int kernel = lower_kernel(l, "embedding_backward", "embedding_backward", split.group,
                               "-DTDY=%s -DTY=%s -DALIGNED=%d", name_of(&dy), name_of(&y), aligned);
-    LOWER_LAUNCH(l, kernel, split.groups, 1, 1, arg_read(&dy), arg_bytes(s.count, false), arg_bytes(s.end, false),
-                 arg_bytes(s.order, false), arg_write(&y), arg_i64(rows), arg_i32(width), arg_i32(split.per));
+    LOWER_LAUNCH(l, kernel, split.groups, 1, 1, arg_read(&dy), arg_bytes(s.count, false),
+                 arg_bytes(s.end, false), arg_bytes(s.order, false), arg_write(&y), arg_i64(rows),
+                 arg_i32(width), arg_i32(split.per));
 }
 
 int64_t workspace_embedding_backward(const lowering *l) {
@@ -79,7 +85,7 @@ int64_t workspace_embedding_backward(const lowering *l) {
     return sorted_of(l->traits, 0, shape_elements(&ids.shape), y.shape.dim[0]).bytes;
 }
 
-// ---- rotary --------------------------------------------------------------------------------------------------------
+// ---- rotary -------------------------------------------------------------------------------------
 
 // What a double is, as a sum of two floats.
 static void add_two_floats(launch_argument *arguments, int *count, double x) {
@@ -122,7 +128,8 @@ void lower_rotary(lowering *l) {
     add_strides(arguments, &count, &x);
     add_strides(arguments, &count, &y);
     add_two_floats(arguments, &count, 0.15915494309189535); // 1 / (2 pi)
-    add_two_floats(arguments, &count, pow(l->node->attr.rotary.base, -1.0 / (double)larger(half, 1)));
+    add_two_floats(arguments, &count,
+                   pow(l->node->attr.rotary.base, -1.0 / (double)larger(half, 1)));
     arguments[count++] = arg_f32(l->node->attr.rotary.inverse ? -1 : 1);
     arguments[count++] = arg_i32(across);
     arguments[count++] = arg_i32(dim[1]);
@@ -130,7 +137,8 @@ void lower_rotary(lowering *l) {
     arguments[count++] = arg_i32(half);
     arguments[count++] = arg_i64(tokens);
     arguments[count++] = arg_i32(split.per);
-    int kernel = lower_kernel(l, "rotary", "rotary", split.group, "-DT=%s -DPOSITIONS=%d -DALIGNED=%d", name_of(&x),
-                              given, heads_aligned(l->traits, &x, &y));
+    int kernel =
+        lower_kernel(l, "rotary", "rotary", split.group, "-DT=%s -DPOSITIONS=%d -DALIGNED=%d",
+                     name_of(&x), given, heads_aligned(l->traits, &x, &y));
     lower_launch(l, kernel, (const int64_t[3]){split.groups, 1, 1}, arguments, count);
 }

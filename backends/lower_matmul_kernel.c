@@ -5,21 +5,25 @@
 #include "backends/lower_split.h"
 
 enum {
-    CPU_HEIGHT = 6 * 12,   // rows of a tile on a CPU, as in the kernel
-    BIG = 8, SMALL = 4,    // rows and columns of a GPU's work-item
-    ENOUGH_TILES = 128,    // that keep a GPU busy: with fewer, tiles are smaller, and k is cut into parts
-    PART_LENGTH = 512,     // of k, at least
-    DEPTH = 16,            // of a slice of k, as in the kernel
-    LEAST_GROUP = 64, MOST_GROUP = 256,
-    GRID_LIMIT = 65535     // of a grid's third axis
+    CPU_HEIGHT = 6 * 12, // rows of a tile on a CPU, as in the kernel
+    BIG = 8,
+    SMALL = 4, // rows and columns of a GPU's work-item
+    ENOUGH_TILES =
+        128, // that keep a GPU busy: with fewer, tiles are smaller, and k is cut into parts
+    PART_LENGTH = 512, // of k, at least
+    DEPTH = 16,        // of a slice of k, as in the kernel
+    LEAST_GROUP = 64,
+    MOST_GROUP = 256,
+    GRID_LIMIT = 65535 // of a grid's third axis
 };
 
-// How a product is cut up. It follows from the product's shape and the kind of device, never from a plan.
+// How a product is cut up. It follows from the product's shape and the kind of device, never from a
+// plan.
 typedef struct tiling {
-    int group, each;        // rows and columns of a work-item
-    int64_t rows, columns;  // of a tile
-    int64_t tiles;          // of one matrix
-    int64_t part, parts;    // of k
+    int group, each;       // rows and columns of a work-item
+    int64_t rows, columns; // of a tile
+    int64_t tiles;         // of one matrix
+    int64_t part, parts;   // of k
 } tiling;
 
 static tiling tiles_of(const device_traits *traits, const matmul_shape *s, int each) {
@@ -52,8 +56,8 @@ static tiling tiling_of(const device_traits *traits, const matmul_shape *s) {
     return t;
 }
 
-static int strides_aligned(const device_traits *traits, const matmul_shape *s, const operand *a, const operand *b,
-                           const operand *c) {
+static int strides_aligned(const device_traits *traits, const matmul_shape *s, const operand *a,
+                           const operand *b, const operand *c) {
     const int64_t strides[] = {s->row_a, s->row_b, s->row_c, s->batch_a, s->batch_b, s->batch_c};
     for (int i = 0; i < 6; i++)
         if (strides[i] % traits->vec) return 0;
@@ -64,7 +68,8 @@ static int64_t parts_bytes(const matmul_shape *s, const tiling *t) {
     return t->parts == 1 ? 0 : t->parts * s->batch * s->m * s->n * 4;
 }
 
-void lower_matmul_kernel(lowering *l, const matmul_shape *s, const operand *a, const operand *b, const operand *c) {
+void lower_matmul_kernel(lowering *l, const matmul_shape *s, const operand *a, const operand *b,
+                         const operand *c) {
     tiling t = tiling_of(l->traits, s);
     operand to = *c;
     if (t.parts > 1) {
@@ -73,13 +78,15 @@ void lower_matmul_kernel(lowering *l, const matmul_shape *s, const operand *a, c
         to.range.bytes = parts_bytes(s, &t);
         to.offset = to.range.offset;
     }
-    int kernel = lower_kernel(l, "matmul", "matmul", t.group,
-                              "-DTIN=%s -DTOUT=%s -DTRANSPOSE_A=%d -DTRANSPOSE_B=%d -DROWS=%d -DCOLUMNS=%d -DALIGNED=%d",
-                              brim_dtype_name(s->in), brim_dtype_name(to.dtype), s->transpose_a, s->transpose_b,
-                              t.each, t.each, strides_aligned(l->traits, s, a, b, &to));
-    LOWER_LAUNCH(l, kernel, t.tiles, t.parts, s->batch < GRID_LIMIT ? s->batch : GRID_LIMIT, arg_read(a), arg_read(b),
-                 arg_write(&to), arg_i32(s->m), arg_i32(s->n), arg_i32(s->k), arg_i32(s->batch), arg_i64(s->row_a),
-                 arg_i64(s->row_b), arg_i64(s->row_c), arg_i64(s->batch_a), arg_i64(s->batch_b), arg_i64(s->batch_c),
+    int kernel = lower_kernel(
+        l, "matmul", "matmul", t.group,
+        "-DTIN=%s -DTOUT=%s -DTRANSPOSE_A=%d -DTRANSPOSE_B=%d -DROWS=%d -DCOLUMNS=%d -DALIGNED=%d",
+        brim_dtype_name(s->in), brim_dtype_name(to.dtype), s->transpose_a, s->transpose_b, t.each,
+        t.each, strides_aligned(l->traits, s, a, b, &to));
+    LOWER_LAUNCH(l, kernel, t.tiles, t.parts, s->batch < GRID_LIMIT ? s->batch : GRID_LIMIT,
+                 arg_read(a), arg_read(b), arg_write(&to), arg_i32(s->m), arg_i32(s->n),
+                 arg_i32(s->k), arg_i32(s->batch), arg_i64(s->row_a), arg_i64(s->row_b),
+                 arg_i64(s->row_c), arg_i64(s->batch_a), arg_i64(s->batch_b), arg_i64(s->batch_c),
                  arg_i32(t.part), arg_i64(s->batch * s->m * s->n));
     if (t.parts == 1) return;
     operand out = *c;

@@ -5,10 +5,13 @@
 
 enum { MAX_ROW_OPERANDS = 6 };
 
-static const char *name_of(const operand *x) { return brim_dtype_name(x->dtype); }
+static const char *name_of(const operand *x) {
+    return brim_dtype_name(x->dtype);
+}
 
-// A launch that goes through [rows, length]: `buffers` as the kernel's first arguments, then `constant`, then the split.
-// The last argument of every kernel here is (rows, length, rows for each group).
+// A launch that goes through [rows, length]: `buffers` as the kernel's first arguments, then
+// `constant`, then the split. The last argument of every kernel here is (rows, length, rows for
+// each group).
 typedef struct row_launch {
     int64_t rows, length;
     launch_argument argument[12];
@@ -21,7 +24,9 @@ static row_launch rows_of(const operand *x) {
     return (row_launch){.rows = leading_elements(&x->shape), .length = last_extent(&x->shape)};
 }
 
-static void add(row_launch *r, launch_argument argument) { r->argument[r->arguments++] = argument; }
+static void add(row_launch *r, launch_argument argument) {
+    r->argument[r->arguments++] = argument;
+}
 
 static void add_vectors(row_launch *r, const operand *x, bool writes) {
     r->vectors[r->vector_count++] = x;
@@ -39,7 +44,7 @@ static void launch_rows(lowering *l, row_launch *r, int kernel, const row_split 
     lower_launch(l, kernel, (const int64_t[3]){split->groups, 1, 1}, r->argument, r->arguments);
 }
 
-// ---- softmax -------------------------------------------------------------------------------------------------------
+// ---- softmax ------------------------------------------------------------------------------------
 
 static void softmax(lowering *l, int logarithm) {
     operand x = lower_input(l, 0), y = lower_output(l, 0);
@@ -47,14 +52,19 @@ static void softmax(lowering *l, int logarithm) {
     row_split split = split_rows(l->traits, r.rows, r.length);
     add_vectors(&r, &x, false);
     add_vectors(&r, &y, true);
-    int kernel = lower_kernel(l, "softmax", "softmax", split.group,
-                              "-DTX=%s -DTY=%s -DLOGARITHM=%d -DKEEP_POWERS=%d -DALIGNED=%d", name_of(&x),
-                              name_of(&y), logarithm, !logarithm && y.dtype == BRIM_F32, aligned(l, &r));
+    int kernel =
+        lower_kernel(l, "softmax", "softmax", split.group,
+                     "-DTX=%s -DTY=%s -DLOGARITHM=%d -DKEEP_POWERS=%d -DALIGNED=%d", name_of(&x),
+                     name_of(&y), logarithm, !logarithm && y.dtype == BRIM_F32, aligned(l, &r));
     launch_rows(l, &r, kernel, &split);
 }
 
-void lower_softmax(lowering *l) { softmax(l, 0); }
-void lower_log_softmax(lowering *l) { softmax(l, 1); }
+void lower_softmax(lowering *l) {
+    softmax(l, 0);
+}
+void lower_log_softmax(lowering *l) {
+    softmax(l, 1);
+}
 
 static void softmax_backward(lowering *l, int logarithm) {
     operand y = lower_input(l, 0), dy = lower_input(l, 1), dx = lower_output(l, 0);
@@ -69,15 +79,21 @@ static void softmax_backward(lowering *l, int logarithm) {
     launch_rows(l, &r, kernel, &split);
 }
 
-void lower_softmax_backward(lowering *l) { softmax_backward(l, 0); }
-void lower_log_softmax_backward(lowering *l) { softmax_backward(l, 1); }
+void lower_softmax_backward(lowering *l) {
+    softmax_backward(l, 0);
+}
+void lower_log_softmax_backward(lowering *l) {
+    softmax_backward(l, 1);
+}
 
-// ---- norms ---------------------------------------------------------------------------------------------------------
+// ---- norms --------------------------------------------------------------------------------------
 
 // CENTERED: of x, gain, bias to y, mean, rstd; else of x, gain to y, rstd.
 static void norm(lowering *l, bool centered) {
-    operand x = lower_input(l, 0), gain = lower_input(l, 1), bias = lower_input(l, centered ? 2 : 1);
-    operand y = lower_output(l, 0), mean = lower_output(l, 1), rstd = lower_output(l, centered ? 2 : 1);
+    operand x = lower_input(l, 0), gain = lower_input(l, 1),
+            bias = lower_input(l, centered ? 2 : 1);
+    operand y = lower_output(l, 0), mean = lower_output(l, 1),
+            rstd = lower_output(l, centered ? 2 : 1);
     row_launch r = rows_of(&x);
     row_split split = split_rows(l->traits, r.rows, r.length);
     add_vectors(&r, &x, false);
@@ -93,13 +109,18 @@ static void norm(lowering *l, bool centered) {
     launch_rows(l, &r, kernel, &split);
 }
 
-void lower_layer_norm(lowering *l) { norm(l, true); }
-void lower_rms_norm(lowering *l) { norm(l, false); }
+void lower_layer_norm(lowering *l) {
+    norm(l, true);
+}
+void lower_rms_norm(lowering *l) {
+    norm(l, false);
+}
 
 // CENTERED: of dy, x, gain, mean, rstd; else of dy, x, gain, rstd.
 static void norm_backward(lowering *l, bool centered) {
     operand dy = lower_input(l, 0), x = lower_input(l, 1), gain = lower_input(l, 2);
-    operand mean = lower_input(l, 3), rstd = lower_input(l, centered ? 4 : 3), dx = lower_output(l, 0);
+    operand mean = lower_input(l, 3), rstd = lower_input(l, centered ? 4 : 3),
+            dx = lower_output(l, 0);
     row_launch r = rows_of(&x);
     row_split split = split_rows(l->traits, r.rows, r.length);
     add_vectors(&r, &dy, false);
@@ -108,16 +129,21 @@ static void norm_backward(lowering *l, bool centered) {
     if (centered) add(&r, arg_read(&mean));
     add(&r, arg_read(&rstd));
     add_vectors(&r, &dx, true);
-    int kernel = lower_kernel(l, "norm_backward", "norm_backward", split.group,
-                              "-DTDY=%s -DTX=%s -DTG=%s -DTDX=%s -DCENTERED=%d -DALIGNED=%d", name_of(&dy),
-                              name_of(&x), name_of(&gain), name_of(&dx), centered, aligned(l, &r));
+    int kernel =
+        lower_kernel(l, "norm_backward", "norm_backward", split.group,
+                     "-DTDY=%s -DTX=%s -DTG=%s -DTDX=%s -DCENTERED=%d -DALIGNED=%d", name_of(&dy),
+                     name_of(&x), name_of(&gain), name_of(&dx), centered, aligned(l, &r));
     launch_rows(l, &r, kernel, &split);
 }
 
-void lower_layer_norm_backward(lowering *l) { norm_backward(l, true); }
-void lower_rms_norm_backward(lowering *l) { norm_backward(l, false); }
+void lower_layer_norm_backward(lowering *l) {
+    norm_backward(l, true);
+}
+void lower_rms_norm_backward(lowering *l) {
+    norm_backward(l, false);
+}
 
-// ---- cross entropy -------------------------------------------------------------------------------------------------
+// ---- cross entropy ------------------------------------------------------------------------------
 
 void lower_cross_entropy(lowering *l) {
     operand x = lower_input(l, 0), target = lower_input(l, 1);
@@ -129,8 +155,8 @@ void lower_cross_entropy(lowering *l) {
     add(&r, arg_write(&loss));
     add(&r, arg_write(&logsumexp));
     add(&r, arg_i32(l->node->attr.targets.ignore));
-    int kernel = lower_kernel(l, "cross_entropy", "cross_entropy", split.group, "-DTX=%s -DALIGNED=%d",
-                              name_of(&x), aligned(l, &r));
+    int kernel = lower_kernel(l, "cross_entropy", "cross_entropy", split.group,
+                              "-DTX=%s -DALIGNED=%d", name_of(&x), aligned(l, &r));
     launch_rows(l, &r, kernel, &split);
 }
 
@@ -145,7 +171,8 @@ void lower_cross_entropy_backward(lowering *l) {
     add(&r, arg_read(&dy));
     add_vectors(&r, &dx, true);
     add(&r, arg_i32(l->node->attr.targets.ignore));
-    int kernel = lower_kernel(l, "cross_entropy_backward", "cross_entropy_backward", split.group,
-                              "-DTX=%s -DTDX=%s -DALIGNED=%d", name_of(&x), name_of(&dx), aligned(l, &r));
+    int kernel =
+        lower_kernel(l, "cross_entropy_backward", "cross_entropy_backward", split.group,
+                     "-DTX=%s -DTDX=%s -DALIGNED=%d", name_of(&x), name_of(&dx), aligned(l, &r));
     launch_rows(l, &r, kernel, &split);
 }

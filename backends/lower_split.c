@@ -1,11 +1,15 @@
 #include "backends/lower_split.h"
 
-// On a CPU device a group is a function call of some tens of nanoseconds: this many elements hide it. As many groups for
-// each core even out what differs between them.
+// On a CPU device a group is a function call of some tens of nanoseconds: this many elements hide
+// it. As many groups for each core even out what differs between them.
 enum { CPU_ELEMENTS = 16384, CPU_GROUPS = 8, GPU_MIN_GROUP = 64, GPU_VECTORS = 4 };
 
-static int64_t at_least(int64_t x, int64_t least) { return x < least ? least : x; }
-static int64_t at_most(int64_t x, int64_t most) { return x > most ? most : x; }
+static int64_t at_least(int64_t x, int64_t least) {
+    return x < least ? least : x;
+}
+static int64_t at_most(int64_t x, int64_t most) {
+    return x > most ? most : x;
+}
 
 // How many of `count` equal pieces a CPU's group takes.
 static int64_t pieces_for_group(const device_traits *traits, int64_t count, int64_t enough) {
@@ -32,7 +36,8 @@ row_split split_elements(const device_traits *traits, int64_t elements) {
     return s;
 }
 
-int vectors_aligned(const device_traits *traits, const operand *const *operands, int count, int64_t length) {
+int vectors_aligned(const device_traits *traits, const operand *const *operands, int count,
+                    int64_t length) {
     if (traits->cpu || traits->vec == 1 || length % traits->vec) return 0;
     for (int i = 0; i < count; i++) {
         int64_t vector = (int64_t)brim_dtype_bytes(operands[i]->dtype) * traits->vec;
