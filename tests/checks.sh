@@ -7,10 +7,11 @@ passed=0 failed=0 skipped=0
 pass() { passed=$((passed + 1)); }
 fail() { failed=$((failed + 1)); echo "FAILED $*"; }
 
-# check NAME COMMAND...: the command must succeed.
+# check NAME COMMAND...: the command must succeed. It may look at what the one before printed, in check.log.
 check() {
     local name=$1; shift
-    if "$@" >check.log 2>&1; then pass; else fail "$name: $*"; tail -n 5 check.log; fi
+    if "$@" >next.log 2>&1; then pass; else fail "$name: $*"; tail -n 5 next.log; fi
+    mv next.log check.log
 }
 
 # fails_with NAME TEXT COMMAND...: exit status not 0, and TEXT in what it prints.

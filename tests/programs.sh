@@ -13,7 +13,7 @@ train() { "$bin/train_gpt" --data text.txt $tiny "$@"; }
 from() { "$bin/train_gpt" --data text.txt --device cpu --seq 20 --batch 2 --steps 2 --init "$@"; }
 
 # field LOG NAME: the values of a field, one a line.
-field() { sed -n "s/.*\"$2\":\([^,}]*\).*/\1/p" "$1"; }
+field() { sed -n "s/.*\"$2\": *\([^,}]*\).*/\1/p" "$1"; }
 lines() { grep -c "$2" "$1"; }
 # near TOLERANCE A B: two files with as many numbers, which agree relatively.
 near() {
