@@ -1,9 +1,17 @@
-// Rules for fused attention. Two kernel files mean the same: attention_cpu.k for groups of one with wide vectors, attention.k
-// for the rest. Their headers say how rows go to groups; the tables here repeat that.
+// Rules for fused attention. Two kernel files mean the same: attention_cpu.k for groups of one with
+// wide vectors, attention.k for the rest. Their headers say how rows go to groups; the tables here
+// repeat that.
 #include "backends/lower_rules.h"
 #include "backends/lower_split.h"
 
-enum { CPU_ROWS = 64, CPU_LEAST_VEC = 8, CPU_MOST_CHUNK = 5, GPU_LEAST_GROUP = 64, GPU_BEST_GROUP = 128, DELTA_LANES = 8 };
+enum {
+    CPU_ROWS = 64,
+    CPU_LEAST_VEC = 8,
+    CPU_MOST_CHUNK = 5,
+    GPU_LEAST_GROUP = 64,
+    GPU_BEST_GROUP = 128,
+    DELTA_LANES = 8
+};
 enum { WORKSPACE_ALIGNMENT = 256 };
 
 typedef struct attention_shape {
@@ -11,9 +19,14 @@ typedef struct attention_shape {
 } attention_shape;
 
 static attention_shape shape_of(const lowering *l) {
-    const shape *q = &l->graph->value[l->node->input[0]].shape, *k = &l->graph->value[l->node->input[1]].shape;
-    return (attention_shape){.batch = q->dim[0], .queries = q->dim[1], .heads = q->dim[2], .dim = q->dim[3],
-                             .keys = k->dim[1], .kv_heads = k->dim[2]};
+    const shape *q = &l->graph->value[l->node->input[0]].shape,
+                *k = &l->graph->value[l->node->input[1]].shape;
+    return (attention_shape){.batch = q->dim[0],
+                             .queries = q->dim[1],
+                             .heads = q->dim[2],
+                             .dim = q->dim[3],
+                             .keys = k->dim[1],
+                             .kv_heads = k->dim[2]};
 }
 
 static bool by_cpu_kernel(const device_traits *t) {
@@ -43,13 +56,17 @@ typedef struct attention_launch {
     int arguments;
 } attention_launch;
 
-static void add(attention_launch *a, launch_argument argument) { a->argument[a->arguments++] = argument; }
+static void add(attention_launch *a, launch_argument argument) {
+    a->argument[a->arguments++] = argument;
+}
 
 static void add_reads(attention_launch *a, const operand *const *x, int count) {
     for (int i = 0; i < count; i++) add(a, arg_read(x[i]));
 }
 
-static void add_segments(attention_launch *a) { add(a, a->segments ? arg_read(a->segments) : arg_null()); }
+static void add_segments(attention_launch *a) {
+    add(a, a->segments ? arg_read(a->segments) : arg_null());
+}
 
 // The kernel's end of parameters: sizes, strides of the operands named, scale.
 static void add_sizes(attention_launch *a, const operand *const *strided, int count, float scale) {
@@ -66,7 +83,8 @@ static void launch(lowering *l, attention_launch *a, int kernel, int64_t x, int6
     a->arguments = 0;
 }
 
-// Vectors of four may be loaded whole if every row of every operand starts at a multiple of four elements.
+// Vectors of four may be loaded whole if every row of every operand starts at a multiple of four
+// elements.
 static bool rows_aligned(const operand *const *x, int count, int64_t dim) {
     bool aligned = dim % 4 == 0;
     for (int i = 0; i < count; i++) {
@@ -76,25 +94,31 @@ static bool rows_aligned(const operand *const *x, int count, int64_t dim) {
     return aligned;
 }
 
-static int gpu_kernel(lowering *l, const attention_launch *a, const char *entry, bool backward, bool aligned) {
+static int gpu_kernel(lowering *l, const attention_launch *a, const char *entry, bool backward,
+                      bool aligned) {
     const device_traits *t = l->traits;
     if (t->max_group < GPU_LEAST_GROUP)
-        brim_fail(l->err, BRIM_UNSUPPORTED, "attention needs work-groups of %d; %s offers at most %d", GPU_LEAST_GROUP,
+        brim_fail(l->err, BRIM_UNSUPPORTED,
+                  "attention needs work-groups of %d; %s offers at most %d", GPU_LEAST_GROUP,
                   t->name, t->max_group);
     operand q = lower_input(l, 0);
     return lower_kernel(l, "attention", entry, gpu_group(t),
-                        "-DDTYPE=%s -DHEAD_DIM=%d -DCAUSAL=%d -DSEGMENTS=%d -DBACKWARD=%d -DLOCAL_KIB=%d -DALIGNED=%d",
-                        brim_dtype_name(q.dtype), (int)a->s.dim, l->node->attr.attention.causal, a->segments != NULL,
-                        backward, local_kib(t), aligned && t->vec == 4);
+                        "-DDTYPE=%s -DHEAD_DIM=%d -DCAUSAL=%d -DSEGMENTS=%d -DBACKWARD=%d "
+                        "-DLOCAL_KIB=%d -DALIGNED=%d",
+                        brim_dtype_name(q.dtype), (int)a->s.dim, l->node->attr.attention.causal,
+                        a->segments != NULL, backward, local_kib(t), aligned && t->vec == 4);
 }
 
 static int cpu_kernel(lowering *l, const attention_launch *a, const char *entry) {
     operand q = lower_input(l, 0);
-    return lower_kernel(l, "attention_cpu", entry, 1, "-DDTYPE=%s -DHEAD_DIM=%d -DCAUSAL=%d -DSEGMENTS=%d",
-                        brim_dtype_name(q.dtype), (int)a->s.dim, l->node->attr.attention.causal, a->segments != NULL);
+    return lower_kernel(l, "attention_cpu", entry, 1,
+                        "-DDTYPE=%s -DHEAD_DIM=%d -DCAUSAL=%d -DSEGMENTS=%d",
+                        brim_dtype_name(q.dtype), (int)a->s.dim, l->node->attr.attention.causal,
+                        a->segments != NULL);
 }
 
-// Forward ----------------------------------------------------------------------------------------------------------------
+// Forward
+// ----------------------------------------------------------------------------------------------------------------
 
 void lower_attention(lowering *l) {
     attention_launch a = {.s = shape_of(l)};
@@ -106,14 +130,16 @@ void lower_attention(lowering *l) {
     }
     const operand *strided[] = {&q, &k, &v, &o};
     bool cpu = by_cpu_kernel(l->traits);
-    int kernel = cpu ? cpu_kernel(l, &a, "attention_forward")
-                     : gpu_kernel(l, &a, "attention_forward", false, rows_aligned(strided, 4, a.s.dim));
+    int kernel =
+        cpu ? cpu_kernel(l, &a, "attention_forward")
+            : gpu_kernel(l, &a, "attention_forward", false, rows_aligned(strided, 4, a.s.dim));
     add_reads(&a, strided, 3);
     add_segments(&a);
     add(&a, arg_write(&o));
     add(&a, arg_write(&lse));
     add_sizes(&a, strided, 4, l->node->attr.attention.scale);
-    launch(l, &a, kernel, divide_up(a.s.queries, cpu ? CPU_ROWS : gpu_rows(a.s.dim, false)), a.s.heads, a.s.batch);
+    launch(l, &a, kernel, divide_up(a.s.queries, cpu ? CPU_ROWS : gpu_rows(a.s.dim, false)),
+           a.s.heads, a.s.batch);
 }
 
 int64_t workspace_attention(const lowering *l) {
@@ -121,7 +147,8 @@ int64_t workspace_attention(const lowering *l) {
     return 0;
 }
 
-// Backward ---------------------------------------------------------------------------------------------------------------
+// Backward
+// ---------------------------------------------------------------------------------------------------------------
 
 // The operands of ATTENTION_BACKWARD in the order of op.def.
 typedef struct backward_operands {
@@ -180,8 +207,8 @@ static void backward_gpu(lowering *l, attention_launch *a, const backward_operan
     add(a, arg_write(&x->dk));
     add(a, arg_write(&x->dv));
     add_sizes(a, kv, 6, scale);
-    launch(l, a, gpu_kernel(l, a, "attention_backward_kv", true, aligned), divide_up(a->s.keys, rows), a->s.kv_heads,
-           a->s.batch);
+    launch(l, a, gpu_kernel(l, a, "attention_backward_kv", true, aligned),
+           divide_up(a->s.keys, rows), a->s.kv_heads, a->s.batch);
 
     add_reads(a, reads, 4);
     add_segments(a);
@@ -189,24 +216,33 @@ static void backward_gpu(lowering *l, attention_launch *a, const backward_operan
     add(a, arg_bytes(delta, false));
     add(a, arg_write(&x->dq));
     add_sizes(a, to_q, 5, scale);
-    launch(l, a, gpu_kernel(l, a, "attention_backward_q", true, aligned), divide_up(a->s.queries, rows), a->s.heads,
-           a->s.batch);
+    launch(l, a, gpu_kernel(l, a, "attention_backward_q", true, aligned),
+           divide_up(a->s.queries, rows), a->s.heads, a->s.batch);
 }
 
 void lower_attention_backward(lowering *l) {
-    backward_operands x = {.q = lower_input(l, 0), .k = lower_input(l, 1), .v = lower_input(l, 2), .o = lower_input(l, 3),
-                           .lse = lower_input(l, 4), .dout = lower_input(l, 5), .dq = lower_output(l, 0),
-                           .dk = lower_output(l, 1), .dv = lower_output(l, 2)};
+    backward_operands x = {.q = lower_input(l, 0),
+                           .k = lower_input(l, 1),
+                           .v = lower_input(l, 2),
+                           .o = lower_input(l, 3),
+                           .lse = lower_input(l, 4),
+                           .dout = lower_input(l, 5),
+                           .dq = lower_output(l, 0),
+                           .dk = lower_output(l, 1),
+                           .dv = lower_output(l, 2)};
     attention_launch a = {.s = shape_of(l)};
     if (l->node->inputs > 6) {
         x.segments = lower_input(l, 6);
         a.segments = &x.segments;
     }
-    if (by_cpu_kernel(l->traits)) backward_cpu(l, &a, &x);
-    else backward_gpu(l, &a, &x);
+    if (by_cpu_kernel(l->traits))
+        backward_cpu(l, &a, &x);
+    else
+        backward_gpu(l, &a, &x);
 }
 
-// Beside delta, the CPU kernel adds up dq in f32 rows of whole vectors, unless dq itself can hold the sums.
+// Beside delta, the CPU kernel adds up dq in f32 rows of whole vectors, unless dq itself can hold
+// the sums.
 int64_t workspace_attention_backward(const lowering *l) {
     attention_shape s = shape_of(l);
     int64_t vec = l->traits->vec;

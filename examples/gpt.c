@@ -12,8 +12,11 @@ static brim_init residual_init(const gpt_config *c) {
 static brim_value block(brim_value x, const gpt_config *c) {
     brim_linear_options in = {.layout = BRIM_IN_OUT, .init = small};
     brim_linear_options out = {.layout = BRIM_IN_OUT, .init = residual_init(c)};
-    brim_self_attention_options attention = {.dropout = c->dropout, .qkv = in, .projection = out,
-                                             .qkv_name = "c_attn", .projection_name = "c_proj"};
+    brim_self_attention_options attention = {.dropout = c->dropout,
+                                             .qkv = in,
+                                             .projection = out,
+                                             .qkv_name = "c_attn",
+                                             .projection_name = "c_proj"};
 
     brim_value h = brim_layer_norm(x, "ln_1", c->norm_eps);
     x = brim_add(x, brim_self_attention(h, "attn", c->heads, &attention));

@@ -1,7 +1,9 @@
-// GPT-2 as a Brim model: learned positions, pre-norm blocks, GELU (tanh form), and a head tied to the token embedding.
+// GPT-2 as a Brim model: learned positions, pre-norm blocks, GELU (tanh form), and a head tied to
+// the token embedding.
 //
-// Parameters have the names and layouts of Hugging Face's GPT2LMHeadModel ("transformer.h.0.attn.c_attn.weight" is
-// [in, out]), so that a checkpoint opens there with from_pretrained, and one from there opens here.
+// Parameters have the names and layouts of Hugging Face's GPT2LMHeadModel
+// ("transformer.h.0.attn.c_attn.weight" is [in, out]), so that a checkpoint opens there with
+// from_pretrained, and one from there opens here.
 #ifndef EXAMPLES_GPT_H
 #define EXAMPLES_GPT_H
 
@@ -15,8 +17,8 @@ typedef struct gpt_config {
 // Builders; user is a gpt_config. Inputs "tokens" and "targets", i32 [batch, length].
 brim_loss gpt_build(brim_graph *g, int64_t batch, int64_t length, void *user);
 
-// For sampling: inputs "tokens" [batch, length] and "last" i32 [batch], the row in [0, batch * length) whose next
-// token is wanted; output "logits" [batch, vocabulary]. No loss.
+// For sampling: inputs "tokens" [batch, length] and "last" i32 [batch], the row in [0, batch *
+// length) whose next token is wanted; output "logits" [batch, vocabulary]. No loss.
 brim_loss gpt_build_next(brim_graph *g, int64_t batch, int64_t length, void *user);
 
 // Elements of all parameters.

@@ -32,7 +32,8 @@ static int32_t draw(const float *logits, int64_t count, double temperature, uint
     return best;
 }
 
-brim_status sample_tokens(const sample_options *o, int32_t *tokens, int64_t given, int64_t count, brim_error *err) {
+brim_status sample_tokens(const sample_options *o, int32_t *tokens, int64_t given, int64_t count,
+                          brim_error *err) {
     int32_t *window = calloc((size_t)o->length, sizeof *window);
     float *logits = malloc((size_t)o->vocabulary * sizeof *logits);
     if (!window || !logits) brim_fail(err, BRIM_MEMORY, "no memory for sampling");
@@ -46,7 +47,8 @@ brim_status sample_tokens(const sample_options *o, int32_t *tokens, int64_t give
         brim_program_feed(o->program, "last", &last, sizeof last, err);
         brim_program_run(o->program, NULL, NULL, err);
         brim_program_read(o->program, "logits", logits, (size_t)o->vocabulary, err);
-        if (err->status == BRIM_OK) tokens[at] = draw(logits, o->vocabulary, o->temperature, &state);
+        if (err->status == BRIM_OK)
+            tokens[at] = draw(logits, o->vocabulary, o->temperature, &state);
     }
     free(window);
     free(logits);

@@ -7,7 +7,8 @@
 enum { CHUNK = 1 << 16, LEAST_LETTERS = 4, MOST_SAMPLE_WORDS = 4096 };
 
 // Calls visit for each chunk of the data.
-static brim_status each_chunk(const brim_dataset *data, void (*visit)(const int32_t *, int64_t, void *), void *user,
+static brim_status each_chunk(const brim_dataset *data,
+                              void (*visit)(const int32_t *, int64_t, void *), void *user,
                               brim_error *err) {
     int32_t *chunk = malloc(CHUNK * sizeof *chunk);
     if (!chunk) return brim_fail(err, BRIM_MEMORY, "no memory to read the data");
@@ -69,8 +70,8 @@ static void mark_known(const int32_t *chunk, int64_t n, void *user) {
     }
 }
 
-brim_status count_known_words(const brim_dataset *data, const char *sample, size_t bytes, known_words *out,
-                              brim_error *err) {
+brim_status count_known_words(const brim_dataset *data, const char *sample, size_t bytes,
+                              known_words *out, brim_error *err) {
     word_search *s = calloc(1, sizeof *s);
     if (!s) return brim_fail(err, BRIM_MEMORY, "no memory to look up the sample's words");
     size_t i = 0;

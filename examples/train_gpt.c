@@ -13,7 +13,12 @@
 #include "text_figures.h"
 #include "train_gpt_options.h"
 
-enum { TEXT_VOCABULARY = 256, GPT2_VOCABULARY = 50257, EVALUATION_BATCHES = 16, SAMPLE_LENGTH = 256 };
+enum {
+    TEXT_VOCABULARY = 256,
+    GPT2_VOCABULARY = 50257,
+    EVALUATION_BATCHES = 16,
+    SAMPLE_LENGTH = 256
+};
 static const double held_out_fraction = 0.02;
 static const char parameter_prefix[] = "transformer.";
 
@@ -31,9 +36,12 @@ static void catch_signals(void) {
         sigaction(ends[i], NULL, &before);
         if (ends[i] == SIGHUP && before.sa_handler == SIG_IGN) continue; // nohup
         // Without SA_RESETHAND a second Ctrl-C could not end a run that hangs.
-        sigaction(ends[i], &(struct sigaction){.sa_handler = interrupt, .sa_flags = (int)SA_RESETHAND}, NULL);
+        sigaction(ends[i],
+                  &(struct sigaction){.sa_handler = interrupt, .sa_flags = (int)SA_RESETHAND},
+                  NULL);
     }
-    signal(SIGPIPE, SIG_IGN); // that nobody reads the progress any more is no reason to lose the training
+    signal(SIGPIPE,
+           SIG_IGN); // that nobody reads the progress any more is no reason to lose the training
 }
 
 typedef struct run {
@@ -62,7 +70,8 @@ static bool exists(const char *dir, const char *file) {
     return stat(path, &status) == 0;
 }
 
-// True where a folder holds anything that a run has saved, even if it broke off before it wrote "latest".
+// True where a folder holds anything that a run has saved, even if it broke off before it wrote
+// "latest".
 static bool holds_checkpoints(const char *dir) {
     DIR *folder = opendir(dir);
     bool found = false;
@@ -76,7 +85,8 @@ static bool is_text(const run *r) {
     return brim_dataset_kind_of(r->data) == BRIM_DATA_TEXT;
 }
 
-// Sizes ----------------------------------------------------------------------------------------------------------------
+// Sizes
+// ----------------------------------------------------------------------------------------------------------------
 
 static int64_t or_else(int64_t given, int64_t otherwise) {
     return given ? given : otherwise;
@@ -85,47 +95,61 @@ static int64_t or_else(int64_t given, int64_t otherwise) {
 static void fresh_config(run *r, brim_error *err) {
     const train_options *o = &r->options;
     bool text = is_text(r);
-    r->config = (gpt_config){
-        .vocabulary = or_else(o->vocabulary, text ? TEXT_VOCABULARY : GPT2_VOCABULARY),
-        .positions = or_else(o->sequence, 256),
-        .width = or_else(o->width, 384), .layers = or_else(o->layers, 6), .heads = or_else(o->heads, 6),
-        .norm_eps = 1e-5};
+    r->config =
+        (gpt_config){.vocabulary = or_else(o->vocabulary, text ? TEXT_VOCABULARY : GPT2_VOCABULARY),
+                     .positions = or_else(o->sequence, 256),
+                     .width = or_else(o->width, 384),
+                     .layers = or_else(o->layers, 6),
+                     .heads = or_else(o->heads, 6),
+                     .norm_eps = 1e-5};
     gpt_config_check(&r->config, err);
 }
 
-typedef struct given_size { const char *option; int64_t given, kept; } given_size;
+typedef struct given_size {
+    const char *option;
+    int64_t given, kept;
+} given_size;
 
 // What the command line says of sizes must agree with what is continued.
 static void check_given(const run *r, const char *file, brim_error *err) {
     const train_options *o = &r->options;
     const gpt_config *c = &r->config;
-    const given_size sizes[] = {{"layers", o->layers, c->layers}, {"heads", o->heads, c->heads},
-                                {"dim", o->width, c->width}, {"vocab", o->vocabulary, c->vocabulary}};
+    const given_size sizes[] = {{"layers", o->layers, c->layers},
+                                {"heads", o->heads, c->heads},
+                                {"dim", o->width, c->width},
+                                {"vocab", o->vocabulary, c->vocabulary}};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         if (sizes[i].given && sizes[i].given != sizes[i].kept)
-            brim_fail(err, BRIM_ARGUMENT, "--%s %lld contradicts %s, which says %lld", sizes[i].option,
-                      (long long)sizes[i].given, file, (long long)sizes[i].kept);
+            brim_fail(err, BRIM_ARGUMENT, "--%s %lld contradicts %s, which says %lld",
+                      sizes[i].option, (long long)sizes[i].given, file, (long long)sizes[i].kept);
 }
 
 // A file of a model's folder, or of the newest checkpoint in a run's.
 static void checkpoint_file(char out[4096], const char *dir, const char *file, brim_error *err) {
-    if (exists(dir, "latest")) brim_checkpoint_file(out, 4096, dir, file, err);
-    else join(out, dir, file);
+    if (exists(dir, "latest"))
+        brim_checkpoint_file(out, 4096, dir, file, err);
+    else
+        join(out, dir, file);
 }
 
 static void choose_config(run *r, brim_error *err) {
     train_options *o = &r->options;
     char file[4096];
     if (o->resume && !exists(o->out, "latest")) {
-        brim_fail(err, BRIM_ARGUMENT, "--resume: %s/latest does not exist, so there is nothing to go on from", o->out);
+        brim_fail(err, BRIM_ARGUMENT,
+                  "--resume: %s/latest does not exist, so there is nothing to go on from", o->out);
         return;
     }
     if (!o->resume && holds_checkpoints(o->out)) {
-        brim_fail(err, BRIM_ARGUMENT, "%s holds checkpoints of an earlier run; give --resume, or another --out", o->out);
+        brim_fail(err, BRIM_ARGUMENT,
+                  "%s holds checkpoints of an earlier run; give --resume, or another --out",
+                  o->out);
         return;
     }
-    if (o->init) checkpoint_file(file, o->init, "config.json", err);
-    else if (o->resume) brim_checkpoint_file(file, sizeof file, o->out, "config.json", err);
+    if (o->init)
+        checkpoint_file(file, o->init, "config.json", err);
+    else if (o->resume)
+        brim_checkpoint_file(file, sizeof file, o->out, "config.json", err);
     else {
         fresh_config(r, err);
         return;
@@ -138,11 +162,13 @@ static void choose_config(run *r, brim_error *err) {
                   (long long)o->sequence, (long long)r->config.positions, file);
 }
 
-// Data -----------------------------------------------------------------------------------------------------------------
+// Data
+// -----------------------------------------------------------------------------------------------------------------
 
 enum { CHUNK = 1 << 16 };
 
-// Reads all data before the first step, so that a wrong token does not end a run that is well under way.
+// Reads all data before the first step, so that a wrong token does not end a run that is well under
+// way.
 static void check_vocabulary(const run *r, brim_error *err) {
     int64_t count = brim_dataset_count(r->data), vocabulary = r->config.vocabulary, within;
     if (vocabulary >= brim_dataset_token_limit(r->data)) return;
@@ -154,8 +180,8 @@ static void check_vocabulary(const run *r, brim_error *err) {
         for (int64_t i = 0; i < n && err->status == BRIM_OK; i++) {
             if (chunk[i] < vocabulary) continue;
             const char *file = brim_dataset_locate(r->data, at + i, &within);
-            brim_fail(err, BRIM_FORMAT, "%s: token %lld is %d, beyond the vocabulary of %lld", file, (long long)within,
-                      chunk[i], (long long)vocabulary);
+            brim_fail(err, BRIM_FORMAT, "%s: token %lld is %d, beyond the vocabulary of %lld", file,
+                      (long long)within, chunk[i], (long long)vocabulary);
         }
     }
     free(chunk);
@@ -164,9 +190,15 @@ static void check_vocabulary(const run *r, brim_error *err) {
 static void open_loaders(run *r, brim_error *err) {
     const train_options *o = &r->options;
     int64_t split = brim_dataset_count(r->data);
-    if (!o->sequential && !brim_loader_split(split, o->batch, o->sequence, held_out_fraction, &split, err)) return;
-    brim_loader_options all = {.data = r->data, .batch = o->batch, .sequence = o->sequence, .end = split,
-                               .sequential = o->sequential, .seed = (uint64_t)o->seed,
+    if (!o->sequential &&
+        !brim_loader_split(split, o->batch, o->sequence, held_out_fraction, &split, err))
+        return;
+    brim_loader_options all = {.data = r->data,
+                               .batch = o->batch,
+                               .sequence = o->sequence,
+                               .end = split,
+                               .sequential = o->sequential,
+                               .seed = (uint64_t)o->seed,
                                .vocabulary = (int32_t)r->config.vocabulary};
     brim_loader_init(&r->train, &all, err);
     if (o->sequential || err->status) return;
@@ -186,7 +218,8 @@ static void choose_steps(run *r) {
     }
 }
 
-// The trainer ------------------------------------------------------------------------------------------------------------
+// The trainer
+// ------------------------------------------------------------------------------------------------------------
 
 // The library takes 0 for "the default"; on the command line it is meant.
 static float not_the_default(double value) {
@@ -196,17 +229,33 @@ static float not_the_default(double value) {
 static void create_trainer(run *r, brim_error *err) {
     const train_options *o = &r->options;
     r->config.dropout = o->dropout;
-    r->trainer = brim_trainer_create(gpt_build, &r->config, &(brim_trainer_options){
-        .batch = o->batch, .length = o->sequence, .accumulate = o->accumulate, .device = o->device,
-        .precision = o->precision, .seed = (uint64_t)o->seed,
-        .optimizer = {.kind = BRIM_ADAMW, .lr = (float)o->lr, .beta1 = not_the_default(o->beta1),
-                      .beta2 = not_the_default(o->beta2), .eps = not_the_default(o->eps), .weight_decay = (float)o->weight_decay, .clip = (float)o->clip},
-        .schedule = {.kind = o->schedule, .warmup = o->warmup, .steps = r->steps, .min_lr = (float)o->min_lr}}, err);
+    r->trainer = brim_trainer_create(
+        gpt_build, &r->config,
+        &(brim_trainer_options){.batch = o->batch,
+                                .length = o->sequence,
+                                .accumulate = o->accumulate,
+                                .device = o->device,
+                                .precision = o->precision,
+                                .seed = (uint64_t)o->seed,
+                                .optimizer = {.kind = BRIM_ADAMW,
+                                              .lr = (float)o->lr,
+                                              .beta1 = not_the_default(o->beta1),
+                                              .beta2 = not_the_default(o->beta2),
+                                              .eps = not_the_default(o->eps),
+                                              .weight_decay = (float)o->weight_decay,
+                                              .clip = (float)o->clip},
+                                .schedule = {.kind = o->schedule,
+                                             .warmup = o->warmup,
+                                             .steps = r->steps,
+                                             .min_lr = (float)o->min_lr}},
+        err);
     if (!o->sequential)
-        r->evaluation = brim_trainer_program(r->trainer, gpt_build, &r->config, o->batch, o->sequence, err);
+        r->evaluation =
+            brim_trainer_program(r->trainer, gpt_build, &r->config, o->batch, o->sequence, err);
     if (o->sample) {
         r->sample_length = o->sequence < SAMPLE_LENGTH ? o->sequence : SAMPLE_LENGTH;
-        r->next = brim_trainer_program(r->trainer, gpt_build_next, &r->config, 1, r->sample_length, err);
+        r->next =
+            brim_trainer_program(r->trainer, gpt_build_next, &r->config, 1, r->sample_length, err);
     }
     char *config = gpt_config_text(&r->config, err);
     if (config) brim_trainer_attach(r->trainer, "config.json", config, err);
@@ -227,12 +276,15 @@ static void load_weights(run *r, brim_error *err) {
 
 static void open_log(run *r, brim_error *err) {
     char file[4096];
-    if (r->options.log) snprintf(file, sizeof file, "%s", r->options.log);
-    else join(file, r->options.out, "log.jsonl");
+    if (r->options.log)
+        snprintf(file, sizeof file, "%s", r->options.log);
+    else
+        join(file, r->options.out, "log.jsonl");
     int64_t done = brim_trainer_describe(r->trainer).steps;
     // Not first when hours of training are to be saved.
     if (brim_folder_make(r->options.out, err) && access(r->options.out, W_OK | X_OK) != 0)
-        brim_fail(err, BRIM_IO, "folder %s cannot be written to: %s", r->options.out, strerror(errno));
+        brim_fail(err, BRIM_IO, "folder %s cannot be written to: %s", r->options.out,
+                  strerror(errno));
     r->log = brim_journal_open(file, done, err);
     r->progress = brim_progress_open(stdout, err);
 }
@@ -240,14 +292,17 @@ static void open_log(run *r, brim_error *err) {
 static void print_start(const run *r) {
     brim_trainer_info info = brim_trainer_describe(r->trainer);
     char arena[32];
-    printf("%s: %lld parameters, %lld layers of width %lld, %lld heads\n", info.device, (long long)info.parameters,
-           (long long)r->config.layers, (long long)r->config.width, (long long)r->config.heads);
+    printf("%s: %lld parameters, %lld layers of width %lld, %lld heads\n", info.device,
+           (long long)info.parameters, (long long)r->config.layers, (long long)r->config.width,
+           (long long)r->config.heads);
     printf("device memory %s, planned and reserved; %d kernels, ready in %.2f s\n",
-           brim_bytes_text(info.device_bytes, arena, sizeof arena), info.kernels, info.build_seconds);
+           brim_bytes_text(info.device_bytes, arena, sizeof arena), info.kernels,
+           info.build_seconds);
     fflush(stdout);
 }
 
-// Steps ----------------------------------------------------------------------------------------------------------------
+// Steps
+// ----------------------------------------------------------------------------------------------------------------
 
 // The steps of the --seq option and of the whole step's arrays.
 static int64_t micro_tokens(const run *r) {
@@ -283,16 +338,19 @@ static void evaluate(run *r, int64_t step, brim_error *err) {
     if (err->status) return;
     r->held_out_loss = sum / count;
     brim_journal_put(r->log, err, {"step", (double)step}, {"held_out_loss", r->held_out_loss});
-    brim_progress_say(r->progress, "step %lld  held-out loss %.4f", (long long)step, r->held_out_loss);
+    brim_progress_say(r->progress, "step %lld  held-out loss %.4f", (long long)step,
+                      r->held_out_loss);
 }
 
 static void report_step(run *r, const brim_step_result *s, brim_error *err) {
     double tokens = (double)(micro_tokens(r) * r->options.accumulate) / s->seconds;
-    brim_journal_put(r->log, err, {"step", (double)s->step}, {"loss", s->loss}, {"grad_norm", s->grad_norm}, {"lr", s->lr},
-                     {"tokens_per_second", tokens}, {"loss_scale", s->loss_scale}, {"skipped", (double)s->skipped},
+    brim_journal_put(r->log, err, {"step", (double)s->step}, {"loss", s->loss},
+                     {"grad_norm", s->grad_norm}, {"lr", s->lr}, {"tokens_per_second", tokens},
+                     {"loss_scale", s->loss_scale}, {"skipped", (double)s->skipped},
                      {"seconds", s->seconds});
     if (s->skipped)
-        brim_progress_say(r->progress, "step %lld  skipped: gradients were not finite (loss scale %g)",
+        brim_progress_say(r->progress,
+                          "step %lld  skipped: gradients were not finite (loss scale %g)",
                           (long long)s->step, s->loss_scale);
     brim_progress_step(r->progress, s->step, r->steps, "loss %.4f  %.0f tokens/s", s->loss, tokens);
 }
@@ -310,7 +368,9 @@ static void train(run *r, brim_error *err) {
         step = s.step;
         report_step(r, &s, err);
         if (due(r->options.eval_every, step)) evaluate(r, evaluated = step, err);
-        if (due(r->options.save_every, step) && brim_trainer_save(r->trainer, r->options.out, err) == BRIM_OK) saved = step;
+        if (due(r->options.save_every, step) &&
+            brim_trainer_save(r->trainer, r->options.out, err) == BRIM_OK)
+            saved = step;
     }
     brim_progress_end(r->progress);
     if (interrupted && err->status == BRIM_OK) printf("stopped at step %lld\n", (long long)step);
@@ -318,19 +378,22 @@ static void train(run *r, brim_error *err) {
     if (evaluated != step && !interrupted) evaluate(r, step, err);
 }
 
-// The end --------------------------------------------------------------------------------------------------------------
+// The end
+// --------------------------------------------------------------------------------------------------------------
 
 static void print_figures(run *r, brim_error *err) {
     double entropy;
     if (!is_text(r) || isnan(r->held_out_loss)) return;
     if (byte_entropy(r->data, &entropy, err)) return;
-    printf("held-out loss %.3f bits a byte: %.3f of the entropy of single bytes (%.3f bits)\n", r->held_out_loss / log(2),
-           r->held_out_loss / entropy, entropy / log(2));
+    printf("held-out loss %.3f bits a byte: %.3f of the entropy of single bytes (%.3f bits)\n",
+           r->held_out_loss / log(2), r->held_out_loss / entropy, entropy / log(2));
 }
 
-static void print_sample(const run *r, const int32_t *tokens, int64_t given, int64_t count, brim_error *err) {
+static void print_sample(const run *r, const int32_t *tokens, int64_t given, int64_t count,
+                         brim_error *err) {
     if (!is_text(r)) {
-        for (int64_t i = given; i < given + count; i++) printf("%d%s", tokens[i], i + 1 < given + count ? " " : "\n");
+        for (int64_t i = given; i < given + count; i++)
+            printf("%d%s", tokens[i], i + 1 < given + count ? " " : "\n");
         return;
     }
     char *text = malloc((size_t)count);
@@ -342,8 +405,8 @@ static void print_sample(const run *r, const int32_t *tokens, int64_t given, int
     printf("-----\n%.*s\n-----\n", (int)count, text);
     known_words words;
     if (count_known_words(r->data, text, (size_t)count, &words, err) == BRIM_OK && words.words > 0)
-        printf("%d of the sample's %d words of 4 letters or more occur in the data (%.0f%%)\n", words.known, words.words,
-               100.0 * words.known / words.words);
+        printf("%d of the sample's %d words of 4 letters or more occur in the data (%.0f%%)\n",
+               words.known, words.words, 100.0 * words.known / words.words);
     free(text);
 }
 
@@ -358,9 +421,13 @@ static void sample(run *r, brim_error *err) {
         return;
     }
     for (int64_t i = 0; i < given; i++) tokens[i] = text ? (unsigned char)prompt[i] : 0;
-    sample_options how = {.program = r->next, .length = r->sample_length, .vocabulary = r->config.vocabulary,
-                          .temperature = o->temperature, .seed = (uint64_t)o->seed};
-    if (sample_tokens(&how, tokens, given, o->sample, err) == BRIM_OK) print_sample(r, tokens, given, o->sample, err);
+    sample_options how = {.program = r->next,
+                          .length = r->sample_length,
+                          .vocabulary = r->config.vocabulary,
+                          .temperature = o->temperature,
+                          .seed = (uint64_t)o->seed};
+    if (sample_tokens(&how, tokens, given, o->sample, err) == BRIM_OK)
+        print_sample(r, tokens, given, o->sample, err);
     free(tokens);
 }
 
@@ -379,7 +446,8 @@ static void start(run *r, brim_error *err) {
     r->data = brim_dataset_open(o->files, (size_t)o->file_count, err);
     if (err->status) return;
     if (o->prompt && !is_text(r))
-        brim_fail(err, BRIM_ARGUMENT, "--prompt needs text data; token files say nothing of the tokens' spelling");
+        brim_fail(err, BRIM_ARGUMENT,
+                  "--prompt needs text data; token files say nothing of the tokens' spelling");
     choose_config(r, err);
     if (err->status) return;
     if (!o->sequence) o->sequence = r->config.positions;
@@ -390,7 +458,8 @@ static void start(run *r, brim_error *err) {
     size_t tokens = (size_t)(micro_tokens(r) * o->accumulate);
     r->tokens = calloc(tokens, sizeof *r->tokens);
     r->targets = calloc(tokens, sizeof *r->targets);
-    if (!r->tokens || !r->targets) brim_fail(err, BRIM_MEMORY, "no memory for %zu tokens a step", tokens);
+    if (!r->tokens || !r->targets)
+        brim_fail(err, BRIM_MEMORY, "no memory for %zu tokens a step", tokens);
     create_trainer(r, err);
     load_weights(r, err);
     open_log(r, err);

@@ -9,7 +9,7 @@ typedef struct train_options {
     int file_count;
     int64_t layers, heads, width, sequence, vocabulary; // 0: not given
     int64_t batch, accumulate;
-    int64_t steps, epochs;         // 0: not given
+    int64_t steps, epochs; // 0: not given
     int64_t warmup, save_every, eval_every, sample;
     double lr, min_lr, weight_decay, beta1, beta2, eps, clip, dropout, temperature;
     int64_t seed;
@@ -19,8 +19,8 @@ typedef struct train_options {
     bool resume, sequential;
 } train_options;
 
-// Reads the command line; prints help and exits by itself where asked to. Values are checked one by one and against
-// each other.
+// Reads the command line; prints help and exits by itself where asked to. Values are checked one by
+// one and against each other.
 brim_status train_options_parse(int argc, char **argv, train_options *out, brim_error *err);
 
 #endif

@@ -1,4 +1,5 @@
-// Checkpoints: DIR/step-N/{model.safetensors, training_state.safetensors, attached files}, and DIR/latest.
+// Checkpoints: DIR/step-N/{model.safetensors, training_state.safetensors, attached files}, and
+// DIR/latest.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,15 +23,19 @@ static bool join(char out[PATH_BYTES], const char *dir, const char *file, brim_e
     return false;
 }
 
-// Attachments and notes --------------------------------------------------------------------------------------------------
+// Attachments and notes
+// --------------------------------------------------------------------------------------------------
 
-brim_status brim_trainer_attach(brim_trainer *t, const char *file, const char *text, brim_error *err) {
+brim_status brim_trainer_attach(brim_trainer *t, const char *file, const char *text,
+                                brim_error *err) {
     if (failed(err)) return err->status;
-    if (!*file || strchr(file, '/') || *file == '.' || strcmp(file, model_file) == 0 || strcmp(file, state_file) == 0)
+    if (!*file || strchr(file, '/') || *file == '.' || strcmp(file, model_file) == 0 ||
+        strcmp(file, state_file) == 0)
         return brim_fail(err, BRIM_ARGUMENT, "a checkpoint cannot hold a file named \"%s\"", file);
     attachment *a = arena_alloc(&t->memory, sizeof *a, err);
     if (!a) return err->status;
-    *a = (attachment){arena_strdup(&t->memory, file, err), arena_strdup(&t->memory, text, err), t->attachments};
+    *a = (attachment){arena_strdup(&t->memory, file, err), arena_strdup(&t->memory, text, err),
+                      t->attachments};
     if (!failed(err)) t->attachments = a;
     return err->status;
 }
@@ -60,7 +65,8 @@ int64_t brim_trainer_noted(const brim_trainer *t, const char *name, int64_t othe
     return n ? n->value : otherwise;
 }
 
-// Tensors ----------------------------------------------------------------------------------------------------------------
+// Tensors
+// ----------------------------------------------------------------------------------------------------------------
 
 // Reads a variable from the device; the caller frees it. NULL on error.
 static float *fetch(brim_trainer *t, value_id id, size_t *bytes, brim_error *err) {
@@ -68,15 +74,18 @@ static float *fetch(brim_trainer *t, value_id id, size_t *bytes, brim_error *err
     size_t count = (size_t)shape_elements(&c->graph->value[id].shape);
     float *data = brim_calloc_array(count, sizeof *data, err);
     *bytes = count * sizeof *data;
-    if (data && t->target.backend->read(t->target.device, c->plan.storage[id].offset, data, (int64_t)*bytes, err)) {
+    if (data && t->target.backend->read(t->target.device, c->plan.storage[id].offset, data,
+                                        (int64_t)*bytes, err)) {
         free(data);
         data = NULL;
     }
     return data;
 }
 
-static brim_status put(brim_trainer *t, value_id id, const void *data, size_t bytes, brim_error *err) {
-    return t->target.backend->write(t->target.device, t->training.plan.storage[id].offset, data, (int64_t)bytes, err);
+static brim_status put(brim_trainer *t, value_id id, const void *data, size_t bytes,
+                       brim_error *err) {
+    return t->target.backend->write(t->target.device, t->training.plan.storage[id].offset, data,
+                                    (int64_t)bytes, err);
 }
 
 static const graph_value *value_at(const brim_trainer *t, value_id id) {
@@ -89,9 +98,11 @@ static bool next_state(const brim_trainer *t, value_id *id) {
     return false;
 }
 
-// Save -------------------------------------------------------------------------------------------------------------------
+// Save
+// -------------------------------------------------------------------------------------------------------------------
 
-static void write_parameters(brim_trainer *t, safetensors_writer *w, checksum *sum, brim_error *err) {
+static void write_parameters(brim_trainer *t, safetensors_writer *w, checksum *sum,
+                             brim_error *err) {
     for (int i = 0; i < t->parameters && !failed(err); i++) {
         size_t bytes;
         float *data = fetch(t, t->parameter[i], &bytes, err);
@@ -110,7 +121,8 @@ static void save_model(brim_trainer *t, const char *path, checksum *sum, brim_er
         entries[i] = (safetensors_entry){.name = v->name, .dtype = BRIM_F32, .dims = v->shape.rank};
         memcpy(entries[i].shape, v->shape.dim, sizeof entries[i].shape);
     }
-    safetensors_writer *w = failed(err) ? NULL : safetensors_begin(out, entries, (size_t)t->parameters, NULL, 0, err);
+    safetensors_writer *w =
+        failed(err) ? NULL : safetensors_begin(out, entries, (size_t)t->parameters, NULL, 0, err);
     if (w) {
         write_parameters(t, w, sum, err);
         safetensors_end(w, err);
@@ -119,7 +131,8 @@ static void save_model(brim_trainer *t, const char *path, checksum *sum, brim_er
     free(entries);
 }
 
-static void put_numbers(const brim_trainer *t, state_writer *w, uint64_t model_sum, brim_error *err) {
+static void put_numbers(const brim_trainer *t, state_writer *w, uint64_t model_sum,
+                        brim_error *err) {
     const training_progress *p = &t->progress;
     state_put_i64(w, "version", FORMAT_VERSION, err);
     state_put_text(w, "optimizer", optimizer_names[t->options.optimizer.kind], err);
@@ -177,7 +190,8 @@ brim_status brim_trainer_save(brim_trainer *t, const char *dir, brim_error *err)
     return err->status;
 }
 
-// Resume -----------------------------------------------------------------------------------------------------------------
+// Resume
+// -----------------------------------------------------------------------------------------------------------------
 
 static bool exists(const char *path) {
     struct stat status;
@@ -194,7 +208,8 @@ static brim_status newest(char out[PATH_BYTES], const char *dir, brim_error *err
     long long step;
     char rest;
     if (sscanf(text, "step-%lld%c", &step, &rest) != 1)
-        brim_fail(err, BRIM_FORMAT, "%s says \"%.40s\"; expected the name of a checkpoint, step-N", path, text);
+        brim_fail(err, BRIM_FORMAT, "%s says \"%.40s\"; expected the name of a checkpoint, step-N",
+                  path, text);
     else
         join(out, dir, text, err);
     free(text);
@@ -211,17 +226,21 @@ static brim_status checkpoint_folder(char out[PATH_BYTES], const char *dir, brim
     return newest(out, dir, err);
 }
 
-brim_status brim_checkpoint_file(char *path, size_t size, const char *dir, const char *file, brim_error *err) {
+brim_status brim_checkpoint_file(char *path, size_t size, const char *dir, const char *file,
+                                 brim_error *err) {
     char folder[PATH_BYTES], full[PATH_BYTES];
     if (checkpoint_folder(folder, dir, err) || !join(full, folder, file, err)) return err->status;
     if (snprintf(path, size, "%s", full) >= (int)size)
-        return brim_fail(err, BRIM_ARGUMENT, "the path %.200s... is longer than %zu bytes", full, size);
+        return brim_fail(err, BRIM_ARGUMENT, "the path %.200s... is longer than %zu bytes", full,
+                         size);
     return BRIM_OK;
 }
 
-static void load_tensor(brim_trainer *t, value_id id, const safetensors *file, const char *name, brim_error *err) {
+static void load_tensor(brim_trainer *t, value_id id, const safetensors *file, const char *name,
+                        brim_error *err) {
     const graph_value *v = value_at(t, id);
-    const safetensors_tensor *found = safetensors_expect(file, name, v->shape.rank, v->shape.dim, err);
+    const safetensors_tensor *found =
+        safetensors_expect(file, name, v->shape.rank, v->shape.dim, err);
     if (!found) return;
     float *data = brim_calloc_array(found->count, sizeof *data, err);
     if (!data) return;
@@ -231,21 +250,25 @@ static void load_tensor(brim_trainer *t, value_id id, const safetensors *file, c
 }
 
 // A parameter's name in a file that may have, or lack, the prefix.
-static const char *name_in_file(const safetensors *file, const char *name, const char *prefix, char buffer[512]) {
+static const char *name_in_file(const safetensors *file, const char *name, const char *prefix,
+                                char buffer[512]) {
     if (safetensors_find(file, name) || !prefix) return name;
     size_t length = strlen(prefix);
-    if (strncmp(name, prefix, length) == 0 && safetensors_find(file, name + length)) return name + length;
+    if (strncmp(name, prefix, length) == 0 && safetensors_find(file, name + length))
+        return name + length;
     snprintf(buffer, 512, "%s%s", prefix, name);
     return safetensors_find(file, buffer) ? buffer : name;
 }
 
-brim_status brim_trainer_load_model(brim_trainer *t, const char *path, const char *prefix, brim_error *err) {
+brim_status brim_trainer_load_model(brim_trainer *t, const char *path, const char *prefix,
+                                    brim_error *err) {
     if (brim_trainer_prepare(t, err)) return err->status;
     safetensors *file = safetensors_open(path, err);
     if (!file) return err->status;
     for (int i = 0; i < t->parameters && !failed(err); i++) {
         char buffer[512];
-        load_tensor(t, t->parameter[i], file, name_in_file(file, value_at(t, t->parameter[i])->name, prefix, buffer), err);
+        load_tensor(t, t->parameter[i], file,
+                    name_in_file(file, value_at(t, t->parameter[i])->name, prefix, buffer), err);
     }
     safetensors_close(file);
     return err->status;
@@ -259,8 +282,10 @@ static void check_model_sum(const char *path, uint64_t expected, brim_error *err
     checksum sum = checksum_start();
     checksum_add(&sum, data, bytes);
     if (checksum_value(&sum) != expected)
-        brim_fail(err, BRIM_FORMAT, "%s is damaged, or not of this checkpoint: its checksum differs from the one in %s", path,
-                  state_file);
+        brim_fail(
+            err, BRIM_FORMAT,
+            "%s is damaged, or not of this checkpoint: its checksum differs from the one in %s",
+            path, state_file);
     safetensors_close(file);
 }
 
@@ -271,18 +296,22 @@ static void restore_notes(brim_trainer *t, const state_reader *r, brim_error *er
             brim_trainer_note(t, name + sizeof note_prefix - 1, state_i64(r, name, err), err);
 }
 
-static void check_numbers(const brim_trainer *t, const state_reader *r, const char *path, brim_error *err) {
+static void check_numbers(const brim_trainer *t, const state_reader *r, const char *path,
+                          brim_error *err) {
     int64_t version = state_i64(r, "version", err);
-    const char *optimizer = state_text(r, "optimizer", err), *own = optimizer_names[t->options.optimizer.kind];
+    const char *optimizer = state_text(r, "optimizer", err),
+               *own = optimizer_names[t->options.optimizer.kind];
     int64_t seed = state_i64(r, "seed", err);
     if (failed(err)) return;
     if (version != FORMAT_VERSION)
-        brim_fail(err, BRIM_FORMAT, "%s has version %lld; this library reads %d", path, (long long)version, FORMAT_VERSION);
+        brim_fail(err, BRIM_FORMAT, "%s has version %lld; this library reads %d", path,
+                  (long long)version, FORMAT_VERSION);
     if (strcmp(optimizer, own) != 0)
-        brim_fail(err, BRIM_ARGUMENT, "%s was saved by optimizer %s; this trainer's is %s", path, optimizer, own);
+        brim_fail(err, BRIM_ARGUMENT, "%s was saved by optimizer %s; this trainer's is %s", path,
+                  optimizer, own);
     if (seed != (int64_t)t->options.seed)
-        brim_fail(err, BRIM_ARGUMENT, "%s was saved with seed %lld; this trainer's is %lld", path, (long long)seed,
-                  (long long)t->options.seed);
+        brim_fail(err, BRIM_ARGUMENT, "%s was saved with seed %lld; this trainer's is %lld", path,
+                  (long long)seed, (long long)t->options.seed);
 }
 
 static void restore_state(brim_trainer *t, const state_reader *r, brim_error *err) {
@@ -293,7 +322,8 @@ static void restore_state(brim_trainer *t, const state_reader *r, brim_error *er
     }
     restore_notes(t, r, err);
     training_progress p = {
-        .steps = state_i64(r, "steps", err), .updates = state_i64(r, "updates", err),
+        .steps = state_i64(r, "steps", err),
+        .updates = state_i64(r, "updates", err),
         .scale = {state_f64(r, "loss_scale", err), state_i64(r, "loss_scale_good_steps", err)}};
     if (!failed(err)) t->progress = p;
 }
@@ -301,7 +331,8 @@ static void restore_state(brim_trainer *t, const state_reader *r, brim_error *er
 brim_status brim_trainer_resume(brim_trainer *t, const char *dir, brim_error *err) {
     char folder[PATH_BYTES], model[PATH_BYTES], path[PATH_BYTES];
     if (brim_trainer_prepare(t, err) || checkpoint_folder(folder, dir, err)) return err->status;
-    if (!join(path, folder, state_file, err) || !join(model, folder, model_file, err)) return err->status;
+    if (!join(path, folder, state_file, err) || !join(model, folder, model_file, err))
+        return err->status;
     state_reader *r = state_open(path, err);
     if (!r) return err->status;
     check_numbers(t, r, path, err);

@@ -44,8 +44,8 @@ static int64_t shared_offset(const brim_graph *g, value_id id, void *user) {
     return there < 0 ? -1 : owner->plan.storage[there].offset;
 }
 
-brim_status compiled_plan(compiled *out, brim_graph *graph, int64_t micro_batches, const compile_target *target,
-                          brim_error *err) {
+brim_status compiled_plan(compiled *out, brim_graph *graph, int64_t micro_batches,
+                          const compile_target *target, brim_error *err) {
     out->graph = run_passes(graph, micro_batches, !target->no_fusion, err);
     out->micro_batches = micro_batches;
     if (failed(err)) return err->status;
@@ -55,8 +55,12 @@ brim_status compiled_plan(compiled *out, brim_graph *graph, int64_t micro_batche
         return err->status;
 
     plan_context context = {.target = target,
-                            .lowering = {.graph = out->graph, .layout = &out->layout, .traits = traits,
-                                         .backend = target->backend, .device = target->device, .err = err}};
+                            .lowering = {.graph = out->graph,
+                                         .layout = &out->layout,
+                                         .traits = traits,
+                                         .backend = target->backend,
+                                         .device = target->device,
+                                         .err = err}};
     plan_request request = {
         .alignment = traits->alignment,
         .chunk_bytes = traits->chunk_bytes,
@@ -87,17 +91,21 @@ void compiled_free(compiled *c, const backend *b) {
     *c = (compiled){0};
 }
 
-brim_status compiled_feed(compiled *c, const char *input, const void *data, size_t bytes, brim_error *err) {
+brim_status compiled_feed(compiled *c, const char *input, const void *data, size_t bytes,
+                          brim_error *err) {
     if (failed(err)) return err->status;
     for (int i = 0; i < c->lowered.inputs; i++) {
         const staging_place *place = &c->lowered.input[i];
         if (strcmp(c->graph->value[place->value].name, input) != 0) continue;
         size_t each = (size_t)place->bytes, wanted = each * (size_t)c->micro_batches;
         if (bytes != wanted)
-            return brim_fail(err, BRIM_SHAPE, "input \"%s\" was fed %zu bytes; expected %zu (%lld micro-batches of %zu)",
-                             input, bytes, wanted, (long long)c->micro_batches, each);
+            return brim_fail(
+                err, BRIM_SHAPE,
+                "input \"%s\" was fed %zu bytes; expected %zu (%lld micro-batches of %zu)", input,
+                bytes, wanted, (long long)c->micro_batches, each);
         for (int64_t m = 0; m < c->micro_batches; m++)
-            memcpy(c->inputs + m * c->lowered.slot_bytes + place->offset, (const char *)data + (size_t)m * each, each);
+            memcpy(c->inputs + m * c->lowered.slot_bytes + place->offset,
+                   (const char *)data + (size_t)m * each, each);
         c->fed[i] = true;
         return BRIM_OK;
     }
@@ -114,11 +122,13 @@ static brim_status check_fed(compiled *c, brim_error *err) {
 }
 
 static void write_control(uint8_t *block, const control_values *v, int32_t micro_batch) {
-    const float reals[] = {
-        [CONTROL_LR] = v->lr, [CONTROL_LOSS_SCALE] = v->loss_scale,
-        [CONTROL_BIAS1] = v->bias1, [CONTROL_BIAS2] = v->bias2};
+    const float reals[] = {[CONTROL_LR] = v->lr,
+                           [CONTROL_LOSS_SCALE] = v->loss_scale,
+                           [CONTROL_BIAS1] = v->bias1,
+                           [CONTROL_BIAS2] = v->bias2};
     const int32_t integers[] = {v->seed, v->step, micro_batch};
-    _Static_assert(CONTROL_SEED == 4 && CONTROL_STEP == 5 && CONTROL_MICRO == 6, "order of the block");
+    _Static_assert(CONTROL_SEED == 4 && CONTROL_STEP == 5 && CONTROL_MICRO == 6,
+                   "order of the block");
     memcpy(block, reals, sizeof reals);
     memcpy(block + sizeof reals, integers, sizeof integers);
 }
@@ -128,14 +138,17 @@ static uint8_t section_of(int64_t micro_batch, int64_t micro_batches) {
     return micro_batch == 0 ? SECTION_FIRST : SECTION_MIDDLE;
 }
 
-brim_status compiled_run(compiled *c, const compile_target *target, const control_values *control, brim_error *err) {
+brim_status compiled_run(compiled *c, const compile_target *target, const control_values *control,
+                         brim_error *err) {
     if (failed(err) || check_fed(c, err)) return err->status;
     uint8_t *host = target->backend->host_memory(target->device);
     for (int64_t m = 0; m < c->micro_batches; m++)
-        write_control(c->inputs + m * c->lowered.slot_bytes + c->lowered.control_offset, control, (int32_t)m);
+        write_control(c->inputs + m * c->lowered.slot_bytes + c->lowered.control_offset, control,
+                      (int32_t)m);
     memcpy(host, c->inputs, (size_t)(c->micro_batches * c->lowered.slot_bytes));
     for (int64_t m = 0; m < c->micro_batches; m++)
-        if (target->backend->run(c->loaded, section_of(m, c->micro_batches), (int32_t)m, err)) return err->status;
+        if (target->backend->run(c->loaded, section_of(m, c->micro_batches), (int32_t)m, err))
+            return err->status;
     return target->backend->wait(target->device, err);
 }
 
@@ -145,7 +158,8 @@ const void *compiled_result(const compiled *c, const compile_target *target, con
         const graph_value *v = &c->graph->value[c->lowered.result[i].value];
         if (!v->name || strcmp(v->name, name) != 0) continue;
         if (value) *value = v;
-        return (const uint8_t *)target->backend->host_memory(target->device) + c->lowered.result[i].offset;
+        return (const uint8_t *)target->backend->host_memory(target->device) +
+               c->lowered.result[i].offset;
     }
     return NULL;
 }
@@ -153,7 +167,9 @@ const void *compiled_result(const compiled *c, const compile_target *target, con
 value_id compiled_variable(const compiled *c, const char *name) {
     for (value_id id = 0; id < c->graph->values; id++) {
         const graph_value *v = &c->graph->value[id];
-        if (v->role != ROLE_RESULT && v->role != ROLE_INPUT && v->name && strcmp(v->name, name) == 0) return id;
+        if (v->role != ROLE_RESULT && v->role != ROLE_INPUT && v->name &&
+            strcmp(v->name, name) == 0)
+            return id;
     }
     return -1;
 }

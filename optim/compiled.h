@@ -1,4 +1,5 @@
-// From a graph to a program that is loaded on a device: passes, schedule, layout, plan, lowering, loading.
+// From a graph to a program that is loaded on a device: passes, schedule, layout, plan, lowering,
+// loading.
 #ifndef BRIM_OPTIM_COMPILED_H
 #define BRIM_OPTIM_COMPILED_H
 
@@ -28,14 +29,15 @@ typedef struct compile_target {
 } compile_target;
 
 // Takes the graph over (also on error), runs the passes, and plans memory. out must be zero.
-brim_status compiled_plan(compiled *out, brim_graph *graph, int64_t micro_batches, const compile_target *target,
-                          brim_error *err);
+brim_status compiled_plan(compiled *out, brim_graph *graph, int64_t micro_batches,
+                          const compile_target *target, brim_error *err);
 // Lowers and loads; the device's memory has been reserved for the largest plan.
 brim_status compiled_load(compiled *c, const compile_target *target, brim_error *err);
 void compiled_free(compiled *c, const backend *b);
 
 // Copies data for all micro-batches of one input.
-brim_status compiled_feed(compiled *c, const char *input, const void *data, size_t bytes, brim_error *err);
+brim_status compiled_feed(compiled *c, const char *input, const void *data, size_t bytes,
+                          brim_error *err);
 
 // Values of the control block for one run.
 typedef struct control_values {
@@ -44,7 +46,8 @@ typedef struct control_values {
 } control_values;
 
 // Runs all micro-batches and waits. Every input must have been fed since the last run.
-brim_status compiled_run(compiled *c, const compile_target *target, const control_values *control, brim_error *err);
+brim_status compiled_run(compiled *c, const compile_target *target, const control_values *control,
+                         brim_error *err);
 
 // A result of the last run, in the staging area; NULL if there is none of that name.
 const void *compiled_result(const compiled *c, const compile_target *target, const char *name,

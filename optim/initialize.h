@@ -5,6 +5,7 @@
 #include <brim/graph.h>
 
 // Fills out from the seed and the parameter's name alone.
-void initialize_parameter(float *out, size_t count, brim_init init, uint64_t seed, const char *name);
+void initialize_parameter(float *out, size_t count, brim_init init, uint64_t seed,
+                          const char *name);
 
 #endif

@@ -1,5 +1,5 @@
-// Dynamic loss scaling for f16 (Micikevicius et al. 2018): halve and skip the step where gradients overflow, double
-// after `interval` good steps.
+// Dynamic loss scaling for f16 (Micikevicius et al. 2018): halve and skip the step where gradients
+// overflow, double after `interval` good steps.
 #ifndef BRIM_OPTIM_LOSS_SCALE_H
 #define BRIM_OPTIM_LOSS_SCALE_H
 

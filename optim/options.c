@@ -3,7 +3,10 @@
 #include "core/error.h"
 #include "optim/training_graph.h"
 
-typedef struct range { const char *field; double value, low, high; } range;
+typedef struct range {
+    const char *field;
+    double value, low, high;
+} range;
 
 static void check_ranges(const range *ranges, int count, brim_error *err) {
     for (int i = 0; i < count; i++) {
@@ -23,12 +26,14 @@ static void check_groups(const brim_trainer_options *o, brim_error *err) {
     for (int i = 0; i < o->group_count; i++) {
         const brim_parameter_group *g = &o->groups[i];
         if (!g->pattern)
-            brim_fail(err, BRIM_ARGUMENT, "options.groups[%d].pattern is NULL; expected a name pattern", i);
+            brim_fail(err, BRIM_ARGUMENT,
+                      "options.groups[%d].pattern is NULL; expected a name pattern", i);
         else if (!(g->lr_scale >= 0 && isfinite(g->lr_scale)) ||
                  !(g->weight_decay >= 0 && isfinite(g->weight_decay)))
-            brim_fail(err, BRIM_ARGUMENT,
-                      "options.groups[%d] (\"%s\"): lr_scale %g and weight_decay %g; expected 0 or more",
-                      i, g->pattern, g->lr_scale, g->weight_decay);
+            brim_fail(
+                err, BRIM_ARGUMENT,
+                "options.groups[%d] (\"%s\"): lr_scale %g and weight_decay %g; expected 0 or more",
+                i, g->pattern, g->lr_scale, g->weight_decay);
     }
 }
 
@@ -66,7 +71,8 @@ brim_trainer_options training_options(const brim_trainer_options *given, brim_er
     return o;
 }
 
-parameter_rule training_parameter_rule(const brim_trainer_options *options, const char *name, int rank) {
+parameter_rule training_parameter_rule(const brim_trainer_options *options, const char *name,
+                                       int rank) {
     // As GPT-2 and its successors are trained: decay matrices, not biases and gains.
     parameter_rule rule = {.lr_scale = 1, .decay = rank >= 2 ? options->optimizer.weight_decay : 0};
     for (int i = options->group_count - 1; i >= 0; i--) {

@@ -11,13 +11,16 @@ int brim_trainer_tensor_count(const brim_trainer *t) {
 bool brim_trainer_tensor_info(const brim_trainer *t, int index, brim_tensor_info *out) {
     if (!t || index < 0 || index >= t->parameters) return false;
     const graph_value *v = &t->training.graph->value[t->parameter[index]];
-    *out = (brim_tensor_info){.name = v->name, .rank = v->shape.rank, .elements = shape_elements(&v->shape),
+    *out = (brim_tensor_info){.name = v->name,
+                              .rank = v->shape.rank,
+                              .elements = shape_elements(&v->shape),
                               .frozen = v->update < 0};
     memcpy(out->dim, v->shape.dim, sizeof out->dim);
     return true;
 }
 
-brim_status trainer_locate(brim_trainer *t, const char *name, size_t count, int64_t *offset, brim_error *err) {
+brim_status trainer_locate(brim_trainer *t, const char *name, size_t count, int64_t *offset,
+                           brim_error *err) {
     if (brim_trainer_prepare(t, err)) return err->status;
     value_id id = compiled_variable(&t->training, name);
     const graph_value *v = id < 0 ? NULL : &t->training.graph->value[id];
@@ -25,33 +28,40 @@ brim_status trainer_locate(brim_trainer *t, const char *name, size_t count, int6
         return brim_fail(err, BRIM_ARGUMENT, "there is no tensor named \"%s\"", name);
     if ((size_t)shape_elements(&v->shape) != count) {
         char dims[128];
-        return brim_fail(err, BRIM_SHAPE, "tensor \"%s\" is %s, %lld elements; %zu were given", name,
-                         shape_print(&v->shape, dims, sizeof dims), (long long)shape_elements(&v->shape), count);
+        return brim_fail(err, BRIM_SHAPE, "tensor \"%s\" is %s, %lld elements; %zu were given",
+                         name, shape_print(&v->shape, dims, sizeof dims),
+                         (long long)shape_elements(&v->shape), count);
     }
     *offset = t->training.plan.storage[id].offset;
     return BRIM_OK;
 }
 
-brim_status brim_trainer_read(brim_trainer *t, const char *name, float *data, size_t count, brim_error *err) {
+brim_status brim_trainer_read(brim_trainer *t, const char *name, float *data, size_t count,
+                              brim_error *err) {
     int64_t offset;
     if (trainer_locate(t, name, count, &offset, err)) return err->status;
-    return t->target.backend->read(t->target.device, offset, data, (int64_t)(count * sizeof *data), err);
+    return t->target.backend->read(t->target.device, offset, data, (int64_t)(count * sizeof *data),
+                                   err);
 }
 
-brim_status brim_trainer_write(brim_trainer *t, const char *name, const float *data, size_t count, brim_error *err) {
+brim_status brim_trainer_write(brim_trainer *t, const char *name, const float *data, size_t count,
+                               brim_error *err) {
     int64_t offset;
     if (trainer_locate(t, name, count, &offset, err)) return err->status;
-    return t->target.backend->write(t->target.device, offset, data, (int64_t)(count * sizeof *data), err);
+    return t->target.backend->write(t->target.device, offset, data, (int64_t)(count * sizeof *data),
+                                    err);
 }
 
-brim_status brim_program_read(brim_program *p, const char *output, float *data, size_t count, brim_error *err) {
+brim_status brim_program_read(brim_program *p, const char *output, float *data, size_t count,
+                              brim_error *err) {
     if (failed(err)) return err->status;
     const graph_value *v;
     const void *from = compiled_result(&p->compiled, &p->trainer->target, output, &v);
-    if (!from) return brim_fail(err, BRIM_ARGUMENT, "the program has no output named \"%s\"", output);
+    if (!from)
+        return brim_fail(err, BRIM_ARGUMENT, "the program has no output named \"%s\"", output);
     if ((size_t)shape_elements(&v->shape) != count)
-        return brim_fail(err, BRIM_SHAPE, "output \"%s\" has %lld elements; %zu were asked for", output,
-                         (long long)shape_elements(&v->shape), count);
+        return brim_fail(err, BRIM_SHAPE, "output \"%s\" has %lld elements; %zu were asked for",
+                         output, (long long)shape_elements(&v->shape), count);
     dtype_to_f32(v->dtype, from, data, count);
     return BRIM_OK;
 }

@@ -13,7 +13,8 @@ static void keep_strings(brim_trainer *t, brim_error *err) {
     brim_trainer_options *o = &t->options;
     if (o->device) o->device = arena_strdup(&t->memory, o->device, err);
     if (o->group_count == 0) return;
-    brim_parameter_group *groups = arena_array(&t->memory, (size_t)o->group_count, sizeof *groups, err);
+    brim_parameter_group *groups =
+        arena_array(&t->memory, (size_t)o->group_count, sizeof *groups, err);
     if (!groups) return;
     memcpy(groups, o->groups, (size_t)o->group_count * sizeof *groups);
     for (int i = 0; i < o->group_count; i++)
@@ -29,8 +30,8 @@ static void list_parameters(brim_trainer *t, brim_error *err) {
         if (g->value[id].role == ROLE_PARAMETER) t->parameter[t->parameters++] = id;
 }
 
-brim_trainer *brim_trainer_create(brim_builder build, void *user, const brim_trainer_options *options,
-                                  brim_error *err) {
+brim_trainer *brim_trainer_create(brim_builder build, void *user,
+                                  const brim_trainer_options *options, brim_error *err) {
     if (failed(err)) return NULL;
     double start = clock_seconds();
     brim_trainer_options checked = training_options(options, err);
@@ -44,8 +45,8 @@ brim_trainer *brim_trainer_create(brim_builder build, void *user, const brim_tra
 
     // The graph first: a mistake in the script is found before a device is looked for.
     brim_graph *g = training_graph(build, user, &t->options, err);
-    if (g && backend_open(checked.device ? checked.device : "auto", &(device_settings){0}, &t->target.backend,
-                          &t->target.device, err)) {
+    if (g && backend_open(checked.device ? checked.device : "auto", &(device_settings){0},
+                          &t->target.backend, &t->target.device, err)) {
         brim_graph_free(g);
         g = NULL;
     }
@@ -74,11 +75,12 @@ void brim_trainer_free(brim_trainer *t) {
     free(t);
 }
 
-brim_program *brim_trainer_program(brim_trainer *t, brim_builder build, void *user, int64_t batch, int64_t length,
-                                   brim_error *err) {
+brim_program *brim_trainer_program(brim_trainer *t, brim_builder build, void *user, int64_t batch,
+                                   int64_t length, brim_error *err) {
     if (failed(err)) return NULL;
     if (t->prepared) {
-        brim_fail(err, BRIM_ARGUMENT, "programs must be added before the first step: its memory is reserved then");
+        brim_fail(err, BRIM_ARGUMENT,
+                  "programs must be added before the first step: its memory is reserved then");
         return NULL;
     }
     brim_program *p = brim_calloc_array(1, sizeof *p, err);
@@ -97,26 +99,33 @@ brim_program *brim_trainer_program(brim_trainer *t, brim_builder build, void *us
     for (value_id id = 0; !failed(err) && id < p->compiled.graph->values; id++) {
         const graph_value *v = &p->compiled.graph->value[id];
         if (v->role == ROLE_PARAMETER && compiled_variable(&t->training, v->name) < 0)
-            brim_fail(err, BRIM_GRAPH, "a program uses parameter \"%s\", which the training graph does not have", v->name);
+            brim_fail(err, BRIM_GRAPH,
+                      "a program uses parameter \"%s\", which the training graph does not have",
+                      v->name);
     }
     return failed(err) ? NULL : p;
 }
 
-// Preparation ----------------------------------------------------------------------------------------------------------
+// Preparation
+// ----------------------------------------------------------------------------------------------------------
 
-static int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+static int64_t larger(int64_t a, int64_t b) {
+    return a > b ? a : b;
+}
 
-static int64_t staging_bytes(const compiled *c) { return c->lowered.program->host_bytes; }
+static int64_t staging_bytes(const compiled *c) {
+    return c->lowered.program->host_bytes;
+}
 
 static brim_status lower_all(brim_trainer *t, brim_error *err) {
     compiled *c = &t->training;
-    if (lower_graph(c->graph, &c->layout, &c->schedule, &c->plan, (int32_t)c->micro_batches, t->target.backend,
-                    t->target.device, &c->lowered, err))
+    if (lower_graph(c->graph, &c->layout, &c->schedule, &c->plan, (int32_t)c->micro_batches,
+                    t->target.backend, t->target.device, &c->lowered, err))
         return err->status;
     for (brim_program *p = t->programs; p; p = p->next) {
         c = &p->compiled;
-        if (lower_graph(c->graph, &c->layout, &c->schedule, &c->plan, 1, t->target.backend, t->target.device,
-                        &c->lowered, err))
+        if (lower_graph(c->graph, &c->layout, &c->schedule, &c->plan, 1, t->target.backend,
+                        t->target.device, &c->lowered, err))
             return err->status;
     }
     return BRIM_OK;
@@ -134,7 +143,8 @@ static brim_status reserve(brim_trainer *t, brim_error *err) {
 static brim_status load_all(brim_trainer *t, brim_error *err) {
     double start = clock_seconds();
     compiled_load(&t->training, &t->target, err);
-    for (brim_program *p = t->programs; p; p = p->next) compiled_load(&p->compiled, &t->target, err);
+    for (brim_program *p = t->programs; p; p = p->next)
+        compiled_load(&p->compiled, &t->target, err);
     t->compile_seconds = clock_seconds() - start;
     return err->status;
 }
@@ -148,7 +158,8 @@ static brim_status initialize(brim_trainer *t, brim_error *err) {
         size_t count = (size_t)shape_elements(&v->shape);
         float *data = brim_calloc_array(count, sizeof *data, err);
         if (!data) break;
-        if (v->role == ROLE_PARAMETER) initialize_parameter(data, count, v->init, t->options.seed, v->name);
+        if (v->role == ROLE_PARAMETER)
+            initialize_parameter(data, count, v->init, t->options.seed, v->name);
         t->target.backend->write(t->target.device, t->training.plan.storage[id].offset, data,
                                  (int64_t)(count * sizeof *data), err);
         free(data);
@@ -159,15 +170,18 @@ static brim_status initialize(brim_trainer *t, brim_error *err) {
 brim_status brim_trainer_prepare(brim_trainer *t, brim_error *err) {
     if (failed(err) || t->prepared) return err->status;
     double start = clock_seconds();
-    if (lower_all(t, err) || reserve(t, err) || load_all(t, err) || initialize(t, err)) return err->status;
+    if (lower_all(t, err) || reserve(t, err) || load_all(t, err) || initialize(t, err))
+        return err->status;
     t->prepared = true;
     t->build_seconds += clock_seconds() - start;
     return BRIM_OK;
 }
 
-// Steps ----------------------------------------------------------------------------------------------------------------
+// Steps
+// ----------------------------------------------------------------------------------------------------------------
 
-brim_status brim_trainer_feed(brim_trainer *t, const char *input, const void *data, size_t bytes, brim_error *err) {
+brim_status brim_trainer_feed(brim_trainer *t, const char *input, const void *data, size_t bytes,
+                              brim_error *err) {
     if (brim_trainer_prepare(t, err)) return err->status;
     return compiled_feed(&t->training, input, data, bytes, err);
 }
@@ -185,9 +199,12 @@ brim_status brim_trainer_step(brim_trainer *t, brim_step_result *result, brim_er
     bool scaled = t->options.precision == BRIM_PRECISION_F16;
     double scale = scaled ? p->scale.scale : 1;
     double updates = (double)(p->updates + 1);
-    control_values control = {.lr = (float)lr, .loss_scale = (float)scale,
-                              .bias1 = (float)(1 - pow(o->beta1, updates)), .bias2 = (float)(1 - pow(o->beta2, updates)),
-                              .seed = (int32_t)(t->options.seed ^ t->options.seed >> 32), .step = (int32_t)(p->steps + 1)};
+    control_values control = {.lr = (float)lr,
+                              .loss_scale = (float)scale,
+                              .bias1 = (float)(1 - pow(o->beta1, updates)),
+                              .bias2 = (float)(1 - pow(o->beta2, updates)),
+                              .seed = (int32_t)(t->options.seed ^ t->options.seed >> 32),
+                              .step = (int32_t)(p->steps + 1)};
     if (compiled_run(&t->training, &t->target, &control, err)) return err->status;
 
     const compiled *c = &t->training;
@@ -198,18 +215,25 @@ brim_status brim_trainer_step(brim_trainer *t, brim_step_result *result, brim_er
     if (!result) return BRIM_OK;
     double targets = result_f32(c, &t->target, "loss.count");
     *result = (brim_step_result){
-        .step = p->steps, .targets = targets, .grad_norm = result_f32(c, &t->target, "grad_norm"), .lr = lr,
+        .step = p->steps,
+        .targets = targets,
+        .grad_norm = result_f32(c, &t->target, "grad_norm"),
+        .lr = lr,
         .loss = targets > 0 ? result_f32(c, &t->target, "loss.sum") / targets : 0,
-        .loss_scale = scale, .skipped = !applied, .seconds = clock_seconds() - start};
+        .loss_scale = scale,
+        .skipped = !applied,
+        .seconds = clock_seconds() - start};
     return BRIM_OK;
 }
 
-brim_status brim_program_feed(brim_program *p, const char *input, const void *data, size_t bytes, brim_error *err) {
+brim_status brim_program_feed(brim_program *p, const char *input, const void *data, size_t bytes,
+                              brim_error *err) {
     if (failed(err) || brim_trainer_prepare(p->trainer, err)) return err->status;
     return compiled_feed(&p->compiled, input, data, bytes, err);
 }
 
-brim_status brim_program_run(brim_program *p, double *loss_sum, double *loss_count, brim_error *err) {
+brim_status brim_program_run(brim_program *p, double *loss_sum, double *loss_count,
+                             brim_error *err) {
     if (failed(err) || brim_trainer_prepare(p->trainer, err)) return err->status;
     const compile_target *target = &p->trainer->target;
     if ((loss_sum || loss_count) && p->compiled.graph->loss.sum < 0)
@@ -220,15 +244,19 @@ brim_status brim_program_run(brim_program *p, double *loss_sum, double *loss_cou
     return BRIM_OK;
 }
 
-// What it runs on --------------------------------------------------------------------------------------------------------
+// What it runs on
+// --------------------------------------------------------------------------------------------------------
 
 brim_trainer_info brim_trainer_describe(const brim_trainer *t) {
     if (!t) return (brim_trainer_info){0};
     const compiled *c = &t->training;
     const device_traits *traits = t->target.backend->traits(t->target.device);
-    brim_trainer_info info = {.device = traits->name, .backend = traits->backend,
-                              .device_bytes = c->plan.peak_bytes, .persistent_bytes = c->plan.persistent_bytes,
-                              .steps = t->progress.steps, .build_seconds = t->build_seconds,
+    brim_trainer_info info = {.device = traits->name,
+                              .backend = traits->backend,
+                              .device_bytes = c->plan.peak_bytes,
+                              .persistent_bytes = c->plan.persistent_bytes,
+                              .steps = t->progress.steps,
+                              .build_seconds = t->build_seconds,
                               .compile_seconds = t->compile_seconds};
     for (const brim_program *p = t->programs; p; p = p->next)
         info.device_bytes = larger(info.device_bytes, p->compiled.plan.peak_bytes);

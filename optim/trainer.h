@@ -1,4 +1,5 @@
-// The trainer's insides, shared by trainer.c (steps), tensors.c (access by name) and checkpoint.c (save and resume).
+// The trainer's insides, shared by trainer.c (steps), tensors.c (access by name) and checkpoint.c
+// (save and resume).
 #ifndef BRIM_OPTIM_TRAINER_H
 #define BRIM_OPTIM_TRAINER_H
 
@@ -13,8 +14,15 @@ struct brim_program {
     brim_program *next;
 };
 
-typedef struct attachment { const char *file, *text; struct attachment *next; } attachment;
-typedef struct note { const char *name; int64_t value; struct note *next; } note;
+typedef struct attachment {
+    const char *file, *text;
+    struct attachment *next;
+} attachment;
+typedef struct note {
+    const char *name;
+    int64_t value;
+    struct note *next;
+} note;
 
 // What a checkpoint holds beside tensors.
 typedef struct training_progress {
@@ -26,7 +34,7 @@ typedef struct training_progress {
 struct brim_trainer {
     brim_trainer_options options; // defaults filled in; strings live in memory
     arena memory;
-    compile_target target;        // for the training program
+    compile_target target; // for the training program
     compiled training;
     brim_program *programs;
     bool prepared;
@@ -38,7 +46,9 @@ struct brim_trainer {
     double build_seconds, compile_seconds;
 };
 
-// Device offset and elements of a named variable; an error names it where there is none, or where count differs.
-brim_status trainer_locate(brim_trainer *t, const char *name, size_t count, int64_t *offset, brim_error *err);
+// Device offset and elements of a named variable; an error names it where there is none, or where
+// count differs.
+brim_status trainer_locate(brim_trainer *t, const char *name, size_t count, int64_t *offset,
+                           brim_error *err);
 
 #endif

@@ -17,8 +17,8 @@ static bool is_scalar_f32(brim_value v, const brim_graph *g) {
            g->value[v.id].shape.rank == 0;
 }
 
-brim_graph *forward_graph(brim_builder build, void *user, int64_t batch, int64_t length, bool training,
-                          brim_precision precision, brim_error *err) {
+brim_graph *forward_graph(brim_builder build, void *user, int64_t batch, int64_t length,
+                          bool training, brim_precision precision, brim_error *err) {
     brim_graph *g = brim_graph_create(err);
     if (!g) return NULL;
     g->training = training;
@@ -57,7 +57,8 @@ static int list_trained(const brim_graph *g, const brim_trainer_options *options
 }
 
 // Differentiates and keeps the parameters that the loss depends on; returns their number.
-static int differentiate(brim_graph *g, brim_value seed, trained *list, int count, brim_error *err) {
+static int differentiate(brim_graph *g, brim_value seed, trained *list, int count,
+                         brim_error *err) {
     value_id *wrt = brim_calloc_array((size_t)count, sizeof *wrt, err);
     brim_value *gradient = brim_calloc_array((size_t)count, sizeof *gradient, err);
     int kept = 0;
@@ -87,7 +88,8 @@ static brim_value accumulated(brim_graph *g, brim_value x, const char *name) {
     return graph_op(g, OP_ACCUMULATE, (brim_value[]){graph_value_of(g, variable), x}, 2, NULL);
 }
 
-// The norm of all gradients as they are: one fixed tree, a sum for each parameter and then their sum.
+// The norm of all gradients as they are: one fixed tree, a sum for each parameter and then their
+// sum.
 static brim_value gradient_norm(brim_graph *g, const trained *list, int count) {
     brim_value *squares = brim_calloc_array((size_t)count, sizeof *squares, g->err);
     if (!squares) return GRAPH_INVALID;
@@ -106,8 +108,9 @@ typedef struct step_scalars {
 } step_scalars;
 
 // scale takes a summed, loss-scaled gradient to the clipped gradient of the mean loss.
-static step_scalars step_scalars_of(brim_graph *g, const brim_trainer_options *options, brim_value count,
-                                    brim_value loss_scale, const trained *list, int trained_count) {
+static step_scalars step_scalars_of(brim_graph *g, const brim_trainer_options *options,
+                                    brim_value count, brim_value loss_scale, const trained *list,
+                                    int trained_count) {
     brim_value one = brim_constant(g, 1);
     step_scalars s;
     // A step without any target has gradients of zero; dividing by 1 keeps them so.
@@ -137,24 +140,30 @@ static void update(brim_graph *g, const brim_trainer_options *options, const tra
         state[i] = graph_leaf(g, ROLE_STATE, BRIM_F32, &dims, leaf_name(g, name, layout.suffix[i]));
     }
     brim_value p = graph_value_of(g, t->parameter), m = graph_value_of(g, state[0]);
-    brim_attr attr = {.optimizer = {.eps = o->eps, .decay = t->rule.decay, .lr_scale = t->rule.lr_scale}};
+    brim_attr attr = {
+        .optimizer = {.eps = o->eps, .decay = t->rule.decay, .lr_scale = t->rule.lr_scale}};
     if (o->kind == BRIM_ADAMW) {
         attr.optimizer.beta1 = o->beta1;
         attr.optimizer.beta2 = o->beta2;
         brim_value v = graph_value_of(g, state[1]);
-        graph_op(g, OP_ADAMW,
-                 (brim_value[]){p, m, v, t->gradient, s->scale, s->lr, s->bias1, s->bias2, s->applied}, 9,
-                 &attr);
+        graph_op(
+            g, OP_ADAMW,
+            (brim_value[]){p, m, v, t->gradient, s->scale, s->lr, s->bias1, s->bias2, s->applied},
+            9, &attr);
     } else {
         attr.optimizer.beta1 = o->momentum;
-        graph_op(g, OP_SGD, (brim_value[]){p, m, t->gradient, s->scale, s->lr, s->applied}, 6, &attr);
+        graph_op(g, OP_SGD, (brim_value[]){p, m, t->gradient, s->scale, s->lr, s->applied}, 6,
+                 &attr);
     }
 }
 
-static void append_update(brim_graph *g, const brim_trainer_options *options, trained *list, int count) {
-    brim_value loss_sum = graph_value_of(g, g->loss.sum), loss_count = graph_value_of(g, g->loss.count);
-    brim_value loss_scale = options->precision == BRIM_PRECISION_F16 ? graph_control(g, CONTROL_LOSS_SCALE)
-                                                                     : brim_constant(g, 1);
+static void append_update(brim_graph *g, const brim_trainer_options *options, trained *list,
+                          int count) {
+    brim_value loss_sum = graph_value_of(g, g->loss.sum),
+               loss_count = graph_value_of(g, g->loss.count);
+    brim_value loss_scale = options->precision == BRIM_PRECISION_F16
+                                ? graph_control(g, CONTROL_LOSS_SCALE)
+                                : brim_constant(g, 1);
     g->phase = PHASE_BACKWARD;
     count = differentiate(g, loss_scale, list, count, g->err);
     if (!failed(g->err) && count == 0)
@@ -179,9 +188,11 @@ static void append_update(brim_graph *g, const brim_trainer_options *options, tr
 
 brim_graph *training_graph(brim_builder build, void *user, const brim_trainer_options *options,
                            brim_error *err) {
-    brim_graph *g = forward_graph(build, user, options->batch, options->length, true, options->precision, err);
+    brim_graph *g =
+        forward_graph(build, user, options->batch, options->length, true, options->precision, err);
     if (!g) return NULL;
-    // The script's named outputs are for programs of its own; in training they would only hold memory.
+    // The script's named outputs are for programs of its own; in training they would only hold
+    // memory.
     g->results = 0;
     trained *list = brim_calloc_array((size_t)g->values, sizeof *list, err);
     if (list) append_update(g, options, list, list_trained(g, options, list));

@@ -1,7 +1,8 @@
 // The graph of a whole training step: forward, backward, and every parameter's update.
 //
-// Leaves that this adds are named after the parameter: "NAME/m", "NAME/v" (optimizer state), "NAME/grad" (accumulator,
-// where a step has several micro-batches). The step's results are "loss.sum", "loss.count", "grad_norm" and "applied".
+// Leaves that this adds are named after the parameter: "NAME/m", "NAME/v" (optimizer state),
+// "NAME/grad" (accumulator, where a step has several micro-batches). The step's results are
+// "loss.sum", "loss.count", "grad_norm" and "applied".
 #ifndef BRIM_OPTIM_TRAINING_GRAPH_H
 #define BRIM_OPTIM_TRAINING_GRAPH_H
 
@@ -19,7 +20,8 @@ typedef struct parameter_rule {
     bool frozen;
     float lr_scale, decay;
 } parameter_rule;
-parameter_rule training_parameter_rule(const brim_trainer_options *options, const char *name, int rank);
+parameter_rule training_parameter_rule(const brim_trainer_options *options, const char *name,
+                                       int rank);
 
 // How many states a parameter has, and the suffixes of their names.
 typedef struct optimizer_layout {
@@ -28,9 +30,10 @@ typedef struct optimizer_layout {
 } optimizer_layout;
 optimizer_layout optimizer_states(brim_optimizer_kind kind);
 
-// Calls the builder and applies the precision. Only a graph for training must have a loss. NULL on error.
-brim_graph *forward_graph(brim_builder build, void *user, int64_t batch, int64_t length, bool training,
-                          brim_precision precision, brim_error *err);
+// Calls the builder and applies the precision. Only a graph for training must have a loss. NULL on
+// error.
+brim_graph *forward_graph(brim_builder build, void *user, int64_t batch, int64_t length,
+                          bool training, brim_precision precision, brim_error *err);
 
 // The whole step. NULL on error.
 brim_graph *training_graph(brim_builder build, void *user, const brim_trainer_options *options,

@@ -1,4 +1,5 @@
-// Runs all suites, or those named on the command line, and ends with "N passed, N failed, N skipped".
+// Runs all suites, or those named on the command line, and ends with "N passed, N failed, N
+// skipped".
 #include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,7 +11,10 @@
 #include "tests/suites.def"
 #undef SUITE
 
-typedef struct suite_row { const char *name; Suite *(*make)(void); } suite_row;
+typedef struct suite_row {
+    const char *name;
+    Suite *(*make)(void);
+} suite_row;
 
 static const suite_row suites[] = {
 #define SUITE(name) {#name, name##_suite},

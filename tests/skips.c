@@ -14,7 +14,8 @@ static const char *const reasons[] = {
 static atomic_int *counts;
 
 void skips_begin(void) {
-    void *page = mmap(NULL, SKIP_COUNT * sizeof *counts, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    void *page = mmap(NULL, SKIP_COUNT * sizeof *counts, PROT_READ | PROT_WRITE,
+                      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     counts = page == MAP_FAILED ? NULL : page;
 }
 

@@ -1,5 +1,5 @@
-// A small GPT-2 against PyTorch's own run of it (tests/fixtures/make_gpt2.py): logits, then loss and gradient norm of each
-// of 20 AdamW steps with clipping, weight decay and two micro-batches.
+// A small GPT-2 against PyTorch's own run of it (tests/fixtures/make_gpt2.py): logits, then loss
+// and gradient norm of each of 20 AdamW steps with clipping, weight decay and two micro-batches.
 #include <check.h>
 #include <cjson/cJSON.h>
 #include <math.h>
@@ -27,15 +27,26 @@ static brim_loss build_logits(brim_graph *g, int64_t batch, int64_t length, void
 
 static void expect_close(const char *what, int step, double found, double expected) {
     double off = fabs(found - expected) / fabs(expected);
-    ck_assert_msg(off <= tolerance, "%s of step %d is %.8g; expected %.8g (off by %.2g)", what, step, found, expected, off);
+    ck_assert_msg(off <= tolerance, "%s of step %d is %.8g; expected %.8g (off by %.2g)", what,
+                  step, found, expected, off);
 }
 
 static brim_trainer *make_trainer(const char *device, gpt_config *config) {
     gpt_config_read(FIXTURE "config.json", config, &err);
     expect_fine();
-    brim_trainer *t = brim_trainer_create(gpt_build, config, &(brim_trainer_options){
-        .batch = BATCH, .length = SEQUENCE, .accumulate = ACCUMULATE, .device = device,
-        .optimizer = {.lr = 3e-3f, .beta1 = 0.9f, .beta2 = 0.95f, .eps = 1e-8f, .weight_decay = 0.1f, .clip = 1}}, &err);
+    brim_trainer *t =
+        brim_trainer_create(gpt_build, config,
+                            &(brim_trainer_options){.batch = BATCH,
+                                                    .length = SEQUENCE,
+                                                    .accumulate = ACCUMULATE,
+                                                    .device = device,
+                                                    .optimizer = {.lr = 3e-3f,
+                                                                  .beta1 = 0.9f,
+                                                                  .beta2 = 0.95f,
+                                                                  .eps = 1e-8f,
+                                                                  .weight_decay = 0.1f,
+                                                                  .clip = 1}},
+                            &err);
     expect_fine();
     return t;
 }
@@ -52,7 +63,8 @@ static void check_logits(brim_trainer *t, brim_program *next, const int32_t *tok
     const float *expected = (const float *)file;
     ck_assert_uint_eq(bytes, (size_t)BATCH * SEQUENCE * VOCABULARY * sizeof(float));
     for (int32_t row = 0; row < BATCH * SEQUENCE; row += 17) {
-        int32_t last[BATCH] = {row, (row + 31) % (BATCH * SEQUENCE), (row + 70) % (BATCH * SEQUENCE)};
+        int32_t last[BATCH] = {row, (row + 31) % (BATCH * SEQUENCE),
+                               (row + 70) % (BATCH * SEQUENCE)};
         float logits[BATCH][VOCABULARY];
         brim_program_feed(next, "tokens", tokens, (size_t)BATCH * SEQUENCE * sizeof *tokens, &err);
         brim_program_feed(next, "last", last, sizeof last, &err);
@@ -62,8 +74,8 @@ static void check_logits(brim_trainer *t, brim_program *next, const int32_t *tok
         for (int b = 0; b < BATCH; b++)
             for (int v = 0; v < VOCABULARY; v++) {
                 float e = expected[last[b] * VOCABULARY + v];
-                ck_assert_msg(fabsf(logits[b][v] - e) <= tolerance * fmaxf(1, fabsf(e)), "logit %d of token %d: %g, expected %g",
-                              v, last[b], logits[b][v], e);
+                ck_assert_msg(fabsf(logits[b][v] - e) <= tolerance * fmaxf(1, fabsf(e)),
+                              "logit %d of token %d: %g, expected %g", v, last[b], logits[b][v], e);
             }
     }
     free(file);
@@ -91,7 +103,10 @@ START_TEST(trains_as_pytorch_does) {
     const char *files[] = {FIXTURE "tokens.bin"};
     brim_dataset *data = brim_dataset_open(files, 1, &err);
     brim_loader loader;
-    brim_loader_init(&loader, &(brim_loader_options){.data = data, .batch = BATCH, .sequence = SEQUENCE, .sequential = true}, &err);
+    brim_loader_init(&loader,
+                     &(brim_loader_options){
+                         .data = data, .batch = BATCH, .sequence = SEQUENCE, .sequential = true},
+                     &err);
     expect_fine();
 
     cJSON *expected = read_expected(), *steps = cJSON_GetObjectItem(expected, "steps");
@@ -107,7 +122,8 @@ START_TEST(trains_as_pytorch_does) {
         expect_fine();
         const cJSON *step = cJSON_GetArrayItem(steps, i);
         expect_close("loss", i + 1, r.loss, cJSON_GetObjectItem(step, "loss")->valuedouble);
-        expect_close("gradient norm", i + 1, r.grad_norm, cJSON_GetObjectItem(step, "grad_norm")->valuedouble);
+        expect_close("gradient norm", i + 1, r.grad_norm,
+                     cJSON_GetObjectItem(step, "grad_norm")->valuedouble);
     }
     cJSON_Delete(expected);
     brim_dataset_close(data);

@@ -1,4 +1,5 @@
-// The trainer: options, schedules, loss scaling, accumulation, groups, tensors by name, checkpoints.
+// The trainer: options, schedules, loss scaling, accumulation, groups, tensors by name,
+// checkpoints.
 #include <check.h>
 #include <math.h>
 #include <stdlib.h>
@@ -46,7 +47,10 @@ static void take_step(brim_trainer *t, int step, brim_step_result *r) {
 }
 
 static brim_trainer_options options_of(int64_t batch) {
-    return (brim_trainer_options){.batch = batch, .accumulate = ROWS / batch, .device = "opencl:0", .seed = 3,
+    return (brim_trainer_options){.batch = batch,
+                                  .accumulate = ROWS / batch,
+                                  .device = "opencl:0",
+                                  .seed = 3,
                                   .optimizer = {.lr = 0.05f, .weight_decay = 0.1f, .clip = 0.5f}};
 }
 
@@ -65,7 +69,8 @@ static void read_weights(brim_trainer *t, float out[WEIGHTS]) {
 }
 
 // Trains three steps and reads a parameter.
-static void train_briefly(const brim_trainer_options *o, void *user, brim_step_result results[3], float weights[WEIGHTS]) {
+static void train_briefly(const brim_trainer_options *o, void *user, brim_step_result results[3],
+                          float weights[WEIGHTS]) {
     brim_trainer *t = make_trainer(o, user);
     for (int i = 0; i < 3; i++) take_step(t, i, &results[i]);
     read_weights(t, weights);
@@ -113,7 +118,8 @@ START_TEST(accumulation_is_one_batch) {
         for (int i = 0; i < 3; i++) {
             ck_assert_double_eq(cut[i].targets, whole[i].targets);
             ck_assert_double_eq_tol(cut[i].loss, whole[i].loss, 1e-5 * fabs(whole[i].loss));
-            ck_assert_double_eq_tol(cut[i].grad_norm, whole[i].grad_norm, 1e-4 * whole[i].grad_norm);
+            ck_assert_double_eq_tol(cut[i].grad_norm, whole[i].grad_norm,
+                                    1e-4 * whole[i].grad_norm);
         }
         for (int i = 0; i < WEIGHTS; i++) ck_assert_float_eq_tol(a[i], b[i], 1e-4f);
     }
@@ -128,13 +134,15 @@ START_TEST(dropout_does_not_see_the_cut) {
     brim_trainer_options one = options_of(ROWS), two = options_of(ROWS / 4);
     train_briefly(&one, &p, whole, a);
     train_briefly(&two, &p, cut, b);
-    for (int i = 0; i < 3; i++) ck_assert_double_eq_tol(cut[i].loss, whole[i].loss, 1e-5 * fabs(whole[i].loss));
+    for (int i = 0; i < 3; i++)
+        ck_assert_double_eq_tol(cut[i].loss, whole[i].loss, 1e-5 * fabs(whole[i].loss));
 }
 END_TEST
 
 START_TEST(same_bits_twice_and_without_fusion) {
     double p = 0.2;
-    for (brim_precision precision = BRIM_PRECISION_F32; precision <= BRIM_PRECISION_F16; precision++) {
+    for (brim_precision precision = BRIM_PRECISION_F32; precision <= BRIM_PRECISION_F16;
+         precision++) {
         brim_step_result r[3][3];
         float w[3][WEIGHTS];
         for (int run = 0; run < 3; run++) {
@@ -145,14 +153,17 @@ START_TEST(same_bits_twice_and_without_fusion) {
         }
         for (int run = 1; run < 3; run++) {
             ck_assert_int_eq(memcmp(w[0], w[run], sizeof w[0]), 0);
-            for (int i = 0; i < 3; i++) ck_assert(r[0][i].loss == r[run][i].loss && r[0][i].grad_norm == r[run][i].grad_norm);
+            for (int i = 0; i < 3; i++)
+                ck_assert(r[0][i].loss == r[run][i].loss &&
+                          r[0][i].grad_norm == r[run][i].grad_norm);
         }
     }
 }
 END_TEST
 
 START_TEST(groups_freeze_and_scale) {
-    const brim_parameter_group groups[] = {{.pattern = "in.*", .frozen = true}, {.pattern = "*.bias", .lr_scale = 0.5f},
+    const brim_parameter_group groups[] = {{.pattern = "in.*", .frozen = true},
+                                           {.pattern = "*.bias", .lr_scale = 0.5f},
                                            {.pattern = "in.bias", .lr_scale = 2}};
     brim_trainer_options o = options_of(ROWS);
     o.groups = groups;
@@ -166,7 +177,8 @@ START_TEST(groups_freeze_and_scale) {
     read_weights(t, after);
     brim_trainer_read(t, "in.bias", bias[1], WIDE, &err);
     ck_assert_int_eq(memcmp(before, after, sizeof before), 0);
-    ck_assert_int_ne(memcmp(bias[0], bias[1], sizeof bias[0]), 0); // the last group that matches counts
+    ck_assert_int_ne(memcmp(bias[0], bias[1], sizeof bias[0]),
+                     0); // the last group that matches counts
     int frozen = 0;
     brim_tensor_info info;
     for (int i = 0; brim_trainer_tensor_info(t, i, &info); i++) frozen += info.frozen;
@@ -268,7 +280,8 @@ static brim_loss build_untrainable(brim_graph *g, int64_t batch, int64_t length,
     return brim_mse(x, brim_input(g, "y", BRIM_F32, batch, IN));
 }
 
-static void expect_refused(brim_builder builder, const brim_trainer_options *o, brim_status status, const char *part) {
+static void expect_refused(brim_builder builder, const brim_trainer_options *o, brim_status status,
+                           const char *part) {
     err = (brim_error){0};
     ck_assert_ptr_null(brim_trainer_create(builder, NULL, o, &err));
     ASSERT_FAILS(err, status, part);
