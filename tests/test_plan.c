@@ -796,6 +796,85 @@ START_TEST(forbidden_takeovers_are_caught) {
 }
 END_TEST
 
+// One mistake each that no other check would notice.
+START_TEST(each_rule_of_layouts_is_checked) {
+    MAKE_GRAPH;
+    shape s = {2, {4, 6}};
+    brim_value x = brim_input(g, "x", BRIM_F32, 4, 6);
+    brim_value soft = brim_softmax(x, -1), any = brim_relu(soft); // relu reads any strides
+    brim_value dense = brim_softmax(any, -1);                     // softmax does not
+    brim_value whole = brim_cast(brim_add(dense, soft), BRIM_I32);
+    brim_value sum = graph_value_of(g, graph_leaf(g, ROLE_ACCUMULATOR, BRIM_F32, &s, "sum"));
+    brim_value new = graph_op(g, OP_ACCUMULATE, (brim_value[]){sum, brim_neg(x)}, 2, NULL);
+    brim_output(brim_cast(whole, BRIM_F32), "y");
+    planned p;
+    plan_graph(&p, g, 1, false, &err);
+    value_id soft_id = node_of(&p, OP_SOFTMAX, 0)->first_output;
+    value_id any_id = node_of(&p, OP_SOFTMAX, 1)->input[0];
+    value_id new_id = node_of(&p, OP_ACCUMULATE, 0)->first_output, cast_id = -1;
+    for (value_id v = 0; v < p.g->values; v++)
+        if (p.g->value[v].dtype == BRIM_I32) cast_id = v;
+    value_id cast_from = p.layout.of[p.g->node[p.g->value[cast_id].producer].input[0]].storage;
+    value_layout columns = {.stride = {1, 4}};
+    struct {
+        value_id v;
+        value_layout bad;
+    } cases[] = {
+        {soft_id, columns},                     // the producer cannot write so
+        {any_id, columns},                      // the reader cannot read so
+        {new_id, layout_dense(new_id, &s)},     // an update outside of its variable
+        {cast_id, layout_dense(cast_from, &s)}, // another dtype than its storage
+    };
+    ck_assert(new.id >= 0 && !layout_fails(&p));
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        value_layout good = p.layout.of[cases[i].v];
+        if (i < 2) cases[i].bad.storage = cases[i].v;
+        // Whoever lies in place of it gets a storage of its own, so that only the one rule is
+        // broken.
+        p.layout.of[cases[i].v] = cases[i].bad;
+        value_layout *kept = brim_calloc_array((size_t)p.g->values, sizeof *kept, &err);
+        memcpy(kept, p.layout.of, (size_t)p.g->values * sizeof *kept);
+        for (value_id v = 0; v < p.g->values && i < 2; v++)
+            if (v != cases[i].v && kept[v].storage == cases[i].v)
+                p.layout.of[v] = layout_dense(v, &p.g->value[v].shape);
+        brim_error found = {0};
+        graph_layout_verify(p.g, &p.schedule, &p.layout, &found);
+        static const char *const reasons[] = {"its producer cannot write",
+                                              "its readers cannot take", "not in its variable",
+                                              "another dtype"};
+        ck_assert_msg(strstr(found.text, reasons[i]), "case %d: %s", (int)i, found.text);
+        memcpy(p.layout.of, kept, (size_t)p.g->values * sizeof *kept);
+        p.layout.of[cases[i].v] = good;
+        free(kept);
+    }
+    free_planned(&p);
+}
+END_TEST
+
+// An output that nobody reads may not share its place with one that is read.
+START_TEST(unread_outputs_have_places) {
+    MAKE_GRAPH;
+    shape s = {2, {4, 6}};
+    brim_value x = brim_softmax(brim_input(g, "x", BRIM_F32, 4, 6), -1);
+    chain_step steps[] = {{.op = OP_NEG, .operand = {~0}}, {.op = OP_ABS, .operand = {~0}}};
+    chain two = {2, 2, steps, (const int16_t[]){0, 1}};
+    brim_value first =
+        graph_op_shaped(g, OP_FUSED, &x, 1, &(brim_attr){.chain = &two}, BRIM_F32, &s);
+    brim_value second = graph_output(first, 1);
+    brim_output(brim_softmax(second, -1), "y");
+    planned p = {.g = g};
+    graph_schedule_make(g, &p.schedule, &err);
+    graph_layout_make(g, &p.schedule, &p.layout, &err);
+    ASSERT_FINE(err);
+    ck_assert_int_ne(p.layout.of[first.id].storage, p.layout.of[second.id].storage);
+    ck_assert_int_eq(p.layout.of[first.id].storage, x.id);
+    for (value_id v = 0; v < g->values; v++)
+        if (p.layout.of[v].storage == second.id) p.layout.of[v].storage = x.id;
+    ck_assert(layout_fails(&p));
+    free_planned(&p);
+}
+END_TEST
+
 // Lets each output of random graphs take over each storage of its size: the verifier must refuse
 // whatever changes what the graph computes.
 START_TEST(wrong_takeovers_are_caught) {
@@ -957,6 +1036,8 @@ Suite *plan_suite(void) {
     TCase *verify = tcase_create("verify");
     tcase_set_timeout(verify, 300);
     tcase_add_test(verify, corrupted_layouts_are_caught);
+    tcase_add_test(verify, each_rule_of_layouts_is_checked);
+    tcase_add_test(verify, unread_outputs_have_places);
     tcase_add_test(verify, forbidden_takeovers_are_caught);
     tcase_add_test(verify, wrong_takeovers_are_caught);
     tcase_add_test(verify, corrupted_plans_are_caught);
