@@ -780,11 +780,11 @@ START_TEST(forbidden_takeovers_are_caught) {
     brim_output(brim_matmul(c, brim_relu(c)), "y");
     planned p;
     plan_graph(&p, g, 1, true, &err);
-    const graph_node *product = node_of(&p, OP_MATMUL, 0), *chain = node_of(&p, OP_FUSED, 0);
-    ck_assert_int_eq(chain->outputs, 2);
-    value_id taken = p.layout.of[chain->first_output].storage, out = product->first_output;
+    const graph_node *product = node_of(&p, OP_MATMUL, 0), *both = node_of(&p, OP_FUSED, 0);
+    ck_assert_int_eq(both->outputs, 2);
+    value_id taken = p.layout.of[both->first_output].storage, out = product->first_output;
     ck_assert_int_eq(taken, out); // the first output does lie in the chain's input
-    value_id second = chain->first_output + 1;
+    value_id second = both->first_output + 1;
     p.layout.of[second].storage = taken;
     ck_assert(layout_fails(&p));
     p.layout.of[second].storage = second;
