@@ -128,12 +128,13 @@ build_all() {
     cmake --build "$build" -j "$(nproc)"
 }
 
-# The suites that use a device, or the others, which run beside them.
+# Suites of one kind: first (training and every op on every device), device (others that use one), host.
 suites() {
     local name kind
     for name in $(sed -n 's/^SUITE(\([a-z0-9_]*\)).*/\1/p' tests/suites.def); do
         kind=host
-        ! grep -q 'device_under_test\|brim_trainer_create' "tests/test_$name.c" || kind=device
+        ! grep -qE '"opencl|device_under_test|opencl_rig' "tests/test_$name.c" || kind=device
+        case $name in ops | gpt_fixture | trainer | micro_batches) kind=first ;; esac
         [ $kind != "$1" ] || echo "$name"
     done
 }
@@ -149,11 +150,15 @@ tests_part() {
 
 run_tests() {
     if [ ! -x "$build/bin/run_tests" ]; then note "tests" "left out" 0 "Check was not found"; return; fi
-    tests_part "tests of the host" 150 $(suites host) &
-    tests_part "tests of devices" 190 $(suites device)
-    wait
+    # shellcheck disable=SC2046  # names of suites are words
+    {
+        tests_part "tests of the host" 200 $(suites host) &
+        tests_part "tests of ops and training" 150 $(suites first)
+        tests_part "tests of devices, others" 70 $(suites device)
+        wait
+    }
     local name row
-    for name in "tests of the host" "tests of devices"; do
+    for name in "tests of the host" "tests of ops and training" "tests of devices, others"; do
         IFS=$'\t' read -r -a row <"$work/$name.row"
         note "${row[@]}"
     done
@@ -173,14 +178,14 @@ training_figure() {
 check_device() {
     local device=$1 kind=$2 precision steps=60 rounds=20
     [ "$kind" = GPU ] || { steps=8 rounds=3; }
-    run_part "selftest $device" 60 "$build/bin/selftest" --device "$device"
+    run_part "selftest $device" 45 "$build/bin/selftest" --device "$device"
     note "selftest $device" "$state" "$took" "$(last_line)"
     run_part "ops $device" 60 "$build/bin/bench_ops" --device "$device" --dtype all --seconds 0.03 --json "$work/ops-$device.json"
     note "ops $device" "$state" "$took" "$([ "$state" = ok ] || last_line)"
     for precision in f32 bf16 f16; do
-        step_part "$device" "$precision" "" --rounds $rounds
-        run_part "train $device $precision" 40 "$build/bin/train_gpt" --device "$device" --precision $precision --data "$work/text" \
-            --out "$work/train-$device-$precision" --steps $steps --sequential
+        step_part "$device" "$precision" "" --rounds "$rounds"
+        run_part "train $device $precision" 40 "$build/bin/train_gpt" --device "$device" --precision "$precision" \
+            --data "$work/text" --out "$work/train-$device-$precision" --steps $steps --sequential
         if [ "$state" = ok ]; then note "train $device $precision" ok "$took" "$(training_figure "$work/train-$device-$precision/log.jsonl")"
         else note "train $device $precision" "$state" "$took" "$(last_line)"; fi
     done
