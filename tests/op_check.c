@@ -211,7 +211,6 @@ static batch *make_batch(harness *h, brim_dtype dtype, op_check_report *report) 
     return b;
 }
 
-// Where cases cannot be run together, each is run alone, to name the one that is to blame.
 static void run_alone(harness *h, const op_case *c, brim_dtype dtype, op_check_report *report) {
     batch *b = make_batch(h, dtype, report);
     if (!b) return;
@@ -225,6 +224,11 @@ static void run_alone(harness *h, const op_case *c, brim_dtype dtype, op_check_r
     }
     free_batch(b);
     free(b);
+}
+
+void op_check_case(harness *h, const op_case *c, brim_dtype dtype, op_check_report *report) {
+    report->cases++;
+    run_alone(h, c, dtype, report);
 }
 
 void op_check(harness *h, op_id op, brim_dtype dtype, op_check_report *report) {
@@ -242,6 +246,7 @@ void op_check(harness *h, op_id op, brim_dtype dtype, op_check_report *report) {
     if (!b) return;
     bool done = run_batch(b, cases, count);
     if (!done) {
+        // Each by itself, to name the one that is to blame.
         report->failures = failures;
         report->text[text] = '\0';
         for (int i = 0; i < count; i++) run_alone(h, cases[i], dtype, report);

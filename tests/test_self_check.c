@@ -1,0 +1,113 @@
+// The op tests test themselves: with one kernel deliberately broken, they must fail.
+//
+// A backend that stands before the real one replaces a few characters in the text of a program's
+// kernels before they are compiled. Each row is a mistake that a person could make; none of them
+// makes a kernel fail to compile or leave its operands.
+#include <check.h>
+#include <stdio.h>
+#include <string.h>
+#include "test_core.h"
+#include "tests/op_check.h"
+#include "tests/skips.h"
+
+typedef struct mistake {
+    op_id op;
+    const char *name; // of the case that is run
+    brim_dtype dtype;
+    const char *from, *to;
+} mistake;
+
+// Texts of backends/kernels as CPU devices run them, and of generated chains.
+static const mistake mistakes[] = {
+    // another function, with nearly the same values
+    {OP_GELU, "odd", BRIM_F32, "v_gelu_tanh(", "v_gelu_erf("},
+    // a relative error of 1e-6 in what must be exact
+    {OP_MUL, "itself", BRIM_F32, "= a * b;", "= a * b * splat(1.000001f);"},
+    // a value in a chain that is not rounded to its dtype
+    {OP_FUSED, "residual", BRIM_BF16, "round_to_v(bf16, ", "("},
+    // half the epsilon
+    {OP_LAYER_NORM, "odd", BRIM_F32, "+ eps", "+ 0.5f * eps"},
+    // the tail of a row is lost, or not weighted
+    {OP_SUM, "last", BRIM_F32, "rest = TAKE(rest, v);", ""},
+    {OP_SOFTMAX_BACKWARD, "direct", BRIM_F32, "#define WEIGHT(i) load(TY, result, i)",
+     "#define WEIGHT(i) 1.0f"},
+    // off by one
+    {OP_CROSS_ENTROPY_BACKWARD, "direct", BRIM_F32, "t - i)", "t - i + 1)"},
+    {OP_ATTENTION, "size_64", BRIM_F32, "int n = i + m->offset + 1;", "int n = i + m->offset;"},
+    {OP_EMBEDDING_BACKWARD, "direct", BRIM_F32, "for (; at < last; ++at)",
+     "for (; at < last - 1; ++at)"},
+    // the mask of another call
+    {OP_DROPOUT, "large", BRIM_F32, "(vecul)(stream)", "(vecul)(stream + 1)"},
+    // forgets the decay
+    {OP_ADAMW, "odd", BRIM_F32, "s_fma(-s_lr, decay, 1.0f)", "1.0f"},
+};
+enum { MISTAKES = sizeof mistakes / sizeof *mistakes };
+
+static const mistake *made; // the one in force
+static int places;          // where it was found
+static const backend *real;
+
+static void put_in(arena *memory, kernel_spec *kernel, brim_error *err) {
+    char *text = arena_strdup(memory, "", err);
+    const char *at = kernel->source, *found;
+    while (text && (found = strstr(at, made->from))) {
+        text = arena_printf(memory, err, "%s%.*s%s", text, (int)(found - at), at, made->to);
+        at = found + strlen(made->from);
+        places++;
+    }
+    if (text && at != kernel->source) kernel->source = arena_printf(memory, err, "%s%s", text, at);
+}
+
+static brim_status load_with_mistake(backend_device *device, const program *p, loaded_program **out,
+                                     brim_error *err) {
+    program *changed = (program *)p; // made by the harness for this load alone
+    for (int32_t i = 0; i < p->kernels; i++) put_in(changed->memory, &changed->kernel[i], err);
+    return real->load(device, p, out, err);
+}
+
+START_TEST(a_mistake_is_found) {
+    char why[300];
+    bool here = false;
+    for (const backend *const *b = backend_list; *b; b++)
+        here |= strcmp((*b)->name, "opencl") == 0 && (*b)->count(why, sizeof why) > 0;
+    if (!here) {
+        skip(SKIP_no_opencl_device);
+        return;
+    }
+    brim_error err = {0};
+    harness h;
+    harness_open(&h, "opencl:0", &(device_settings){.poison = true}, &err);
+    ASSERT_FINE(err);
+    made = &mistakes[_i];
+    real = h.backend;
+    backend with_mistake = *real;
+    with_mistake.load = load_with_mistake;
+    h.backend = &with_mistake;
+    static op_check_report report;
+    for (int i = 0; i < op_case_count; i++)
+        if (op_cases[i].op == made->op && strcmp(op_cases[i].name, made->name) == 0)
+            op_check_case(&h, &op_cases[i], made->dtype, &report);
+    bool cpu = real->traits(h.device)->cpu;
+    h.backend = real;
+    harness_close(&h);
+    // Other devices may take other kernels.
+    ck_assert_int_eq(report.cases, 1);
+    ck_assert_msg(places > 0 || !cpu, "no kernel of %s holds \"%s\" any more: mend this row",
+                  op_table[made->op].name, made->from);
+    ck_assert_msg(report.failures > 0 || places == 0, "%s with \"%s\" for \"%s\" passes",
+                  op_table[made->op].name, made->to, made->from);
+    // Found by its numbers, not because it does not compile.
+    bool by_numbers =
+        strstr(report.text, " elements; element ") || strstr(report.text, " other bits ");
+    ck_assert_msg(by_numbers || places == 0, "%s", report.text);
+}
+END_TEST
+
+Suite *self_check_suite(void) {
+    Suite *suite = suite_create("self_check");
+    TCase *tests = tcase_create("mistakes");
+    tcase_set_timeout(tests, 300);
+    tcase_add_loop_test(tests, a_mistake_is_found, 0, MISTAKES);
+    suite_add_tcase(suite, tests);
+    return suite;
+}
