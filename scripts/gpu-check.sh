@@ -172,7 +172,7 @@ training_figure() {
     steps=$(grep -c '"tokens_per_second"' "$1")
     loss=$(sed -n 's/.*"loss": \([^,]*\),.*/\1/p' "$1" | tail -n 1)
     rate=$(sed -n 's/.*"tokens_per_second": \([^,]*\),.*/\1/p' "$1" | sort -g | sed -n "$(((steps + 1) / 2))p")
-    printf 'loss %.4f after %d steps, %.0f tokens/s' "$loss" "$steps" "$rate"
+    printf 'loss %.5f after %d steps, %.0f tokens/s' "$loss" "$steps" "$rate"
 }
 
 check_device() {
@@ -202,7 +202,7 @@ step_part() {
     run_part "$name" 50 "$build/bin/bench_step" --device "$device" --precision "$precision" --json "$work/$name.json" "$@"
     figure=$(last_line)
     if [ "$state" = ok ]; then
-        figure="$(sed -n 's/^step \(.*\)/\1/p' "$log"), warm start $(awk '/^all before step 1/ { printf "%.0f ms", $5 }' "$log")"
+        figure="$(sed -n 's/^step \([0-9.]* ms: .*\)/\1/p' "$log"), warm start $(awk '/^all before step 1/ { printf "%.0f ms", $5 }' "$log")"
     fi
     note "$name" "$state" "$took" "$figure"
 }
