@@ -96,12 +96,13 @@ use_cuda() {
 
 # OpenCL loaders read which drivers there are from a folder; images for containers may lack NVIDIA's line in it.
 use_opencl() {
+    local folder
     mkdir "$work/vendors"
     cp /etc/OpenCL/vendors/*.icd "$work/vendors" 2>/dev/null
     if ! grep -qs nvidia "$work"/vendors/*.icd; then
-        local folder
-        folder=$(for f in /usr/local/nvidia/lib64 /usr/lib/x86_64-linux-gnu /usr/lib64; do [ ! -e $f/libnvidia-opencl.so.1 ] || echo $f; done | head -n 1)
-        [ -z "$folder" ] || echo "$folder/libnvidia-opencl.so.1" >"$work/vendors/nvidia.icd"
+        local file=libnvidia-opencl.so.1
+        for folder in /usr/local/nvidia/lib64 /usr/lib64; do [ ! -e "$folder/$file" ] || file=$folder/$file; done
+        if [ -e "$file" ] || knows_library "$file"; then echo "$file" >"$work/vendors/nvidia.icd"; fi
     fi
     export OCL_ICD_VENDORS=$work/vendors OPENCL_VENDOR_PATH=$work/vendors
 }
