@@ -50,7 +50,7 @@ run_part() {
     [ "$(left)" -ge "$limit" ] || limit=$(left)
     took=0 state="no time"
     [ "$limit" -ge 3 ] || return 1
-    timeout -k 5 "$limit" "$@" >"$log" 2>&1
+    timeout -k 5 "$limit" "$@" >"$log" 2>&1 </dev/null
     status=$?
     took=$(($(date +%s) - begin))
     case $status in 0) state=ok ;; 124 | 137) state="timed out" ;; *) state="failed" ;; esac
