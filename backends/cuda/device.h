@@ -8,11 +8,14 @@
 #include "backends/cuda/matmul.h"
 #include "backends/kernel_cache.h"
 
-// The device space is one allocation; the staging area is pinned.
+// The device space is one allocation; the staging area is pinned. What comes from memory that is not
+// pinned, or goes there, passes through two pinned buffers in turn.
+enum { CUDA_PASSAGES = 2, CUDA_PASSAGE_BYTES = 4 << 20 };
 typedef struct cuda_memory {
     CUdeviceptr base;
     int64_t device_bytes, host_bytes;
     void *host;
+    char *passage[CUDA_PASSAGES];
 } cuda_memory;
 
 struct backend_device {

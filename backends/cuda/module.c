@@ -22,10 +22,10 @@ _Static_assert(KEY_PARTS + LANGUAGE_OPTIONS <= KERNEL_KEY_PARTS,
 
 // ---- sources and options ------------------------------------------------------------------------
 
-// The API's dialect, the dialect, the kernel; freed with free().
+// The API's dialect, the dialect, the kernel; freed with free(). Messages name each file's own lines.
 static char *gather(const kernel_spec *spec, brim_error *err) {
-    const char *part[] = {kernel_source_find("dialect_cuda.h"), kernel_source_find("dialect.h"),
-                          spec->source};
+    const char *name[] = {"dialect_cuda.h", "dialect.h", spec->file};
+    const char *part[] = {kernel_source_find(name[0]), kernel_source_find(name[1]), spec->source};
     strbuf text = {.err = err};
     for (int i = 0; i < 3; i++) {
         if (!part[i]) {
@@ -33,7 +33,7 @@ static char *gather(const kernel_spec *spec, brim_error *err) {
                       "the library was built without the source of its kernels");
             break;
         }
-        strbuf_printf(&text, "%s\n", part[i]);
+        strbuf_printf(&text, "#line 1 \"%s\"\n%s\n", name[i], part[i]);
     }
     return strbuf_take(&text);
 }

@@ -1,7 +1,8 @@
 // The kernel dialect, CUDA part. See dialect.h for the interface; the loader puts this text in front of it.
 //
 // Stands alone under NVRTC without -I: no cuda_fp16.h, no stdint.h. Compile with --ftz=false --prec-div=true
-// --prec-sqrt=true -fmad=false: these are the language's IEEE operations and no contraction. PTX stands only here.
+// --prec-sqrt=true -fmad=false: these are the language's IEEE operations and no contraction. PTX stands only here, in macros
+// that a host's compiler may define before (the tests of this backend do).
 
 // A kernel uses few of these functions.
 #pragma nv_diag_suppress 177, 550
@@ -262,16 +263,20 @@ DEVICE_FN float v_sum(vecf v)
 
 // ---- storage formats -------------------------------------------------------------------------------------------
 
+#ifndef PTX_F32_TO_F16
+#define PTX_F32_TO_F16(h, x) asm("cvt.rn.f16.f32 %0, %1;" : "=h"(h) : "f"(x))
+#define PTX_F16_TO_F32(x, h) asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(h))
+#endif
 DEVICE_FN ushort_t s_encode_f16(float x)
 {
     ushort_t h;
-    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(h) : "f"(x));
+    PTX_F32_TO_F16(h, x);
     return h;
 }
 DEVICE_FN float s_decode_f16(ushort_t h)
 {
     float x;
-    asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(h));
+    PTX_F16_TO_F32(x, h);
     return x;
 }
 // Half an ulp less the parity bit; a NaN keeps its upper bits, with the quiet bit set.
