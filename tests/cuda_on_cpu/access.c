@@ -104,9 +104,11 @@ static bool check_memory(uintptr_t at, size_t bytes, bool writes, const char *wh
     }
     const allocation *below = allocation_below(at);
     cuda_on_cpu_range near = {0};
-    if (below) near = (cuda_on_cpu_range){.begin = below->begin, .end = below->begin + below->bytes};
+    if (below)
+        near = (cuda_on_cpu_range){.begin = below->begin, .end = below->begin + below->bytes};
     refuse(at, bytes, writes, what, below ? &near : NULL,
-           below ? below->host ? "of pinned memory" : "of an allocation" : "no memory of the device");
+           below ? below->host ? "of pinned memory" : "of an allocation"
+                 : "no memory of the device");
     return false;
 }
 

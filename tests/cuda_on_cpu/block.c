@@ -9,18 +9,23 @@
 #include <string.h>
 #include "fiber.h"
 
-enum { MOST_THREADS = 1024, STACK_BYTES = 128 << 10, MOST_PARAMETERS = 256 };
+enum { STACK_BYTES = 128 << 10 };
 static const uint32_t unset = 0x7fc0f5e5; // NaN
 
-typedef enum thread_state { THREAD_READY, THREAD_WAITS, THREAD_EXCHANGES, THREAD_ENDED } thread_state;
+typedef enum thread_state {
+    THREAD_READY,
+    THREAD_WAITS,
+    THREAD_EXCHANGES,
+    THREAD_ENDED
+} thread_state;
 
 typedef struct block_thread {
     thread_state state;
     const char *file; // where it waits
     int line;
-    unsigned mask;       // for an exchange
-    uint64_t exchanges;  // so far: values of two in turn are kept apart
-    fiber *stack;        // NULL before it starts and when it has ended
+    unsigned mask;      // for an exchange
+    uint64_t exchanges; // so far: values of two in turn are kept apart
+    fiber *stack;       // NULL before it starts and when it has ended
 } block_thread;
 
 typedef struct block_run {
@@ -31,7 +36,6 @@ typedef struct block_run {
     int idles;
     block_thread thread[MOST_THREADS];
     int order[MOST_THREADS], threads, running;
-    uint64_t lane[2][MOST_THREADS]; // what lanes brought to an exchange
     bool failed;
 } block_run;
 
@@ -65,7 +69,8 @@ static void run_threads(void *unused) {
 
 static void resume(block_run *b, int thread) {
     block_thread *t = &b->thread[thread];
-    if (!t->stack) t->stack = b->idles ? b->idle[--b->idles] : fiber_create(STACK_BYTES, run_threads, NULL);
+    if (!t->stack)
+        t->stack = b->idles ? b->idle[--b->idles] : fiber_create(STACK_BYTES, run_threads, NULL);
     set_place(b, thread);
     fiber_switch(b->scheduler, t->stack);
     if (t->state != THREAD_ENDED) return;
@@ -107,7 +112,7 @@ static const uint64_t *on_exchange(unsigned mask, uint64_t value, const char *fi
     block_run *b = now;
     int self = b->running;
     block_thread *t = &b->thread[self];
-    uint64_t *lane = b->lane[t->exchanges++ % 2];
+    uint64_t *lane = b->host.lane[t->exchanges++ % 2];
     lane[self] = value;
     t->state = THREAD_EXCHANGES;
     t->mask = mask;
@@ -241,9 +246,9 @@ bool launch_run(launch *l) {
     uint64_t first = settings()->in_submitted_order ? 0 : random_below(blocks);
     for (uint64_t i = 0; i < blocks && !b->failed; i++) { // any first one, and then around
         uint64_t at = (first + i) % blocks;
-        b->host.thread.block = (image_index){(unsigned)(at % l->grid.x),
-                                             (unsigned)(at / l->grid.x % l->grid.y),
-                                             (unsigned)(at / l->grid.x / l->grid.y)};
+        b->host.thread.block =
+            (image_index){(unsigned)(at % l->grid.x), (unsigned)(at / l->grid.x % l->grid.y),
+                          (unsigned)(at / l->grid.x / l->grid.y)};
         run_block(b);
     }
     access_place(NULL);

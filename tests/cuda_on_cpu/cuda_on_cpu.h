@@ -28,15 +28,12 @@
 // ---- settings -----------------------------------------------------------------------------------
 
 // Takes settings as the environment's CUDA_ON_CPU has them, words apart by blanks:
-//   seed=N            of all orders; printed at the first call, drawn from the clock where not given
-//   devices=N         1
-//   memory=BYTES      of each device: 8G
-//   overhead=BYTES    that a context takes of them: 256M
-//   capability=NN     of each device: 89
-//   driver=N          CUDA version of the driver: 13000
-//   order=random|submitted    what runs first among what may run; submitted: no adversary
-//   check=0|1         accesses of kernels: 1
-//   fail=CALL[:N[:STATUS]]    the N-th call (1) of that name fails with STATUS (a number of
+//   seed=N            of all orders; printed at the first call, drawn from the clock where not
+//   given devices=N         1 memory=BYTES      of each device: 8G overhead=BYTES    that a context
+//   takes of them: 256M capability=NN     of each device: 89 driver=N          CUDA version of the
+//   driver: 13000 order=random|submitted    what runs first among what may run; submitted: no
+//   adversary check=0|1         accesses of kernels: 1 fail=CALL[:N[:STATUS]]    the N-th call (1)
+//   of that name fails with STATUS (a number of
 //                     CUDA's or the library's; 999, unknown). CALL may be "any".
 //   record=FILE       a line for each call: name, arguments, status
 // NULL or a line of what is wrong, valid until the next call. Settings stand for what follows.
@@ -61,8 +58,8 @@ typedef struct cuda_on_cpu_range {
 
 typedef struct cuda_on_cpu_work {
     cuda_on_cpu_kind kind;
-    const char *label;  // of the record, for messages; alive until the work has run
-    const char *kernel; // of a launch; NULL else
+    const char *label;              // of the record, for messages; alive until the work has run
+    const char *kernel;             // of a launch; NULL else
     const cuda_on_cpu_range *range; // copied, as all arrays
     int ranges;
     const uint8_t *argument_bytes; // of each argument of a launch

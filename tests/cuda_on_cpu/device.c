@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MOST_DEVICES = 16, UNITS = 4, SHARED_BYTES = 48 << 10, MOST_THREADS = 1024 };
+enum { MOST_DEVICES = 16, UNITS = 4, SHARED_BYTES = 48 << 10 };
 
 static object *primary[MOST_DEVICES];
 static _Thread_local object *current;

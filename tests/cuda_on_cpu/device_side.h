@@ -48,6 +48,7 @@ static inline float __int_as_float(int x) { return bits_as<float>(x); }
 static inline float __uint_as_float(unsigned x) { return bits_as<float>(x); }
 static inline float __int2float_rn(int x) { return (float)x; }
 static inline unsigned __umulhi(unsigned a, unsigned b) { return (unsigned)((uint64_t)a * b >> 32); }
+static inline int __popc(unsigned x) { return __builtin_popcount(x); }
 // Beyond an int's range, and for NaN, as PTX says of cvt.rzi.s32.f32.
 static inline int __float2int_rz(float x) {
     return x != x ? 0 : x >= 2147483648.0f ? INT32_MAX : x < -2147483648.0f ? INT32_MIN : (int)x;

@@ -4,8 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const kind_name[] = {
-    [WORK_LAUNCH] = "launch", [WORK_PRODUCT] = "product", [WORK_COPY] = "copy", [WORK_FILL] = "fill"};
+static const char *const kind_name[] = {[WORK_LAUNCH] = "launch",
+                                        [WORK_PRODUCT] = "product",
+                                        [WORK_COPY] = "copy",
+                                        [WORK_FILL] = "fill"};
 
 static cuda_on_cpu_work *list; // its ranges and sizes are copies; a range passes on to the work
 static int count, next;
@@ -50,14 +52,15 @@ bool cuda_on_cpu_expected(void) {
 static bool same_arguments(call_scope *scope, const cuda_on_cpu_work *w, const image_kernel *k) {
     if (!k) return true;
     if (w->arguments != k->parameters) {
-        cuda_on_cpu_complain(scope->name, "kernel %s takes %d arguments, %d are given (%s)", k->name,
-                             k->parameters, w->arguments, w->label);
+        cuda_on_cpu_complain(scope->name, "kernel %s takes %d arguments, %d are given (%s)",
+                             k->name, k->parameters, w->arguments, w->label);
         return false;
     }
     for (int i = 0; i < w->arguments; i++) {
         if (w->argument_bytes[i] == k->bytes[i]) continue;
-        cuda_on_cpu_complain(scope->name, "kernel %s takes %u bytes as argument %d, %u are given (%s)",
-                             k->name, k->bytes[i], i, w->argument_bytes[i], w->label);
+        cuda_on_cpu_complain(scope->name,
+                             "kernel %s takes %u bytes as argument %d, %u are given (%s)", k->name,
+                             k->bytes[i], i, w->argument_bytes[i], w->label);
         return false;
     }
     return true;
@@ -80,8 +83,10 @@ bool expect_next(call_scope *scope, cuda_on_cpu_kind kind, const image_kernel *k
         refused = true;
         return false;
     }
-    *out = (declared_work){
-        .known = true, .label = w->label, .range = (cuda_on_cpu_range *)w->range, .ranges = w->ranges};
+    *out = (declared_work){.known = true,
+                           .label = w->label,
+                           .range = (cuda_on_cpu_range *)w->range,
+                           .ranges = w->ranges};
     next++;
     return true;
 }

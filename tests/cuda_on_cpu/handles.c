@@ -29,7 +29,8 @@ object *object_create(object_kind kind, object *context) {
 void *object_handle(const object *o) {
     for (int s = 0; s * SEGMENT < objects; s++)
         if (o >= segment[s] && o < segment[s] + SEGMENT)
-            return (void *)(uintptr_t)(FIRST_HANDLE + HANDLE_STEP * (s * SEGMENT + (o - segment[s])));
+            return (void *)(uintptr_t)(FIRST_HANDLE +
+                                       HANDLE_STEP * (s * SEGMENT + (o - segment[s])));
     return NULL;
 }
 
@@ -39,7 +40,7 @@ object *object_find(call_scope *scope, object_kind kind, const void *handle) {
     object *o = known ? entry((int)(at / HANDLE_STEP)) : NULL;
     if (o && o->kind == kind && o->alive) return o;
     if (o && o->kind == kind)
-        cuda_on_cpu_complain(scope->name, "a %s that was destroyed is used", kind_name[kind]);
+        cuda_on_cpu_complain(scope->name, "%s %p was destroyed", kind_name[kind], handle);
     else
         cuda_on_cpu_complain(scope->name, "%p is no %s", handle, kind_name[kind]);
     return NULL;

@@ -5,7 +5,7 @@
 
 #include <stdint.h>
 
-enum { IMAGE_VERSION = 3, WARP = 32 };
+enum { IMAGE_VERSION = 5, WARP = 32, MOST_THREADS = 1024 }; // of a block
 
 typedef struct image_index {
     unsigned x, y, z;
@@ -14,7 +14,7 @@ typedef struct image_index {
 // The thread that runs. The driver changes it at each switch between threads.
 typedef struct image_thread {
     image_index index, block, size, grid; // threadIdx, blockIdx, blockDim, gridDim
-    uintptr_t stack, stack_bytes; // its own: accesses there need no further look
+    uintptr_t stack, stack_bytes;         // its own: accesses there need no further look
 } image_thread;
 
 // Bytes of which an access is known to be right, so that most accesses cost a comparison.
@@ -33,6 +33,7 @@ typedef struct image_host {
     void (*barrier)(const char *file, int line);
     // Waits for the lanes of mask, which bring values of their own; returns all 32.
     const uint64_t *(*exchange)(unsigned mask, uint64_t value, const char *file, int line);
+    uint64_t lane[2][MOST_THREADS]; // what was brought, in turns
 } image_host;
 
 typedef struct image_kernel {
@@ -41,6 +42,7 @@ typedef struct image_kernel {
     const unsigned *bytes; // of each parameter
     int parameters;
     int max_threads; // of a block, by __launch_bounds__; 0: not said
+    int shared;      // bytes, as NVIDIA's assembler says; 0: it was not asked
 } image_kernel;
 
 // Exported under the name "image".

@@ -75,14 +75,14 @@ typedef enum object_kind {
 typedef struct object {
     object_kind kind;
     bool alive;
-    struct object *context; // of all but contexts
-    struct work_list *queue;     // OBJECT_STREAM
-    int32_t references, device;  // OBJECT_CONTEXT
-    bool timed;                  // OBJECT_EVENT
-    int64_t ticket;              // OBJECT_EVENT: of its latest record; 0: never
-    double seconds;              // OBJECT_EVENT: when that one ran
-    struct loaded_image *image;  // OBJECT_MODULE, OBJECT_FUNCTION
-    const image_kernel *kernel;  // OBJECT_FUNCTION
+    struct object *context;     // of all but contexts
+    struct work_list *queue;    // OBJECT_STREAM
+    int32_t references, device; // OBJECT_CONTEXT
+    bool timed;                 // OBJECT_EVENT
+    int64_t ticket;             // OBJECT_EVENT: of its latest record; 0: never
+    double seconds;             // OBJECT_EVENT: when that one ran
+    struct loaded_image *image; // OBJECT_MODULE, OBJECT_FUNCTION
+    const image_kernel *kernel; // OBJECT_FUNCTION
 } object;
 
 object *object_create(object_kind kind, object *context);

@@ -98,7 +98,8 @@ static bool each_red(const allocation *a, bool set) {
 // Begins at a multiple of ALIGNMENT, as the driver's do, and of no more.
 static bool map(allocation *a) {
     a->map_bytes = round_up(a->bytes + ALIGNMENT, PAGE) + 2 * PAGE;
-    a->map = mmap(NULL, a->map_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    a->map =
+        mmap(NULL, a->map_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (a->map == MAP_FAILED) return false;
     mprotect((char *)a->map + PAGE, a->map_bytes - 2 * PAGE, rights);
     a->begin = (uintptr_t)a->map + PAGE + ALIGNMENT;

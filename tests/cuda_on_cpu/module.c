@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { MOST_THREADS = 1024, SHARED_BYTES = 48 << 10, GRID_X = INT32_MAX, GRID_YZ = 65535 };
+enum { SHARED_BYTES = 48 << 10, GRID_X = INT32_MAX, GRID_YZ = 65535 };
 
 // ---- loading ------------------------------------------------------------------------------------
 
@@ -20,8 +20,8 @@ static size_t elf_bytes(const void *image) {
     return (size_t)header.e_shoff + (size_t)header.e_shentsize * header.e_shnum;
 }
 
-// The driver is not told how long an image is: its header says so. dlopen wants a file, under a name
-// that no loaded one has.
+// The driver is not told how long an image is: its header says so. dlopen wants a file, under a
+// name that no loaded one has.
 static void *open_image(const void *image) {
     size_t bytes = elf_bytes(image);
     const char *folder = getenv("TMPDIR");
@@ -121,17 +121,17 @@ static int most_threads(const image_kernel *k) {
     return k->max_threads && k->max_threads < MOST_THREADS ? k->max_threads : MOST_THREADS;
 }
 
-static size_t shared_bytes(const loaded_image *image) {
-    return (size_t)(image->table->shared_end - image->table->shared);
-}
-
-CUDA_ON_CPU_API CUresult cuFuncGetAttribute(int *out, CUfunction_attribute what, CUfunction handle) {
+CUDA_ON_CPU_API CUresult cuFuncGetAttribute(int *out, CUfunction_attribute what,
+                                            CUfunction handle) {
     CALL("cuFuncGetAttribute", "%d, %p", (int)what, (void *)handle);
     object *function = object_find(&scope, OBJECT_FUNCTION, handle);
     if (!function) RETURN(CUDA_ERROR_INVALID_HANDLE);
-    if (what == CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK) *out = most_threads(function->kernel);
-    else if (what == CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES) *out = (int)shared_bytes(function->image);
-    else REFUSE(CUDA_ERROR_INVALID_VALUE, "attribute %d is not played here", (int)what);
+    if (what == CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK)
+        *out = most_threads(function->kernel);
+    else if (what == CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES)
+        *out = function->kernel->shared;
+    else
+        REFUSE(CUDA_ERROR_INVALID_VALUE, "attribute %d is not played here", (int)what);
     RETURN(CUDA_SUCCESS);
 }
 
@@ -150,9 +150,10 @@ static CUresult check_sizes(call_scope *scope, const object *f, image_index grid
                              f->kernel->name, (unsigned long long)threads, most_threads(f->kernel));
         return CUDA_ERROR_INVALID_VALUE;
     }
-    if (shared_bytes(f->image) + shared <= SHARED_BYTES) return CUDA_SUCCESS;
-    cuda_on_cpu_complain(scope->name, "kernel %s: %zu bytes of shared memory, %d are possible",
-                         f->kernel->name, shared_bytes(f->image) + shared, SHARED_BYTES);
+    uint64_t bytes = (uint64_t)f->kernel->shared + shared;
+    if (bytes <= SHARED_BYTES) return CUDA_SUCCESS;
+    cuda_on_cpu_complain(scope->name, "kernel %s: %llu bytes of shared memory, %d are possible",
+                         f->kernel->name, (unsigned long long)bytes, SHARED_BYTES);
     return CUDA_ERROR_INVALID_VALUE;
 }
 
@@ -170,8 +171,7 @@ static launch *copy_launch(const object *f, image_index grid, image_index block,
     size_t bytes = head + parameter_bytes(k) + 16;
     char *memory = calloc(1, bytes), *at = memory + head;
     launch *l = (launch *)memory;
-    *l = (launch){
-        .kernel = k, .image = f->image, .grid = grid, .block = block, .bytes = bytes};
+    *l = (launch){.kernel = k, .image = f->image, .grid = grid, .block = block, .bytes = bytes};
     l->parameter = (void **)(memory + sizeof *l);
     for (int i = 0; i < k->parameters; i++) {
         l->parameter[i] = at;

@@ -21,8 +21,9 @@ enum { MOST_OPTIONS = 128, MOST_KERNELS = 32, PATH_BYTES = 256 };
 struct _nvrtcProgram {
     uint64_t magic;
     char *source, *name;
-    char *log;
-    void *image; // a shared object
+    char *log;       // for the caller
+    char *assembler; // what NVIDIA's says of each kernel
+    void *image;     // a shared object
     size_t image_bytes;
 };
 static const uint64_t alive = 0x6e76727463637075u, gone = 0xdeaddeaddeaddeadu;
@@ -69,15 +70,28 @@ static char *real_log(nvrtcProgram program) {
     return log;
 }
 
+static bool asks(int options, const char *const *option, const char *what) {
+    for (int i = 0; i < options; i++)
+        if (strcmp(option[i], what) == 0) return true;
+    return false;
+}
+
+// The assembler's word on the kernels is asked for, whether or not the caller wants to hear it.
 static nvrtcResult compile_with_real(nvrtcProgram p, int options, const char *const *option) {
+    static const char verbose[] = "--ptxas-options=-v";
     if (!real.there) return NVRTC_SUCCESS;
+    const char *all[MOST_OPTIONS + 1];
+    int count = options;
+    memcpy(all, option, (size_t)options * sizeof *all);
+    bool asked = asks(options, option, verbose);
+    if (!asked) all[count++] = verbose;
     nvrtcProgram program;
     nvrtcResult status = real.nvrtcCreateProgram(&program, p->source, p->name, 0, NULL, NULL);
     if (status) return status;
-    status = real.nvrtcCompileProgram(program, options, option);
-    free(p->log);
-    p->log = real_log(program);
+    status = real.nvrtcCompileProgram(program, count, all);
+    p->assembler = real_log(program);
     real.nvrtcDestroyProgram(&program);
+    if (status || asked) p->log = strdup(p->assembler);
     return status;
 }
 
@@ -89,9 +103,12 @@ typedef struct flag_row {
 
 // The bits of results depend on these, so each must be one that is known.
 static const flag_row flags[] = {
-    {"-fmad=false", "-ffp-contract=off"}, {"-fmad=true", "-ffp-contract=fast"},
-    {"--ftz=false", NULL},                {"--prec-div=true", NULL},
-    {"--prec-sqrt=true", NULL},           {"-default-device", NULL},
+    {"-fmad=false", "-ffp-contract=off"},
+    {"-fmad=true", "-ffp-contract=fast"},
+    {"--ftz=false", NULL},
+    {"--prec-div=true", NULL},
+    {"--prec-sqrt=true", NULL},
+    {"-default-device", NULL},
     {"--ptxas-options=-v", NULL},
 };
 
@@ -138,8 +155,8 @@ static bool run_compiler(const char *const *argument, const char *log) {
     posix_spawn_file_actions_addopen(&files, 2, log, O_WRONLY | O_CREAT | O_APPEND, 0600);
     pid_t child;
     int status = 1;
-    bool started = posix_spawnp(&child, argument[0], &files, NULL, (char *const *)argument,
-                                environ) == 0;
+    bool started =
+        posix_spawnp(&child, argument[0], &files, NULL, (char *const *)argument, environ) == 0;
     posix_spawn_file_actions_destroy(&files);
     if (started) waitpid(child, &status, 0);
     return started && WIFEXITED(status) && WEXITSTATUS(status) == 0;
@@ -178,20 +195,34 @@ static bool read_kernel(const char *at, kernel_name *out) {
     return last > first;
 }
 
-static void append_table(FILE *out, const char *text) {
+// "Compiling entry function 'NAME' ... N bytes smem": 0 where nothing is said.
+static long shared_bytes(const char *log, const char *name) {
+    char entry[160];
+    snprintf(entry, sizeof entry, "entry function '%s'", name);
+    const char *at = log ? strstr(log, entry) : NULL;
+    const char *end = at ? strstr(at + 1, "entry function '") : NULL;
+    const char *found = at ? strstr(at, " bytes smem") : NULL;
+    if (!found || (end && found > end)) return 0;
+    while (found > at && found[-1] >= '0' && found[-1] <= '9') found--;
+    return strtol(found, NULL, 10);
+}
+
+static void append_table(FILE *out, const char *text, const char *log) {
     int kernels = 0;
     fprintf(out, "\nstatic const image_kernel image_kernels[] = {\n");
     for (const char *at = text; (at = strstr(at, marker)); at += sizeof marker - 1) {
         kernel_name k;
         if (!read_kernel(at + sizeof marker - 1, &k)) continue;
-        fprintf(out, "{\"%s\", image_invoke<%s>, decltype(image_signature_of(%s))::bytes, "
-                     "image_count(decltype(image_signature_of(%s)){}), %ld},\n",
-                k.name, k.name, k.name, k.name, k.threads);
+        fprintf(out,
+                "{\"%s\", image_invoke<%s>, decltype(image_signature_of(%s))::bytes, "
+                "image_count(decltype(image_signature_of(%s)){}), %ld, %ld},\n",
+                k.name, k.name, k.name, k.name, k.threads, shared_bytes(log, k.name));
         kernels++;
     }
-    fprintf(out, "};\nextern \"C\" __attribute__((visibility(\"default\"))) const image_table image = "
-                 "{IMAGE_VERSION, &image_here, image_kernels, %d, __start_cuda_shared, "
-                 "__stop_cuda_shared};\n",
+    fprintf(out,
+            "};\nextern \"C\" __attribute__((visibility(\"default\"))) const image_table image = "
+            "{IMAGE_VERSION, &image_here, image_kernels, %d, __start_cuda_shared, "
+            "__stop_cuda_shared};\n",
             kernels);
 }
 
@@ -228,26 +259,27 @@ static bool write_source(const work_folder *f, const struct _nvrtcProgram *p) {
 
 // Macros are gone after this, and the kernels' names can be read.
 static bool expand(const work_folder *f, const option_list *given) {
-    const char *argument[MOST_OPTIONS + 16] = {CUDA_ON_CPU_COMPILER,
-                                               "-std=c++17",
-                                               "-E",
-                                               "-w",
-                                               "-I" CUDA_ON_CPU_SOURCE_DIR,
-                                               "-D__global__=cuda_on_cpu_kernel",
-                                               "-D__launch_bounds__(...)=cuda_on_cpu_bounds(__VA_ARGS__)",
-                                               f->source,
-                                               "-o",
-                                               f->expanded};
+    const char *argument[MOST_OPTIONS + 16] = {
+        CUDA_ON_CPU_COMPILER,
+        "-std=c++17",
+        "-E",
+        "-w",
+        "-I" CUDA_ON_CPU_SOURCE_DIR,
+        "-D__global__=cuda_on_cpu_kernel",
+        "-D__launch_bounds__(...)=cuda_on_cpu_bounds(__VA_ARGS__)",
+        f->source,
+        "-o",
+        f->expanded};
     int count = 10;
     for (int i = 0; i < given->options; i++) argument[count++] = given->option[i];
     return run_compiler(argument, f->log);
 }
 
-static bool add_table(const work_folder *f) {
+static bool add_table(const work_folder *f, const char *log) {
     size_t bytes;
     char *text = read_file(f->expanded, &bytes);
     FILE *out = text ? fopen(f->expanded, "a") : NULL;
-    if (out) append_table(out, text);
+    if (out) append_table(out, text, log);
     free(text);
     return out && fclose(out) == 0;
 }
@@ -263,6 +295,7 @@ static bool translate(const work_folder *f, const option_list *given) {
                                                "-fno-rtti",
                                                "-fno-math-errno",
                                                "-fno-strict-aliasing",
+                                               "-march=native",
                                                "-fvisibility=hidden",
                                                "-Wl,-z,start-stop-visibility=hidden",
                                                "-fsanitize=kernel-address,alignment,bounds",
@@ -274,7 +307,7 @@ static bool translate(const work_folder *f, const option_list *given) {
                                                f->expanded,
                                                "-o",
                                                f->library};
-    int count = 21;
+    int count = 22;
     for (int i = 0; i < given->options; i++)
         if (strncmp(given->option[i], "-D", 2) != 0) argument[count++] = given->option[i];
     return run_compiler(argument, f->log);
@@ -284,7 +317,8 @@ static nvrtcResult compile_for_host(nvrtcProgram p, const option_list *given) {
     work_folder f;
     if (!make_folder(&f)) return NVRTC_ERROR_PROGRAM_CREATION_FAILURE;
     nvrtcResult status = NVRTC_SUCCESS;
-    if (write_source(&f, p) && expand(&f, given) && add_table(&f) && translate(&f, given)) {
+    if (write_source(&f, p) && expand(&f, given) && add_table(&f, p->assembler) &&
+        translate(&f, given)) {
         p->image = read_file(f.library, &p->image_bytes);
     } else {
         size_t bytes;
@@ -338,9 +372,9 @@ CUDA_ON_CPU_API nvrtcResult nvrtcVersion(int *major, int *minor) {
 // Version 13 begins with Turing, version 12 with Maxwell.
 static const int architectures[] = {
 #if CUDA_ON_CPU_MAJOR < 13
-    50, 52, 53, 60, 61, 62, 70, 72,
+    50,  52,  53,  60,  61,  62, 70, 72,
 #endif
-    75, 80, 86, 87, 89, 90,
+    75,  80,  86,  87,  89,  90,
 #if CUDA_ON_CPU_MAJOR >= 13
     100, 103, 110, 120, 121,
 #endif
@@ -360,7 +394,8 @@ CUDA_ON_CPU_API nvrtcResult nvrtcGetSupportedArchs(int *out) {
 
 CUDA_ON_CPU_API nvrtcResult nvrtcCreateProgram(nvrtcProgram *out, const char *source,
                                                const char *name, int headers,
-                                               const char *const *header, const char *const *names) {
+                                               const char *const *header,
+                                               const char *const *names) {
     CALL("nvrtcCreateProgram");
     if (headers || header || names) {
         cuda_on_cpu_complain("nvrtcCreateProgram", "headers are not played here");
@@ -375,7 +410,7 @@ CUDA_ON_CPU_API nvrtcResult nvrtcCreateProgram(nvrtcProgram *out, const char *so
 CUDA_ON_CPU_API nvrtcResult nvrtcDestroyProgram(nvrtcProgram *handle) {
     CALL_OF("nvrtcDestroyProgram", *handle);
     nvrtcProgram p = *handle;
-    free(p->source), free(p->name), free(p->log), free(p->image);
+    free(p->source), free(p->name), free(p->log), free(p->assembler), free(p->image);
     p->magic = gone;
     free(p);
     *handle = NULL;

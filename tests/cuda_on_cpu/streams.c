@@ -48,8 +48,10 @@ static work_item *append(object *stream, work_item item) {
     work_item *own = malloc(sizeof *own);
     *own = item;
     own->number = submitted++;
-    if (q->last) q->last->next = own;
-    else q->first = own;
+    if (q->last)
+        q->last->next = own;
+    else
+        q->first = own;
     return q->last = own;
 }
 
@@ -91,8 +93,8 @@ static work_list *choose(void) {
         for (work_list *q = all; q; q = q->next) q->priority = random_bits();
     for (work_list *q = all; q; q = q->next) {
         if (!q->first || !may_run(q->first)) continue;
-        if (!best || (in_order ? q->first->number < best->first->number
-                               : q->priority < best->priority))
+        if (!best ||
+            (in_order ? q->first->number < best->first->number : q->priority < best->priority))
             best = q;
     }
     return best;
@@ -110,8 +112,8 @@ static void run_item(work_item *item) {
         if (item->event->ticket == item->ticket) item->event->seconds = now();
     }
     if (item->kind != ITEM_WORK) return;
-    access_begin(&(access_scope){
-        .call = item->call, .declared = item->declared, .kernel = item->kernel});
+    access_begin(
+        &(access_scope){.call = item->call, .declared = item->declared, .kernel = item->kernel});
     item->run(item->data);
     access_end();
 }

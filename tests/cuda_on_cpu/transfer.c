@@ -52,8 +52,8 @@ static CUresult copy(call_scope *scope, transfer t, copy_sides sides, CUstream s
         !in_memory(t.to, t.bytes, sides.to_host)) {
         bool from = in_memory(t.from, t.bytes, sides.from_host);
         bool host = from ? sides.to_host : sides.from_host;
-        cuda_on_cpu_complain(scope->name, "the %zu bytes of its %s at %p are not all in %s", t.bytes,
-                             from ? "target" : "source", (void *)(from ? t.to : t.from),
+        cuda_on_cpu_complain(scope->name, "the %zu bytes of its %s at %p are not all in %s",
+                             t.bytes, from ? "target" : "source", (void *)(from ? t.to : t.from),
                              host ? "one pinned allocation" : "one allocation of device memory");
         return CUDA_ERROR_INVALID_VALUE;
     }
