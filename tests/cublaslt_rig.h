@@ -13,9 +13,8 @@
 #include <dlfcn.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 #include "backends/cuda/matmul.h"
+#include "tests/listener.h"
 #include "tests/skips.h"
 #include "tests/test_core.h"
 
@@ -240,30 +239,6 @@ static inline cublasStatus_t multiply(call *c) {
                                  host_pointer(c->matrix[C]), c->layout[C],
                                  host_pointer(c->matrix[D]), c->layout[D], c->algorithm,
                                  host_pointer(c->workspace), c->workspace_bytes, c->stream);
-}
-
-// ---- what is said
-// -----------------------------------------------------------------------------------
-
-// What is written to stderr meanwhile.
-typedef struct listener {
-    int file, stderr_before;
-} listener;
-
-static inline listener listen_to_stderr(void) {
-    fflush(stderr);
-    listener l = {memfd_create("stderr", 0), dup(2)};
-    ck_assert(l.file >= 0 && l.stderr_before >= 0);
-    dup2(l.file, 2);
-    return l;
-}
-
-static inline void heard(listener l, char *text, size_t size) {
-    fflush(stderr);
-    dup2(l.stderr_before, 2);
-    ssize_t count = pread(l.file, text, size - 1, 0);
-    text[count > 0 ? count : 0] = '\0';
-    close(l.file), close(l.stderr_before);
 }
 
 // A product to try things on.

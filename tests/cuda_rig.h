@@ -11,10 +11,9 @@
 #include <dlfcn.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 #include "backends/cuda/device.h"
 #include "tests/cuda_on_cpu/cuda_on_cpu.h"
+#include "tests/listener.h"
 #include "tests/skips.h"
 #include "tests/test_core.h"
 
@@ -121,27 +120,6 @@ static inline const float *read_space(void) {
 }
 
 // ---- what is said -------------------------------------------------------------------------------
-
-// What is written to stderr meanwhile.
-typedef struct listener {
-    int file, stderr_before;
-} listener;
-
-static inline listener listen_to_stderr(void) {
-    fflush(stderr);
-    listener l = {memfd_create("stderr", 0), dup(2)};
-    ck_assert(l.file >= 0 && l.stderr_before >= 0);
-    dup2(l.file, 2);
-    return l;
-}
-
-static inline void heard(listener l, char *text, size_t size) {
-    fflush(stderr);
-    dup2(l.stderr_before, 2);
-    ssize_t count = pread(l.file, text, size - 1, 0);
-    text[count > 0 ? count : 0] = '\0';
-    close(l.file), close(l.stderr_before);
-}
 
 // The call ends with that status, and stderr has that text.
 #define ASSERT_REFUSED(call, status, part)                                                         \

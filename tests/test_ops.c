@@ -203,14 +203,14 @@ START_TEST(something_was_checked) {
     ck_assert_ptr_nonnull(jobs);
     for (int i = 0; i < SETUPS; i++) {
         if (!present(&setups[i]) || !concerns(&setups[i], OP_MATMUL)) continue;
-        int cases = 0;
+        int checked = 0;
         int64_t elements = 0;
         for (int op = 0; op < OP_COUNT; op++) {
-            cases += jobs->of[i * OP_COUNT + op].report.cases;
+            checked += jobs->of[i * OP_COUNT + op].report.cases;
             elements += jobs->of[i * OP_COUNT + op].report.elements;
         }
-        ck_assert_msg(cases > 50 && elements > 1000 * (int64_t)cases, "%s: %d cases, %lld elements",
-                      setups[i].name, cases, (long long)elements);
+        ck_assert_msg(checked > 50 && elements > 1000 * (int64_t)checked, "%s: %d cases, %lld elements",
+                      setups[i].name, checked, (long long)elements);
     }
 }
 END_TEST

@@ -139,14 +139,22 @@ static bool set_preferences(const cuda_matmul *m, const matmul_shape *s,
                             cublasLtMatmulPreference_t preference, brim_error *err) {
     // Partial sums meet in f32, in the workspace: not in the result, where they would be rounded.
     uint32_t reductions = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
-    uint32_t alignment = s->alignment > 0 ? (uint32_t)s->alignment : 1;
-    static const cublasLtMatmulPreferenceAttributes_t alignments[] = {
-        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
-        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES};
-    for (int i = 0; i < 4; i++)
-        if (!CHECK(m, cublasLtMatmulPreferenceSetAttribute, preference, alignments[i], &alignment,
+    // One number stands for all matrices; each is aligned to its own elements at least.
+    const struct {
+        cublasLtMatmulPreferenceAttributes_t which;
+        brim_dtype dtype;
+    } matrix[] = {{CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, s->in},
+                  {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, s->in},
+                  {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, s->out},
+                  {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, s->out}};
+    for (int i = 0; i < 4; i++) {
+        uint32_t least = (uint32_t)brim_dtype_bytes(matrix[i].dtype),
+                 given = (uint32_t)s->alignment;
+        uint32_t alignment = s->alignment > 0 && given > least ? given : least;
+        if (!CHECK(m, cublasLtMatmulPreferenceSetAttribute, preference, matrix[i].which, &alignment,
                    sizeof alignment))
             return false;
+    }
     return CHECK(m, cublasLtMatmulPreferenceSetAttribute, preference,
                  CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &max_workspace_bytes,
                  sizeof max_workspace_bytes) &&

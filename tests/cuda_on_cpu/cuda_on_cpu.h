@@ -81,7 +81,8 @@ CUDA_ON_CPU_API int cuda_on_cpu_enter(const char *call);
 CUDA_ON_CPU_API void cuda_on_cpu_complain(const char *call, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
-// Queues work: run(data) is called when its turn comes, then free(data). It may use device memory.
+// Queues work: run(data) is called when its turn comes, then free(data), which is called at once
+// where the work is refused. It may use device memory.
 // The context must be current, and `stream` one of its own.
 CUDA_ON_CPU_API CUresult cuda_on_cpu_enqueue(CUstream stream, const char *call,
                                              void (*run)(void *data), void *data);

@@ -32,6 +32,8 @@ typedef struct call_scope {
 
 call_scope call_begin(const char *name, const char *arguments, ...)
     __attribute__((format(printf, 2, 3)));
+// The same for what another library of ours asks within a call of its own: it is not counted again.
+call_scope call_within(const char *name);
 void call_end(call_scope *scope);
 
 // Opens a call's function. Arguments are a format and its values, for the record.

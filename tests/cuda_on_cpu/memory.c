@@ -37,6 +37,7 @@ const allocation *allocation_below(uintptr_t begin) {
 }
 
 bool cuda_on_cpu_is_device(CUdeviceptr begin, size_t bytes) {
+    __attribute__((cleanup(call_end))) call_scope scope = call_within("cuda_on_cpu_is_device");
     const allocation *a = allocation_of((uintptr_t)begin, bytes);
     return a && !a->host;
 }

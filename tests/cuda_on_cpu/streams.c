@@ -161,12 +161,13 @@ CUresult stream_add(call_scope *scope, object *stream, cuda_on_cpu_kind kind,
 }
 
 CUresult cuda_on_cpu_enqueue(CUstream handle, const char *call, void (*run)(void *), void *data) {
-    call_scope scope = {.name = call};
-    object *stream = object_find(&scope, OBJECT_STREAM, handle);
-    CUresult status = stream ? in_context(&scope, stream) : CUDA_ERROR_INVALID_HANDLE;
-    if (!status) return stream_add(&scope, stream, WORK_PRODUCT, NULL, run, data);
+    __attribute__((cleanup(call_end))) call_scope scope = call_within(call);
+    object *stream = scope.status ? NULL : object_find(&scope, OBJECT_STREAM, handle);
+    if (!scope.status)
+        scope.status = stream ? in_context(&scope, stream) : CUDA_ERROR_INVALID_HANDLE;
+    if (!scope.status) return stream_add(&scope, stream, WORK_PRODUCT, NULL, run, data);
     free(data);
-    return status;
+    return scope.status;
 }
 
 // ---- calls: streams -----------------------------------------------------------------------------
