@@ -30,6 +30,7 @@ static struct {
     int modules;
     __typeof__(&cuda_on_cpu_configure) configure;
     __typeof__(&cuda_on_cpu_calls) calls;
+    __typeof__(&cuda_on_cpu_failed) failed;
     __typeof__(&cuda_on_cpu_alive) alive;
     __typeof__(&cuda_on_cpu_expect) expect;
     __typeof__(&cuda_on_cpu_expected) expected;
@@ -43,6 +44,7 @@ static brim_error err;
 static inline void find_extras(void *file) {
     rig.configure = (__typeof__(rig.configure))dlsym(file, "cuda_on_cpu_configure");
     rig.calls = (__typeof__(rig.calls))dlsym(file, "cuda_on_cpu_calls");
+    rig.failed = (__typeof__(rig.failed))dlsym(file, "cuda_on_cpu_failed");
     rig.alive = (__typeof__(rig.alive))dlsym(file, "cuda_on_cpu_alive");
     rig.expect = (__typeof__(rig.expect))dlsym(file, "cuda_on_cpu_expect");
     rig.expected = (__typeof__(rig.expected))dlsym(file, "cuda_on_cpu_expected");

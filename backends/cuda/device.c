@@ -151,10 +151,8 @@ static void close_device(backend_device *d) {
     CUcontext before = NULL;
     brim_error ignored = {0}; // a lost device is closed as far as it goes
     if (d->context && cuda_enter(d, &before, &ignored)) {
-        for (int i = 0; i < QUEUE_COUNT; i++)
-            if (d->queue[i]) d->cu.stream_synchronize(d->queue[i]);
-        cuda_matmul_close(d);
         cuda_memory_free(d);
+        cuda_matmul_close(d);
         for (int i = 0; i < QUEUE_COUNT; i++) {
             if (d->queue_end[i]) d->cu.event_destroy(d->queue_end[i]);
             if (d->queue[i]) d->cu.stream_destroy(d->queue[i]);

@@ -75,7 +75,12 @@ static bool must_fail(const char *name) {
         return false;
     if (++calls_to_fail != s->fail_at) return false;
     s->fail_call[0] = '\0'; // once
+    snprintf(s->failed_call, sizeof s->failed_call, "%s", name);
     return true;
+}
+
+const char *cuda_on_cpu_failed(void) {
+    return settings()->failed_call;
 }
 
 // These end a context, as on a device: all later calls fail alike.

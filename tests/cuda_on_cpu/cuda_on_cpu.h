@@ -43,6 +43,8 @@ CUDA_ON_CPU_API const char *cuda_on_cpu_configure(const char *words);
 
 // How often a call ("cuLaunchKernel"; "any" for all) was made since the process began.
 CUDA_ON_CPU_API int64_t cuda_on_cpu_calls(const char *call);
+// The call that was told to fail and did, since the last configure; "" where there was none.
+CUDA_ON_CPU_API const char *cuda_on_cpu_failed(void);
 // Contexts, allocations, modules, streams and events that live, as text; "" where nothing does.
 CUDA_ON_CPU_API const char *cuda_on_cpu_alive(void);
 

@@ -12,7 +12,7 @@
 typedef struct driver_settings {
     int64_t seed, devices, memory, overhead, capability, driver, check;
     bool seeded, in_submitted_order;
-    char fail_call[64];
+    char fail_call[64], failed_call[64];
     int64_t fail_at, fail_status;
     char record[512];
 } driver_settings;

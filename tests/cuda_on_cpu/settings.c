@@ -104,7 +104,7 @@ driver_settings *settings(void) {
 }
 
 const char *cuda_on_cpu_configure(const char *words) {
-    settings();
+    settings()->failed_call[0] = '\0';
     take_words(words);
     return *problem ? problem : NULL;
 }
