@@ -1,10 +1,11 @@
 // Runs all suites, or those named on the command line, and ends with "N passed, N failed, N
-// skipped".
+// skipped". After --device BACKEND only its devices are under test.
 #include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "core/clock.h"
+#include "tests/devices.h"
 #include "tests/skips.h"
 
 #define SUITE(name) Suite *name##_suite(void);
@@ -23,10 +24,10 @@ static const suite_row suites[] = {
 };
 enum { SUITES = sizeof suites / sizeof *suites };
 
-static int wanted(const char *name, int argc, char **argv) {
-    for (int i = 1; i < argc; i++)
-        if (strcmp(argv[i], name) == 0) return 1;
-    return argc < 2;
+static bool wanted(const char *name, int count, char **names) {
+    for (int i = 0; i < count; i++)
+        if (strcmp(names[i], name) == 0) return true;
+    return count == 0;
 }
 
 static int run_one(const suite_row *row, int *passed, int *failed_count) {
@@ -45,6 +46,14 @@ static int run_one(const suite_row *row, int *passed, int *failed_count) {
 
 int main(int argc, char **argv) {
     int passed = 0, failures = 0, chosen = 0;
+    argc--, argv++;
+    if (argc >= 2 && strcmp(argv[0], "--device") == 0) {
+        if (!devices_restrict(argv[1])) {
+            printf("--device %s: expected cuda or opencl\n", argv[1]);
+            return 2;
+        }
+        argc -= 2, argv += 2;
+    }
     skips_begin();
     for (int i = 0; i < SUITES; i++) {
         if (!wanted(suites[i].name, argc, argv)) continue;

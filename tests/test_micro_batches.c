@@ -6,7 +6,7 @@
 #include <string.h>
 #include "test_core.h"
 #include "tests/harness.h"
-#include "tests/skips.h"
+#include "tests/devices.h"
 
 enum { MICRO = 3, ROWS = 5, COLUMNS = 33 };
 
@@ -15,16 +15,12 @@ static harness h;
 static bool opened;
 
 static void setup(void) {
-    char why[300];
     err = (brim_error){0};
-    opened = false;
-    for (const backend *const *b = backend_list; *b; b++) {
-        if (strcmp((*b)->name, "opencl") != 0 || (*b)->count(why, sizeof why) == 0) continue;
-        harness_open(&h, "opencl:0", &(device_settings){.poison = true}, &err);
-        ASSERT_FINE(err);
-        opened = true;
-    }
-    if (!opened) skip(SKIP_no_opencl_device);
+    const char *device = any_device_under_test();
+    opened = device != NULL;
+    if (!opened) return;
+    harness_open(&h, device, &(device_settings){.poison = true}, &err);
+    ASSERT_FINE(err);
 }
 static void teardown(void) {
     if (opened) harness_close(&h);

@@ -8,7 +8,7 @@
 #include <string.h>
 #include "test_core.h"
 #include "tests/op_check.h"
-#include "tests/skips.h"
+#include "tests/devices.h"
 
 typedef struct mistake {
     op_id op;
@@ -66,17 +66,11 @@ static brim_status load_with_mistake(backend_device *device, const program *p, l
 }
 
 START_TEST(a_mistake_is_found) {
-    char why[300];
-    bool here = false;
-    for (const backend *const *b = backend_list; *b; b++)
-        here |= strcmp((*b)->name, "opencl") == 0 && (*b)->count(why, sizeof why) > 0;
-    if (!here) {
-        skip(SKIP_no_opencl_device);
-        return;
-    }
+    const char *device = any_device_under_test();
+    if (!device) return;
     brim_error err = {0};
     harness h;
-    harness_open(&h, "opencl:0", &(device_settings){.poison = true}, &err);
+    harness_open(&h, device, &(device_settings){.poison = true}, &err);
     ASSERT_FINE(err);
     made = &mistakes[_i];
     real = h.backend;

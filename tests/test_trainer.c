@@ -6,6 +6,7 @@
 #include <string.h>
 #include <brim/brim.h>
 #include "optim/loss_scale.h"
+#include "tests/devices.h"
 #include "tests/test_core.h"
 
 enum { IN = 5, WIDE = 7, OUT = 3, ROWS = 8 };
@@ -49,7 +50,7 @@ static void take_step(brim_trainer *t, int step, brim_step_result *r) {
 static brim_trainer_options options_of(int64_t batch) {
     return (brim_trainer_options){.batch = batch,
                                   .accumulate = ROWS / batch,
-                                  .device = "opencl:0",
+                                  .device = any_device_under_test(),
                                   .seed = 3,
                                   .optimizer = {.lr = 0.05f, .weight_decay = 0.1f, .clip = 0.5f}};
 }

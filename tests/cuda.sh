@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# The CUDA backend on the CPU (tests/cuda_on_cpu/): suites that take a device, and the programs. usage: tests/cuda.sh BIN_DIR
+# Ends with "N passed, N failed, N skipped".
+set -u
+root=$(cd "$(dirname "$0")/.." && pwd)
+bin=$(cd "$1" && pwd) build=$(cd "$1/.." && pwd)
+. "$root/tests/checks.sh"
+
+if [ ! -e "$build/cuda_on_cpu/libcuda.so.1" ]; then
+    skip "CUDA on the CPU" "this build has no CUDA backend, since CUDA's headers were not found"
+    finish
+    exit
+fi
+with() { "$root/scripts/with-cuda-on-cpu.sh" --build "$build" "$@"; }
+
+# What it says on stderr is for the reader of a failure.
+suites="cuda_on_cpu cuda_cublaslt cuda_cublaslt_refusals cuda gpt_fixture micro_batches trainer self_check chain ops"
+with "$bin/run_tests" --device cuda $suites 2>said.log | tee suites.log
+[ "${PIPESTATUS[0]}" -eq 0 ] || grep -v 'for tests; seed=' said.log | tail -n 40
+counts=$(tail -n 1 suites.log | sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed, \([0-9]*\) skipped$/\1 \2 \3/p')
+[ -n "$counts" ] || { counts="0 1 0"; tail -n 20 said.log; }
+read -r p f s <<<"$counts"
+passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+
+# The programs, as users run them. Kernels are not looked at closely here, which is faster.
+for i in $(seq 1 400); do echo "line $i of the text: the quick brown fox jumps over the lazy dog $((i * 7919 % 1000))"; done >text.txt
+tiny="--layers 2 --heads 3 --dim 24 --seq 31 --batch 3 --accumulate 2 --device cuda:0"
+train() { with check=0 "$bin/train_gpt" --data text.txt $tiny "$@"; }
+check "devices" with devices=2 "$bin/devices"
+check "devices: both" grep -q "^cuda:1 " check.log
+check "mlp" with check=0 "$bin/mlp"
+check "mlp learns" awk '/classified right/ && $1 >= 0.95 * $3 { good = 1 } END { exit !good }' check.log
+check "tensors" with check=0 "$bin/tensors"
+check "tensors: frozen values stay" grep -q " 0 frozen values changed" check.log
+check "selftest" with check=0 "$bin/selftest" --device cuda:0 --quick
+for precision in f32 bf16 f16; do
+    check "train, $precision" train --precision $precision --steps 6 --out "a-$precision" --sample 5
+    check "twice, $precision" train --precision $precision --steps 6 --out "b-$precision"
+    check "the same bits twice, $precision" same_file "a-$precision/step-6/model.safetensors" "b-$precision/step-6/model.safetensors"
+    check "3 steps, $precision" train --precision $precision --steps 6 --schedule constant --save-every 3 --out "c-$precision"
+    check "6 steps, $precision" train --precision $precision --steps 6 --schedule constant --out "d-$precision"
+    rm -r "c-$precision/step-6"; echo step-3 >"c-$precision/latest"
+    check "resumed, $precision" train --precision $precision --steps 6 --schedule constant --resume --out "c-$precision"
+    for file in model training_state; do
+        check "resumed: the same $file, $precision" same_file "c-$precision/step-6/$file.safetensors" "d-$precision/step-6/$file.safetensors"
+    done
+done
+refused "a device that is not there" "cuda:1" with "$bin/train_gpt" --data text.txt --device cuda:1 --out e
+refused "a call that fails" "cuMemAlloc failed with CUDA_ERROR_OUT_OF_MEMORY" \
+    with fail=cuMemAlloc:1:2 "$bin/train_gpt" --data text.txt $tiny --steps 2 --out e
+check "a device that is lost" train --steps 6 --save-every 2 --out lost
+check "a device that is lost: a copy" cp -r lost before
+fails_with "a device that is lost in a step" "the device is lost" \
+    with check=0 fail=cuLaunchKernel:900:719 "$bin/train_gpt" --data text.txt $tiny --steps 60 --resume --out lost
+check "a device that is lost: the last checkpoint is whole" train --steps 8 --resume --out lost
+finish
