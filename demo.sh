@@ -35,6 +35,7 @@ if [ $# -eq 0 ] && [ -e out/demo/latest ]; then
     echo "Going on from out/demo (delete it to start anew)"
 fi
 exec build/bin/train_gpt --data "$text" --out out/demo "${again[@]}" \
-    --layers 4 --heads 4 --dim 192 --seq 128 --batch 8 --steps 2400 --lr 3e-3 --min-lr 1e-4 --warmup 100 --beta2 0.99 \
-    --eval-every 400 --sample 800 --temperature 0.3 --prompt "
-Stream \\Stream\\ (str[=e]m), n. The stream of water" "$@"
+    --layers 3 --heads 4 --dim 128 --seq 128 --batch 4 --steps 11000 --lr 3e-3 --min-lr 0 --warmup 100 --beta2 0.99 \
+    --eval-every 1000 --sample 800 --temperature 0.4 --top-p 0.7 --prompt '
+Light \Light\, n.
+   1. That which ' "$@"

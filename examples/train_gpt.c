@@ -387,13 +387,12 @@ static void print_figures(run *r, brim_error *err) {
     if (byte_entropy(r->data, &entropy, err)) return;
     printf("held-out loss %.3f bits a byte: %.3f of the entropy of single bytes (%.3f bits)\n",
            r->held_out_loss / log(2), r->held_out_loss / entropy, entropy / log(2));
+    fflush(stdout); // sampling takes its time
 }
 
-static void print_sample(const run *r, const int32_t *tokens, int64_t given, int64_t count,
-                         brim_error *err) {
+static void print_sample(const run *r, const int32_t *tokens, int64_t count, brim_error *err) {
     if (!is_text(r)) {
-        for (int64_t i = given; i < given + count; i++)
-            printf("%d%s", tokens[i], i + 1 < given + count ? " " : "\n");
+        for (int64_t i = 0; i < count; i++) printf("%d%s", tokens[i], i + 1 < count ? " " : "\n");
         return;
     }
     char *text = malloc((size_t)count);
@@ -401,10 +400,11 @@ static void print_sample(const run *r, const int32_t *tokens, int64_t given, int
         brim_fail(err, BRIM_MEMORY, "no memory for the sample");
         return;
     }
-    for (int64_t i = 0; i < count; i++) text[i] = (char)tokens[given + i];
+    for (int64_t i = 0; i < count; i++) text[i] = (char)tokens[i];
     printf("-----\n%.*s\n-----\n", (int)count, text);
     known_words words;
-    if (count_known_words(r->data, text, (size_t)count, &words, err) == BRIM_OK && words.words > 0)
+    if (!interrupted && count_known_words(r->data, text, (size_t)count, &words, err) == BRIM_OK &&
+        words.words > 0)
         printf("%d of the sample's %d words of 4 letters or more occur in the data (%.0f%%)\n",
                words.known, words.words, 100.0 * words.known / words.words);
     free(text);
@@ -425,9 +425,14 @@ static void sample(run *r, brim_error *err) {
                           .length = r->sample_length,
                           .vocabulary = r->config.vocabulary,
                           .temperature = o->temperature,
-                          .seed = (uint64_t)o->seed};
-    if (sample_tokens(&how, tokens, given, o->sample, err) == BRIM_OK)
-        print_sample(r, tokens, given, o->sample, err);
+                          .top_p = o->top_p,
+                          .seed = (uint64_t)o->seed,
+                          .stop = &interrupted};
+    int64_t added = sample_tokens(&how, tokens, given, o->sample, err);
+    if (added > 0 && err->status == BRIM_OK) print_sample(r, tokens + given, added, err);
+    if (added < o->sample && err->status == BRIM_OK)
+        printf("stopped at token %lld of the sample's %lld\n", (long long)added,
+               (long long)o->sample);
     free(tokens);
 }
 

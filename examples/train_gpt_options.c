@@ -77,6 +77,9 @@ static const option_row rows[] = {
      "what the sample starts with (text data only; default a line break)"},
     {"temperature", "X", KIND_REAL, AT(temperature), 0, 100,
      "of sampling; 0 takes the likeliest token (default 0.8)"},
+    {"top-p", "X", KIND_REAL, AT(top_p), 0, 1,
+     "sample from the fewest tokens that have this probability in all, at that temperature "
+     "(default 1: from all)"},
 };
 enum { ROWS = sizeof rows / sizeof *rows, FIRST_KEY = 1000 };
 enum { LONGEST_PATH = 3900 }; // with the names of files behind it, it is still a path
@@ -200,6 +203,8 @@ static void check_together(const train_options *o, brim_error *err) {
         brim_fail(err, BRIM_ARGUMENT, "--min-lr %g is above --lr %g", o->min_lr, o->lr);
     if (o->prompt && !o->sample)
         brim_fail(err, BRIM_ARGUMENT, "--prompt is what a sample starts with; it needs --sample N");
+    if (o->prompt && !*o->prompt)
+        brim_fail(err, BRIM_ARGUMENT, "--prompt is empty; expected at least one byte");
     if (strlen(o->out) > LONGEST_PATH || (o->init && strlen(o->init) > LONGEST_PATH))
         brim_fail(err, BRIM_ARGUMENT, "--out and --init name folders of at most %d bytes",
                   LONGEST_PATH);
@@ -219,6 +224,7 @@ brim_status train_options_parse(int argc, char **argv, train_options *out, brim_
                            .clip = 1,
                            .seed = 1,
                            .temperature = 0.8,
+                           .top_p = 1,
                            .schedule = BRIM_COSINE,
                            .out = "out"};
     struct argp_option list[ROWS + 6];

@@ -11,7 +11,7 @@ typedef struct train_options {
     int64_t batch, accumulate;
     int64_t steps, epochs; // 0: not given
     int64_t warmup, save_every, eval_every, sample;
-    double lr, min_lr, weight_decay, beta1, beta2, eps, clip, dropout, temperature;
+    double lr, min_lr, weight_decay, beta1, beta2, eps, clip, dropout, temperature, top_p;
     int64_t seed;
     brim_schedule_kind schedule;
     brim_precision precision;

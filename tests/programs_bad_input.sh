@@ -14,7 +14,7 @@ usage "devices: unknown option" "--fast" "$bin/devices" --fast
 refused "no data" "--data" "$bin/train_gpt"
 for wrong in "--layers 0" "--layers -2" "--layers two" "--layers 2.5" "--layers 99999999999999999999" "--steps 1e3" "--lr nan" "--lr -1" \
     "--lr 0" "--lr 1e400" "--dropout 1" "--beta1 1" "--beta2 1.5" "--eps -1" "--clip inf" "--seed -1" "--batch 12x" "--warmup x" \
-    "--temperature -1" "--save-every 0" "--schedule step" "--precision f64"; do
+    "--temperature -1" "--top-p -0.1" "--top-p 1.1" "--top-p nan" "--top-p all" "--save-every 0" "--schedule step" "--precision f64"; do
     refused "bad value: $wrong" "${wrong% *}" train $wrong --out e
 done
 refused "empty value" "--layers" train --layers "" --out e
@@ -26,6 +26,7 @@ refused "sequential and eval-every" "--eval-every" train --sequential --eval-eve
 refused "min-lr above lr" "--min-lr" train --lr 1e-4 --min-lr 1e-3 --out e
 refused "warmup beyond steps" "--warmup" train --steps 3 --warmup 4 --out e
 refused "prompt without sample" "--sample" train --prompt x --out e
+refused "empty prompt" "--prompt" train --sample 3 --prompt "" --out e
 refused "prompt with tokens" "--prompt" "$bin/train_gpt" --data "$fixtures/gpt2/tokens.bin" $tiny --sample 3 --prompt x --out e
 refused "heads do not divide" "heads" train --heads 5 --out e
 refused "heads too wide" "256" train --heads 1 --dim 300 --out e

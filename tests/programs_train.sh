@@ -3,7 +3,8 @@
 check "train_gpt --help" "$bin/train_gpt" --help
 cp check.log help.txt
 for option in data layers heads dim seq batch accumulate steps epochs lr min-lr schedule warmup weight-decay beta1 beta2 eps \
-    clip dropout seed precision device out save-every eval-every resume init log sample sequential; do
+    clip dropout seed precision device out save-every eval-every resume init log sample prompt \
+    temperature top-p sequential; do
     check "--help tells of --$option" grep -q -e "--$option\b" help.txt
 done
 check "--version" "$bin/train_gpt" --version
@@ -70,6 +71,22 @@ check "never interrupted" train --steps $((at + 5)) --schedule constant --out st
 check "interrupted: the same bits" same_file "straight/step-$((at + 5))/model.safetensors" "stop-TERM/step-$((at + 5))/model.safetensors"
 check "nothing left to do" train --steps 12 --resume --out a
 check "nothing left to do: the checkpoint stays" same_file a/step-12/model.safetensors b/step-12/model.safetensors
+
+# A sample: the nucleus at its ends, and the signal that stops it.
+sampled() { sed -n '/^-----$/,/^-----$/p' check.log; }
+for way in "--temperature 0" "--temperature 2 --top-p 0" "--temperature 2 --top-p 1" "--temperature 2"; do
+    check "sample, $way" train --steps 12 --resume --out a --sample 200 --prompt "line" $way
+    sampled >"sample$way"
+done
+check "--top-p 0 is --temperature 0" same_file "sample--temperature 0" "sample--temperature 2 --top-p 0"
+check "--top-p 1 is none" same_file "sample--temperature 2" "sample--temperature 2 --top-p 1"
+check "--top-p 0 is not 1" differ "sample--temperature 2" "sample--temperature 2 --top-p 0"
+start --steps 12 --resume --out a --sample 10000000
+for wait in $(seq 600); do grep -q "entropy of single bytes" start.log && break; sleep 0.05; done
+sleep 0.5; kill -INT $victim
+check "SIGINT while sampling ends cleanly" wait $victim
+check "SIGINT while sampling: says so" grep -q "^stopped at token [0-9]* of the sample's 10000000" start.log
+check "SIGINT while sampling: the checkpoint stays" same_file a/step-12/model.safetensors b/step-12/model.safetensors
 
 # Sizes of steps. 12 windows' worth of rows: accumulation changes rounding alone.
 check "batch 4" train --sequential --batch 4 --steps 5 --out acc1
