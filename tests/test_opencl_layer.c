@@ -1,5 +1,5 @@
 // The OpenCL backend on devices that are unlike the one at hand: opencl_layer.c makes them of it.
-#include "tests/opencl_rig.h"
+#include "tests/backend_rig.h"
 
 // True if the device at hand now has these peculiarities. Only in a process that has not used
 // OpenCL yet.
@@ -10,7 +10,7 @@ static bool become(const char *words) {
     if (!name) return false;
     device_traits traits;
     brim_error unfit = {0};
-    opencl_api()->describe(0, &traits, &unfit);
+    find_backend("opencl")->describe(0, &traits, &unfit);
     if (strcmp(traits.name, "a device behind a layer") == 0) return true;
     skip(SKIP_no_opencl_layers);
     return false;
@@ -48,7 +48,7 @@ static void check_a_program(int32_t group) {
 }
 
 START_TEST(a_gpu) {
-    if (!become("gpu") || !open_with((device_settings){0})) return;
+    if (!become("gpu") || !open_with(0, (device_settings){0})) return;
     const device_traits *t = api->traits(device);
     ck_assert(!t->cpu && !t->exact_f32);
     ck_assert_int_eq(t->vec, 4);
@@ -70,14 +70,14 @@ START_TEST(a_gpu) {
 END_TEST
 
 START_TEST(a_gpu_without_pinned_memory) {
-    if (!become("gpu unpinned") || !open_with((device_settings){0})) return;
+    if (!become("gpu unpinned") || !open_with(0, (device_settings){0})) return;
     reserve(3 << 20, 65536);
     check_a_program(128);
 }
 END_TEST
 
 START_TEST(small_limits) {
-    if (!become("gpu small") || !open_with((device_settings){0})) return;
+    if (!become("gpu small") || !open_with(0, (device_settings){0})) return;
     const device_traits *t = api->traits(device);
     ck_assert_int_eq(t->chunk_bytes, 1 << 20);
     ck_assert_int_eq(t->alignment, 4096);
@@ -94,7 +94,7 @@ START_TEST(small_limits) {
 END_TEST
 
 START_TEST(products_in_small_pieces) {
-    if (!become("gpu small") || !open_with((device_settings){0})) return;
+    if (!become("gpu small") || !open_with(0, (device_settings){0})) return;
     matmul_shape s = {.in = BRIM_F32,
                       .out = BRIM_F32,
                       .m = 130,
@@ -139,7 +139,7 @@ START_TEST(products_in_small_pieces) {
 END_TEST
 
 START_TEST(memory_that_runs_out) {
-    if (!become("gpu small full") || !open_with((device_settings){0})) return;
+    if (!become("gpu small full") || !open_with(0, (device_settings){0})) return;
     api->reserve(device, 5 << 20, 64, &err);
     ck_assert_ptr_nonnull(strstr(err.text, "reserving 5242880 bytes on a device behind a layer"));
     ASSERT_FAILS(err, BRIM_MEMORY, "CL_MEM_OBJECT_ALLOCATION_FAILURE");
@@ -147,7 +147,7 @@ START_TEST(memory_that_runs_out) {
 END_TEST
 
 START_TEST(queues_that_run_late) {
-    if (!become("slow") || !open_with((device_settings){.separate_queues = true})) return;
+    if (!become("slow") || !open_with(0, (device_settings){.separate_queues = true})) return;
     reserve(3 << 20, 65536);
     check_a_program(1);
 }
@@ -156,7 +156,7 @@ END_TEST
 // As waits_order_the_queues, but a queue that does not wait for another would certainly be too
 // early.
 START_TEST(late_queues_keep_their_order_over_runs) {
-    if (!become("slow") || !open_with((device_settings){.separate_queues = true})) return;
+    if (!become("slow") || !open_with(0, (device_settings){.separate_queues = true})) return;
     enum { BYTES = sizeof(float) * N, RUNS = 12 };
     reserve(5 * 4096, 4096 * RUNS * 2);
     // Record 4 guards record 0 of the next run, which overwrites what record 2 reads; likewise 2
@@ -195,7 +195,7 @@ END_TEST
 
 // Two programs take turns: each must wait for all of the other.
 START_TEST(late_queues_keep_their_order_over_programs) {
-    if (!become("slow") || !open_with((device_settings){.separate_queues = true})) return;
+    if (!become("slow") || !open_with(0, (device_settings){.separate_queues = true})) return;
     enum { BYTES = sizeof(float) * N, RUNS = 12 };
     reserve(3 * 4096, 4096 * RUNS * 2);
     add((program_record){.kind = RECORD_COPY,
@@ -258,7 +258,7 @@ START_TEST(devices_that_cannot_be_used) {
     };
     if (!become(rows[_i].words)) return;
     device_traits traits;
-    opencl_api()->describe(0, &traits, &err);
+    find_backend("opencl")->describe(0, &traits, &err);
     ASSERT_FAILS(err, BRIM_UNSUPPORTED, rows[_i].reason);
     err = (brim_error){0};
     backend_open("opencl:0", NULL, &api, &device, &err);

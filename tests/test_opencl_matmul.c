@@ -1,6 +1,6 @@
 // Matrix products of the OpenCL backend: host libraries in native kernels, and CLBlast.
 #include "core/half.h"
-#include "tests/opencl_rig.h"
+#include "tests/backend_rig.h"
 
 static void store_element(brim_dtype dtype, void *array, int64_t i, float x) {
     if (dtype == BRIM_F32)
@@ -74,7 +74,7 @@ static void run_product(const matmul_shape *s) {
 }
 
 static void check_matmul(device_settings settings, matmul_shape s) {
-    if (!open_with(settings)) return;
+    if (!open_with(0, settings)) return;
     if (!api->matmul_native(device, &s)) {
         skip(settings.clblast ? SKIP_no_clblast : SKIP_no_native_kernels);
         return;
@@ -159,7 +159,7 @@ START_TEST(clblast_products_in_batches) {
 END_TEST
 
 START_TEST(a_product_of_nothing_is_zero) {
-    if (!open_with((device_settings){0})) return;
+    if (!open_with(0, (device_settings){0})) return;
     matmul_shape s = dense(BRIM_F32, BRIM_F32, 5, 7, 0, 0);
     if (!api->matmul_native(device, &s)) {
         skip(SKIP_no_native_kernels);
@@ -174,7 +174,7 @@ START_TEST(a_product_of_nothing_is_zero) {
 END_TEST
 
 START_TEST(libraries_can_be_declined) {
-    if (!open_with((device_settings){.no_native = true})) return;
+    if (!open_with(0, (device_settings){.no_native = true})) return;
     matmul_shape s = dense(BRIM_F32, BRIM_F32, 5, 7, 3, 0);
     if (api->traits(device)->cpu) {
         ck_assert(!api->matmul_native(device, &s));

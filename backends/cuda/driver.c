@@ -11,6 +11,7 @@ static const dynlib_symbol cuda_symbols[] = {
 #define X(field, function, symbol) DYNLIB_REQUIRED_AS(cuda_driver, field, symbol),
     CUDA_FUNCTIONS(X)
 #undef X
+    DYNLIB_OPTIONAL_AS(cuda_driver, func_get_param_info, "cuFuncGetParamInfo"),
 };
 static const char *const cuda_names[] = {"libcuda.so.1", "libcuda.so", NULL};
 static const dynlib_table cuda_table = {"NVIDIA's driver", cuda_names, cuda_symbols,

@@ -57,6 +57,9 @@ typedef struct cuda_driver {
 #define X(field, function, symbol) __typeof__(&function) field;
     CUDA_FUNCTIONS(X)
 #undef X
+    // Of CUDA 12.4 and later: NULL in older drivers, and not in older headers.
+    CUresult (*func_get_param_info)(CUfunction function, size_t index, size_t *offset,
+                                    size_t *bytes);
 } cuda_driver;
 
 // Opens libcuda and initialises it; the error says why it cannot be used.

@@ -61,6 +61,30 @@ static bool check_group(backend_device *d, CUfunction function, const kernel_spe
     return !failed(err);
 }
 
+// A launch copies as many bytes as the kernel's parameters have: another number of arguments, or
+// another size, would go unnoticed.
+static bool check_arguments(backend_device *d, CUfunction function, const launch_record *launch,
+                            brim_error *err) {
+    int32_t given = 0, taken = 0;
+    size_t offset, bytes;
+    if (!d->cu.func_get_param_info) return true;
+    while (!d->cu.func_get_param_info(function, (size_t)taken, &offset, &bytes)) taken++;
+    for (int32_t i = 0; i < launch->arguments; i++) {
+        argument_kind kind = launch->argument[i].kind;
+        size_t expected = kind == ARGUMENT_I32 || kind == ARGUMENT_F32 ? 4 : 8;
+        if (!d->cu.func_get_param_info(function, (size_t)given, &offset, &bytes) &&
+            bytes != expected) {
+            brim_fail(err, BRIM_ARGUMENT, "argument %d: %zu bytes, the kernel takes %zu", i,
+                      expected, bytes);
+            return false;
+        }
+        given += kind == ARGUMENT_BUFFER ? 2 : 1; // a base, and an offset
+    }
+    if (given == taken) return true;
+    brim_fail(err, BRIM_ARGUMENT, "%d arguments, the kernel takes %d", given, taken);
+    return false;
+}
+
 static bool set_argument(backend_device *d, const kernel_argument *a, prepared_launch *out,
                          int32_t *index, brim_error *err) {
     argument_value *value = &out->value[*index];
@@ -112,7 +136,8 @@ static bool prepare_launch(loaded_program *l, const launch_record *launch, prepa
     CUmodule module = l->module[l->module_of[launch->kernel]];
     return cuda_check(&d->cu, d->cu.module_get_function(&out->function, module, spec->name),
                       "cuModuleGetFunction", err) &&
-           check_group(d, out->function, spec, err) && set_arguments(d, launch, out, err);
+           check_group(d, out->function, spec, err) &&
+           check_arguments(d, out->function, launch, err) && set_arguments(d, launch, out, err);
 }
 
 // ---- loading: other records ---------------------------------------------------------------------

@@ -135,6 +135,21 @@ CUDA_ON_CPU_API CUresult cuFuncGetAttribute(int *out, CUfunction_attribute what,
     RETURN(CUDA_SUCCESS);
 }
 
+CUDA_ON_CPU_API CUresult cuFuncGetParamInfo(CUfunction handle, size_t index, size_t *offset,
+                                            size_t *bytes) {
+    CALL("cuFuncGetParamInfo", "%p, %zu", (void *)handle, index);
+    object *function = object_find(&scope, OBJECT_FUNCTION, handle);
+    if (!function) RETURN(CUDA_ERROR_INVALID_HANDLE);
+    if (index >= (size_t)function->kernel->parameters) RETURN(CUDA_ERROR_INVALID_VALUE);
+    *offset = 0;
+    for (size_t i = 0; i <= index; i++) {
+        size_t own = function->kernel->bytes[i];
+        *offset = (*offset + own - 1) / own * own + (i < index ? own : 0);
+    }
+    *bytes = function->kernel->bytes[index];
+    RETURN(CUDA_SUCCESS);
+}
+
 // ---- launches -----------------------------------------------------------------------------------
 
 static CUresult check_sizes(call_scope *scope, const object *f, image_index grid, image_index block,

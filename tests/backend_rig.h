@@ -1,12 +1,13 @@
-// Hand-made programs on an OpenCL device, for tests of the backend. Each file that includes this
-// has its own.
+// Hand-made programs on a device, for tests of its backend. Each file that includes this has its
+// own.
 //
 //   1. start and finish as a checked fixture
-//   2. if (!open_with((device_settings){0})) return;      no such device: skipped
+//   2. if (!open_with(index, (device_settings){0})) return;      device_under_test(index) is not
+//   here
 //   3. reserve(device_bytes, host_bytes); add(record) ...; load(); run_and_wait(section,
 //   micro_batch);
-#ifndef BRIM_TESTS_OPENCL_RIG_H
-#define BRIM_TESTS_OPENCL_RIG_H
+#ifndef BRIM_TESTS_BACKEND_RIG_H
+#define BRIM_TESTS_BACKEND_RIG_H
 
 #include <check.h>
 #include <math.h>
@@ -26,8 +27,8 @@ static program *prog;
 static loaded_program *loaded;
 static brim_error err;
 
-static inline bool open_with(device_settings settings) {
-    const char *name = device_under_test(0);
+static inline bool open_with(int index, device_settings settings) {
+    const char *name = device_under_test(index);
     if (!name) return false;
     settings.cache_dir = "";
     backend_open(name, &settings, &api, &device, &err);
@@ -37,10 +38,10 @@ static inline bool open_with(device_settings settings) {
     return true;
 }
 
-// The backend itself; NULL in a build without it.
-static inline const backend *opencl_api(void) {
+// The backend of that name; NULL in a build without it.
+static inline const backend *find_backend(const char *name) {
     for (const backend *const *b = backend_list; *b; b++)
-        if (strcmp((*b)->name, "opencl") == 0) return *b;
+        if (strcmp((*b)->name, name) == 0) return *b;
     return NULL;
 }
 
@@ -112,12 +113,16 @@ static inline int32_t add_kernel(const char *name, const char *source, int32_t g
     char defines[100];
     const device_traits *t = api->traits(device);
     snprintf(defines, sizeof defines, "-DGROUP=%d -DVEC=%d -DBRIM_CPU=%d", group, t->vec, t->cpu);
-    kernel_spec spec = {name, "test_opencl.c", source, defines, group};
+    kernel_spec spec = {name, "test.k", source, defines, group};
     return program_add_kernel(prog, &spec, &err);
 }
 
+// A record that declares no access declares all memory.
 static inline void add(program_record record) {
+    const record_access all[] = {{{SPACE_DEVICE, 0, prog->device_bytes}, true},
+                                 {{SPACE_HOST, 0, prog->host_bytes}, true}};
     if (!record.sections) record.sections = SECTION_ALL;
+    if (!record.access) record.access = all, record.accesses = 2;
     record.node = -1;
     if (!record.label) record.label = "test";
     program_add_record(prog, &record, &err);

@@ -1,11 +1,11 @@
-// The OpenCL backend on hand-made programs: memory, launches, copies, queues, errors.
+// Both backends on hand-made programs: memory, launches, copies, queues, errors.
 #include <brim/device.h>
-#include "tests/opencl_rig.h"
+#include "tests/backend_rig.h"
 
 // ---- launches -----------------------------------------------------------------------------------
 
-static void check_launch(device_settings settings, int32_t group) {
-    if (!open_with(settings)) return;
+static void check_launch(int index, device_settings settings, int32_t group) {
+    if (!open_with(index, settings)) return;
     reserve(4 * 4096, 64);
     float x[N], z[N], y[N];
     fill_floats(x, N, 1);
@@ -25,17 +25,17 @@ static void check_launch(device_settings settings, int32_t group) {
 }
 
 START_TEST(launches_in_groups_of_one) {
-    check_launch((device_settings){0}, 1);
+    check_launch(_i, (device_settings){0}, 1);
 }
 END_TEST
 
 START_TEST(launches_in_wide_groups) {
-    check_launch((device_settings){.group = 64, .vec = 4}, 64);
+    check_launch(_i, (device_settings){.group = 64, .vec = 4}, 64);
 }
 END_TEST
 
 START_TEST(groups_share_local_memory) {
-    if (!open_with((device_settings){.group = 128, .vec = 1})) return;
+    if (!open_with(_i, (device_settings){.group = 128, .vec = 1})) return;
     ck_assert(!api->traits(device)->cpu); // it works as a GPU does
     reserve(8192, 64);
     float x[1024], y[8];
@@ -53,7 +53,7 @@ START_TEST(groups_share_local_memory) {
 END_TEST
 
 START_TEST(only_the_section_asked_for_runs) {
-    if (!open_with((device_settings){0})) return;
+    if (!open_with(_i, (device_settings){0})) return;
     reserve(4096, 64);
     for (int i = 0; i < 3; i++)
         add((program_record){.kind = RECORD_FILL,
@@ -77,7 +77,7 @@ END_TEST
 // ---- memory -------------------------------------------------------------------------------------
 
 START_TEST(memory_in_chunks) {
-    if (!open_with((device_settings){.chunk_bytes = 8192, .poison = true})) return;
+    if (!open_with(0, (device_settings){.chunk_bytes = 8192, .poison = true})) return;
     ck_assert_int_eq(api->traits(device)->chunk_bytes, 8192);
     reserve(5 * 8192 + 1024, 64);
     static char bytes[4 * 8192], back[4 * 8192];
@@ -106,7 +106,7 @@ START_TEST(memory_in_chunks) {
 END_TEST
 
 START_TEST(a_value_may_not_straddle_chunks) {
-    if (!open_with((device_settings){.chunk_bytes = 8192})) return;
+    if (!open_with(0, (device_settings){.chunk_bytes = 8192})) return;
     reserve(3 * 8192, 64);
     add((program_record){
         .kind = RECORD_FILL, .label = "h.3.bias", .as.fill = {{SPACE_DEVICE, 8000, 400}, 0}});
@@ -116,7 +116,7 @@ START_TEST(a_value_may_not_straddle_chunks) {
 END_TEST
 
 START_TEST(missing_memory_is_named) {
-    if (!open_with((device_settings){0})) return;
+    if (!open_with(_i, (device_settings){0})) return;
     int64_t there = api->traits(device)->memory_bytes;
     api->reserve(device, there + (1 << 20), 64, &err);
     ASSERT_FAILS(err, BRIM_MEMORY, "bytes are missing");
@@ -130,7 +130,7 @@ END_TEST
 
 // Inputs of micro-batch i lie i strides further in the staging area, results likewise.
 START_TEST(copies_move_with_the_micro_batch) {
-    if (!open_with((device_settings){0})) return;
+    if (!open_with(_i, (device_settings){0})) return;
     enum { BATCHES = 4, BYTES = sizeof(float) * N };
     reserve(3 * 4096, 4096 * BATCHES * 2);
     add((program_record){.kind = RECORD_COPY,
@@ -162,7 +162,7 @@ END_TEST
 // comes from waits, over many runs without a wait on the host: the copy in must wait for the last
 // reader of its target, too.
 START_TEST(waits_order_the_queues) {
-    if (!open_with((device_settings){.separate_queues = true})) return;
+    if (!open_with(_i, (device_settings){.separate_queues = true})) return;
     enum { BYTES = sizeof(float) * N, RUNS = 50 };
     reserve(3 * 4096, 4096 * RUNS * 2);
     static const int32_t on_copy[] = {0}, on_compute[] = {1};
@@ -196,7 +196,7 @@ START_TEST(waits_order_the_queues) {
 END_TEST
 
 START_TEST(profile_tells_seconds) {
-    if (!open_with((device_settings){0})) return;
+    if (!open_with(_i, (device_settings){0})) return;
     reserve(64 << 20, 64);
     add((program_record){.kind = RECORD_FILL, .as.fill = {{SPACE_DEVICE, 0, 32 << 20}, 1}});
     add((program_record){.kind = RECORD_FILL,
@@ -218,18 +218,18 @@ END_TEST
 // ---- errors -------------------------------------------------------------------------------------
 
 START_TEST(a_kernel_that_does_not_compile) {
-    if (!open_with((device_settings){0})) return;
+    if (!open_with(_i, (device_settings){0})) return;
     reserve(4096, 64);
     add_kernel("broken", "KERNEL broken(BUFFER(y))\n{\n    undeclared_thing = 1;\n}\n", 1);
     api->load(device, prog, &loaded, &err);
     ck_assert_ptr_nonnull(strstr(err.text, "undeclared_thing"));
     ck_assert_ptr_null(strchr(err.text, '\n'));
-    ASSERT_FAILS(err, BRIM_DEVICE, "kernel broken (test_opencl.c) does not compile");
+    ASSERT_FAILS(err, BRIM_DEVICE, "kernel broken (test.k) does not compile");
 }
 END_TEST
 
 START_TEST(wrong_arguments_are_found_when_loading) {
-    if (!open_with((device_settings){0})) return;
+    if (!open_with(_i, (device_settings){0})) return;
     reserve(4096, 64);
     int32_t kernel = add_kernel("axpb", axpb, 1);
     kernel_argument one = buffer_at(0);
@@ -241,7 +241,7 @@ START_TEST(wrong_arguments_are_found_when_loading) {
 END_TEST
 
 START_TEST(a_program_larger_than_memory_is_not_loaded) {
-    if (!open_with((device_settings){0})) return;
+    if (!open_with(_i, (device_settings){0})) return;
     reserve(4096, 64);
     prog->device_bytes = 1 << 20;
     api->load(device, prog, &loaded, &err);
@@ -250,18 +250,22 @@ START_TEST(a_program_larger_than_memory_is_not_loaded) {
 END_TEST
 
 START_TEST(devices_by_name) {
-    if (!device_under_test(0)) return;
-    static const char *const wrong[] = {"opencl:99",  "vulkan", "opencl:",  "opencl:x",
-                                        "opencl:1:2", ":0",     "opencl:-1"};
+    const char *name = device_under_test(_i);
+    if (!name) return;
+    char backend_name[16], listed[32];
+    snprintf(backend_name, sizeof backend_name, "%.*s", (int)strcspn(name, ":"), name);
+    snprintf(listed, sizeof listed, "%s (", name);
+    static const char *const wrong[] = {
+        "opencl:99", "cuda:99", "vulkan", "opencl:", "cuda:x", "opencl:1:2", ":0", "cuda:-1"};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         err = (brim_error){0};
         backend_open(wrong[i], NULL, &api, &device, &err);
         ck_assert_ptr_nonnull(strstr(err.text, wrong[i]));
         ck_assert_ptr_nonnull(strstr(err.text, "; there is: "));
-        ASSERT_FAILS(err, BRIM_ARGUMENT, "opencl:0 (");
+        ASSERT_FAILS(err, BRIM_ARGUMENT, listed);
         ck_assert_ptr_null(device);
     }
-    static const char *const right[] = {"opencl", "opencl:0", "auto", "", NULL};
+    const char *const right[] = {backend_name, name, "auto", "", NULL};
     for (size_t i = 0; i < sizeof right / sizeof *right; i++) {
         err = (brim_error){0};
         backend_open(right[i], NULL, &api, &device, &err);
@@ -291,38 +295,41 @@ START_TEST(devices_are_listed) {
 END_TEST
 
 START_TEST(settings_out_of_range) {
-    if (!device_under_test(0)) return;
+    const char *name = device_under_test(_i);
+    if (!name) return;
     static const device_settings wrong[] = {
         {.vec = 3}, {.group = 48}, {.group = 1 << 19}, {.group = -1}, {.chunk_bytes = 100}};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         err = (brim_error){0};
-        opencl_api()->open(0, &wrong[i], &device, &err);
+        backend_open(name, &wrong[i], &api, &device, &err);
         ASSERT_FAILS(err, BRIM_ARGUMENT, "expected");
         ck_assert_ptr_null(device);
     }
 }
 END_TEST
-Suite *opencl_suite(void) {
-    Suite *suite = suite_create("opencl");
-    TCase *tests = tcase_create("opencl");
+
+Suite *backend_suite(void) {
+    Suite *suite = suite_create("backend");
+    TCase *tests = tcase_create("backend");
+    int devices = DEVICES_UNDER_TEST;
     tcase_add_checked_fixture(tests, start, finish);
     tcase_set_timeout(tests, 120);
-    tcase_add_test(tests, launches_in_groups_of_one);
-    tcase_add_test(tests, launches_in_wide_groups);
-    tcase_add_test(tests, groups_share_local_memory);
-    tcase_add_test(tests, only_the_section_asked_for_runs);
-    tcase_add_test(tests, memory_in_chunks);
+    tcase_add_loop_test(tests, launches_in_groups_of_one, 0, devices);
+    tcase_add_loop_test(tests, launches_in_wide_groups, 0, devices);
+    tcase_add_loop_test(tests, groups_share_local_memory, 0, devices);
+    tcase_add_loop_test(tests, only_the_section_asked_for_runs, 0, devices);
+    tcase_add_test(tests, memory_in_chunks); // OpenCL's: CUDA has none
     tcase_add_test(tests, a_value_may_not_straddle_chunks);
-    tcase_add_test(tests, missing_memory_is_named);
-    tcase_add_test(tests, copies_move_with_the_micro_batch);
-    tcase_add_test(tests, waits_order_the_queues);
-    tcase_add_test(tests, profile_tells_seconds);
-    tcase_add_test(tests, a_kernel_that_does_not_compile);
-    tcase_add_test(tests, wrong_arguments_are_found_when_loading);
-    tcase_add_test(tests, a_program_larger_than_memory_is_not_loaded);
-    tcase_add_test(tests, devices_by_name);
+    tcase_add_loop_test(tests, missing_memory_is_named, 0, devices);
+    tcase_add_loop_test(tests, copies_move_with_the_micro_batch, 0, devices);
+    tcase_add_loop_test(tests, waits_order_the_queues, 0, devices);
+    tcase_add_loop_test(tests, profile_tells_seconds, 0, devices);
+    tcase_add_loop_test(tests, a_kernel_that_does_not_compile, 0, devices);
+    tcase_add_loop_test(tests, wrong_arguments_are_found_when_loading, 0, devices);
+    tcase_add_loop_test(tests, a_program_larger_than_memory_is_not_loaded, 0, devices);
+    tcase_add_loop_test(tests, devices_by_name, 0, devices);
     tcase_add_test(tests, devices_are_listed);
-    tcase_add_test(tests, settings_out_of_range);
+    tcase_add_loop_test(tests, settings_out_of_range, 0, devices);
     suite_add_tcase(suite, tests);
     return suite;
 }
