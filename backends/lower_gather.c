@@ -6,8 +6,10 @@
 #include "backends/lower_split.h"
 
 enum {
-    CPU_TAKERS = 8,    // work-items that sort positions on a CPU; each goes through all of them
-    GPU_TAKERS = 4096, // on a GPU
+    // Work-items that sort positions; each goes through all of them. On a CPU one that takes all is
+    // quicker than some that each guess which to take.
+    CPU_TAKERS = 1,
+    GPU_TAKERS = 4096,
     GPU_TOKENS = 4, // that a group of rotary takes on a GPU, to make up for finding its frequencies
     CPU_GROUPS = 16,   // of rotary on a CPU, at least, where there are batches to share out
     GRID_LIMIT = 65535 // of a grid's second axis
