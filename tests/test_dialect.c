@@ -1,6 +1,7 @@
 // The dialect's functions on a CPU device, compiled for the host: + - * / and fma are IEEE's on
 // both sides, so the errors are the device's.
 #include <math.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 #include "test_core.h"
@@ -53,8 +54,8 @@ static float s_as_float(uint_t bits) {
 
 // The distance of neighbouring floats at x.
 static double ulp(double x) {
-    int exponent;
-    frexp(x, &exponent);
+    int exponent = -125;
+    if (x != 0) frexp(x, &exponent);
     return ldexp(1, (exponent < -125 ? -125 : exponent) - 24);
 }
 
@@ -98,24 +99,25 @@ static const function functions[] = {
     {"erf", erf_ours, erf, -INFINITY, INFINITY, 1.1},
 };
 
+static bool is_right(const function *f, float got, double exact, double *most) {
+    if (got == (float)exact) return true;
+    double error = fabs((double)got - exact) / ulp(exact);
+    if (error > *most) *most = error;
+    return error <= f->error;
+}
+
 START_TEST(errors_are_what_is_documented) {
     const function *f = &functions[_i];
     double most = 0;
-    for (uint64_t bits = 0; bits <= UINT32_MAX; bits += 16411) {
+    for (uint64_t bits = 0; bits <= UINT32_MAX; bits += 1009) {
         float x = s_as_float((uint_t)bits);
         if (!(x >= f->from && x <= f->to)) continue;
-        double exact = f->exact(x), got = f->ours(x);
-        float rounded = (float)exact;
-        if (isinf(rounded) || rounded == 0 || isinf(got)) {
-            ck_assert_msg((float)got == rounded || fabs(got - exact) <= f->error * ulp(exact),
-                          "%s(%a) is %a, not %a", f->name, (double)x, got, exact);
-            continue;
-        }
-        double error = fabs(got - exact) / ulp(exact);
-        ck_assert_msg(error <= f->error, "%s(%a) is %a, not %a", f->name, (double)x, got, exact);
-        if (error > most) most = error;
+        double exact = f->exact(x);
+        float got = f->ours(x);
+        if (!is_right(f, got, exact, &most))
+            ck_abort_msg("%s(%a) is %a, not %a", f->name, (double)x, (double)got, exact);
     }
-    ck_assert_msg(most > 0, "%s: nothing was compared", f->name);
+    ck_assert_msg(most > 0.5, "%s: errors of %g ulp are too small to be true", f->name, most);
 }
 END_TEST
 
@@ -126,8 +128,8 @@ START_TEST(edges) {
     ck_assert(s_exp2_in_range(128) == INFINITY && s_exp2_in_range(-126) == 1.17549435e-38f);
     for (uint_t payload = 1; payload < 512; payload++) {
         float x = s_as_float(0x7fc00000u | payload);
-        ck_assert(isnan(s_gelu_tanh(x)) && isnan(s_gelu_tanh_slope(x)));
-        ck_assert(isnan(s_exp_negative(x)));
+        ASSERT_QUICKLY(isnan(s_gelu_tanh(x)) && isnan(s_gelu_tanh_slope(x)));
+        ASSERT_QUICKLY(isnan(s_exp_negative(x)));
     }
     ck_assert(s_gelu_tanh(INFINITY) == INFINITY && s_gelu_tanh(-1e30f) == 0);
     ck_assert(s_gelu_tanh_slope(INFINITY) == 1 && s_gelu_tanh_slope(-INFINITY) == 0);
