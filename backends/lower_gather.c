@@ -6,9 +6,13 @@
 #include "backends/lower_split.h"
 
 enum {
-    CPU_TAKERS = 8,    // work-items that sort positions on a CPU; each goes through all of them
-    GPU_TAKERS = 4096, // on a GPU
-    GPU_TOKENS = 4 // that a group of rotary takes on a GPU, to make up for finding its frequencies
+    // Work-items that sort positions; each goes through all of them. On a CPU one that takes all is
+    // quicker than some that each guess which to take.
+    CPU_TAKERS = 1,
+    GPU_TAKERS = 4096,
+    GPU_TOKENS = 4, // that a group of rotary takes on a GPU, to make up for finding its frequencies
+    CPU_GROUPS = 16,   // of rotary on a CPU, at least, where there are batches to share out
+    GRID_LIMIT = 65535 // of a grid's second axis
 };
 
 static const char *name_of(const operand *x) {
@@ -16,6 +20,9 @@ static const char *name_of(const operand *x) {
 }
 static int64_t larger(int64_t a, int64_t b) {
     return a > b ? a : b;
+}
+static int64_t smaller(int64_t a, int64_t b) {
+    return a < b ? a : b;
 }
 
 // ---- embedding ----------------------------------------------------------------------------------
@@ -109,11 +116,12 @@ void lower_rotary(lowering *l) {
     operand x = lower_input(l, 0), y = lower_output(l, 0);
     bool given = l->node->inputs > 1;
     const int64_t *dim = x.shape.dim;
-    int64_t tokens = dim[0] * dim[1], half = dim[3] / 2, across = 1;
-    row_split split = split_rows(l->traits, tokens, dim[2] * half);
+    int64_t batches = dim[0], length = dim[1], half = dim[3] / 2, across = 1;
+    row_split split = split_rows(l->traits, length, batches * dim[2] * half);
     while (across < split.group && across * l->traits->vec < half) across *= 2;
     if (split.group > 1) split.per = GPU_TOKENS;
-    split.groups = divide_up(tokens, split.per);
+    split.groups = divide_up(length, split.per);
+    int64_t enough = split.group > 1 ? GRID_LIMIT : divide_up(CPU_GROUPS, larger(split.groups, 1));
 
     launch_argument arguments[24];
     int count = 0;
@@ -132,13 +140,14 @@ void lower_rotary(lowering *l) {
                    pow(l->node->attr.rotary.base, -1.0 / (double)larger(half, 1)));
     arguments[count++] = arg_f32(l->node->attr.rotary.inverse ? -1 : 1);
     arguments[count++] = arg_i32(across);
-    arguments[count++] = arg_i32(dim[1]);
+    arguments[count++] = arg_i32(batches);
     arguments[count++] = arg_i32(dim[2]);
     arguments[count++] = arg_i32(half);
-    arguments[count++] = arg_i64(tokens);
+    arguments[count++] = arg_i64(length);
     arguments[count++] = arg_i32(split.per);
     int kernel =
         lower_kernel(l, "rotary", "rotary", split.group, "-DT=%s -DPOSITIONS=%d -DALIGNED=%d",
                      name_of(&x), given, heads_aligned(l->traits, &x, &y));
-    lower_launch(l, kernel, (const int64_t[3]){split.groups, 1, 1}, arguments, count);
+    lower_launch(l, kernel, (const int64_t[3]){split.groups, smaller(batches, enough), 1},
+                 arguments, count);
 }

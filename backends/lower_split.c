@@ -1,8 +1,8 @@
 #include "backends/lower_split.h"
 
-// On a CPU device a group is a function call of some tens of nanoseconds: this many elements hide
+// On a CPU device a group is a function call of about 100 nanoseconds: this many elements hide
 // it. As many groups for each core even out what differs between them.
-enum { CPU_ELEMENTS = 16384, CPU_GROUPS = 8, GPU_MIN_GROUP = 64, GPU_VECTORS = 4 };
+enum { CPU_ELEMENTS = 65536, CPU_GROUPS = 8, GPU_MIN_GROUP = 64, GPU_VECTORS = 4 };
 
 static int64_t at_least(int64_t x, int64_t least) {
     return x < least ? least : x;

@@ -23,6 +23,7 @@
 //                 space in OpenCL; f16 in GLOBAL memory only. round_to(T, x), round_to_v(T, v): what a store followed
 //                 by a load would give.
 //  6. Scalars are s_NAME, vectors v_NAME, NAME one of: fma min max abs sqrt rsqrt exp exp2 log tanh erf floor pow
+//     exp_negative (e^x for x <= 1; 0 below -87) exp2_in_range (2^x for x from -126 to 128 = inf; no NaN)
 //     relu sigmoid silu gelu_tanh gelu_erf and silu_slope gelu_tanh_slope gelu_erf_slope (derivatives), is_finite (1 or
 //     0), comparisons lt le gt ge eq ne, where(mask, if_true, if_false), as_int as_float (bits),
 //     to_int (towards zero, undefined out of range), from_int; s_sin, s_cos.
@@ -95,6 +96,25 @@ DEVICE_FN vecf v_min(vecf a, vecf b) { return v_where(m_or(v_lt(a, b), v_ne(a, a
 DEVICE_FN float s_rsqrt(float x) { return 1.0f / s_sqrt(x); }
 DEVICE_FN vecf v_rsqrt(vecf x) { return 1.0f / v_sqrt(x); }
 
+#if VEC > 4 // OpenCL only, where a vector has halves
+#define BRIM_GREATER(a, b) (((a) > (b)) | isnan(a) ? (a) : (b))
+#define BRIM_LESS(a, b) (((a) < (b)) | isnan(a) ? (a) : (b))
+#if VEC == 16
+#define BRIM_IN_EIGHT(take) take(v.lo, v.hi)
+#else
+#define BRIM_IN_EIGHT(take) v
+#endif
+#define BRIM_ACROSS(name, take)                                                                    \
+    DEVICE_FN float name(vecf v)                                                                   \
+    {                                                                                              \
+        float8 a = BRIM_IN_EIGHT(take);                                                            \
+        float4 b = take(a.lo, a.hi);                                                               \
+        float2 c = take(b.lo, b.hi);                                                               \
+        return take(c.x, c.y);                                                                     \
+    }
+BRIM_ACROSS(v_hmax, BRIM_GREATER)
+BRIM_ACROSS(v_hmin, BRIM_LESS)
+#else
 DEVICE_FN float v_hmax(vecf v)
 {
     float r[VEC];
@@ -119,16 +139,19 @@ DEVICE_FN float v_hmin(vecf v)
     }
     return r[0];
 }
+#endif
 
 #if BRIM_CPU
 // Branch-free polynomials, one text for scalars (P = s_) and vectors (P = v_), F and I their types. Fitted by weighted
 // minimax over the reduced range, evaluated in f32 with fma.
-// Largest error in ulp, measured on every 131st float (all exponents, both signs): exp 1.0, exp2 1.0, log 0.9, tanh 1.4,
+// Largest error in ulp, measured on every 131st float (all exponents, both signs): exp 0.9, exp2 1.0, log 0.9, tanh 1.4,
 // erf 1.1. Zeros, denormals, infinities and NaN give what the exact function rounds to.
 //
 // exp: x = n ln 2 + r, |r| <= ln 2 / 2. n is rounded by adding 1.5 * 2^23; the power of two is applied in two halves, so
 // that a denormal result is rounded once. Below -104 0, above 88.72 inf, NaN stays.
 // exp2: the same without the reduction.
+// exp_negative, exp2_in_range: the same polynomials and errors, but the power of two in one step. In exp2_in_range it is
+// added to the exponent's bits, which may make a number of a NaN: what uses it must have x in its result by another way.
 // log: x = 2^n m, m in [sqrt(1/2), sqrt(2)); denormals are scaled first. log(0) = -inf, log(x < 0) = NaN.
 // tanh: odd polynomial below 0.625, else 1 - 2 / (exp(2 |x|) + 1).
 // erf: odd polynomial below 1, else 1 - exp(-p(|x|)), p fitted to -log(erfc).
@@ -138,34 +161,52 @@ DEVICE_FN float v_hmin(vecf v)
         I half_n = n >> 1;                                                                         \
         return p * P##as_float((half_n + 127) << 23) * P##as_float((n - half_n + 127) << 23);      \
     }                                                                                              \
-    DEVICE_FN F P##exp(F x)                                                                        \
+    DEVICE_FN F P##exp_of_rest(F x, F t)                                                           \
     {                                                                                              \
-        x = P##where(x > 89.0f, (F)(89.0f), x);                                                    \
-        x = P##where(x < -104.0f, (F)(-104.0f), x);                                                \
-        F t = P##fma(x, (F)(1.44269504f), (F)(12582912.0f));                                       \
-        F n = t - 12582912.0f;                                                                     \
+        F n = t - 12583039.0f;                                                                     \
         F r = P##fma(n, (F)(-0.693145752f), x);                                                    \
         r = P##fma(n, (F)(-1.42860677e-06f), r);                                                   \
         F p = P##fma((F)(0.00138131448f), r, (F)(0.00836941879f));                                 \
         p = P##fma(p, r, (F)(0.0416684560f));                                                      \
         p = P##fma(p, r, (F)(0.166665152f));                                                       \
         p = P##fma(p, r, (F)(0.49999994f));                                                        \
-        p = P##fma(p, r * r, r) + 1.0f;                                                            \
-        return P##pow2_scale(p, P##as_int(t) - 0x4b400000);                                        \
+        p = P##fma(p, r, (F)(1.0f));                                                               \
+        return P##fma(p, r, (F)(1.0f));                                                            \
+    }                                                                                              \
+    DEVICE_FN F P##exp(F x)                                                                        \
+    {                                                                                              \
+        x = P##where(x > 89.0f, (F)(89.0f), x);                                                    \
+        x = P##where(x < -104.0f, (F)(-104.0f), x);                                                \
+        F t = P##fma(x, (F)(1.44269504f), (F)(12583039.0f));                                       \
+        return P##pow2_scale(P##exp_of_rest(x, t), P##as_int(t) - 0x4b40007f);                     \
+    }                                                                                              \
+    DEVICE_FN F P##exp_negative(F x)                                                               \
+    {                                                                                              \
+        F t = P##fma(x, (F)(1.44269504f), (F)(12583039.0f));                                       \
+        F y = P##exp_of_rest(x, t) * P##as_float(P##as_int(t) << 23);                              \
+        return P##where(x < -87.0f, (F)(0.0f), y);                                                 \
+    }                                                                                              \
+    DEVICE_FN F P##exp2_of_rest(F r)                                                               \
+    {                                                                                              \
+        F p = P##fma((F)(0.000153523171f), r, (F)(0.00134001696f));                                \
+        p = P##fma(p, r, (F)(0.00961844996f));                                                     \
+        p = P##fma(p, r, (F)(0.0555032939f));                                                      \
+        p = P##fma(p, r, (F)(0.240226477f));                                                       \
+        p = P##fma(p, r, (F)(0.693147182f));                                                       \
+        return P##fma(p, r, (F)(1.0f));                                                            \
     }                                                                                              \
     DEVICE_FN F P##exp2(F x)                                                                       \
     {                                                                                              \
         x = P##where(x > 129.0f, (F)(129.0f), x);                                                  \
         x = P##where(x < -151.0f, (F)(-151.0f), x);                                                \
         F t = x + 12582912.0f;                                                                     \
-        F r = x - (t - 12582912.0f);                                                               \
-        F p = P##fma((F)(0.000153523171f), r, (F)(0.00134001696f));                                \
-        p = P##fma(p, r, (F)(0.00961844996f));                                                     \
-        p = P##fma(p, r, (F)(0.0555032939f));                                                      \
-        p = P##fma(p, r, (F)(0.240226477f));                                                       \
-        p = P##fma(p, r, (F)(0.693147182f));                                                       \
-        p = P##fma(p, r, (F)(1.0f));                                                               \
-        return P##pow2_scale(p, P##as_int(t) - 0x4b400000);                                        \
+        return P##pow2_scale(P##exp2_of_rest(x - (t - 12582912.0f)), P##as_int(t) - 0x4b400000);   \
+    }                                                                                              \
+    DEVICE_FN F P##exp2_in_range(F x)                                                              \
+    {                                                                                              \
+        F t = x + 12582912.0f;                                                                     \
+        F p = P##exp2_of_rest(x - (t - 12582912.0f));                                              \
+        return P##as_float(P##as_int(p) + (P##as_int(t) << 23));                                   \
     }                                                                                              \
     DEVICE_FN F P##log(F x)                                                                        \
     {                                                                                              \
@@ -226,16 +267,23 @@ BRIM_MATH(v_, vecf, veci)
 #else
 #define v_exp(x) s_exp(x)
 #define v_exp2(x) s_exp2(x)
+#define v_exp_negative(x) s_exp_negative(x)
+#define v_exp2_in_range(x) s_exp2_in_range(x)
 #define v_log(x) s_log(x)
 #define v_tanh(x) s_tanh(x)
 #define v_erf(x) s_erf(x)
 #endif
+#else
+#define s_exp_negative(x) s_exp(x)
+#define v_exp_negative(x) v_exp(x)
+#define s_exp2_in_range(x) s_exp2(x)
+#define v_exp2_in_range(x) v_exp2(x)
 #endif
 
 // sigmoid(x) = 1 / (1 + exp(-x)): no overflow trouble, since 1 / inf is 0. gelu_tanh, gelu_erf: Hendrycks and Gimpel
-// 2016, the approximation and the definition. NAME_slope is the derivative of NAME; beyond 30 those of gelu are 0 or 1
-// to the last bit, and the limit keeps the squares finite. (1 + tanh(u)) / 2 is written as 1 / (1 + exp(-2 u)), which is
-// shorter and does not cancel. _(c) makes an F of a constant.
+// 2016, the approximation and the definition. NAME_slope is the derivative of NAME; beyond 30 (gelu_tanh: beyond 10 and
+// -10.1) those of gelu are 0 or 1 to the last bit, and the limit keeps the squares finite. (1 + tanh(u)) / 2 is written as
+// 1 / (1 + 2^t), t = -2 u log2(e), which is shorter and does not cancel. _(c) makes an F of a constant.
 #define BRIM_ACTIVATIONS(P, F, _)                                                                  \
     DEVICE_FN F P##relu(F x) { return P##max(x, _(0.0f)); }                                        \
     DEVICE_FN F P##is_finite(F x)                                                                  \
@@ -251,14 +299,19 @@ BRIM_MATH(v_, vecf, veci)
     }                                                                                              \
     DEVICE_FN F P##gelu_tanh(F x)                                                                  \
     {                                                                                              \
-        return x / (1.0f + P##exp(-1.59576912f * P##fma(0.044715f * x * x, x, x)));                \
+        F t = x * P##fma(x * x, _(-0.102943240f), _(-2.30220820f));                                \
+        t = P##where(P##gt(t, _(128.0f)), _(128.0f), t);                                           \
+        t = P##where(P##lt(t, _(-126.0f)), _(-126.0f), t);                                         \
+        return x / (1.0f + P##exp2_in_range(t));                                                   \
     }                                                                                              \
     DEVICE_FN F P##gelu_tanh_slope(F x)                                                            \
     {                                                                                              \
-        x = P##where(P##gt(x, _(30.0f)), _(30.0f), x);                                             \
-        x = P##where(P##lt(x, _(-30.0f)), _(-30.0f), x);                                           \
-        F z = x * x, s = 1.0f / (1.0f + P##exp(-1.59576912f * P##fma(0.044715f * z, x, x)));       \
-        F slope = 1.59576912f * P##fma(z, _(0.134145f), _(1.0f));                                  \
+        x = P##where(P##gt(x, _(10.0f)), _(10.0f), x);                                             \
+        x = P##where(P##lt(x, _(-10.1f)), _(-10.1f), x);                                           \
+        F z = x * x, t = x * P##fma(z, _(-0.102943240f), _(-2.30220820f));                         \
+        t = P##where(P##gt(t, _(128.0f)), _(128.0f), t);                                           \
+        F s = 1.0f / (1.0f + P##exp2_in_range(t));                                                 \
+        F slope = P##fma(z, _(0.214064461f), _(1.59576912f));                                      \
         return P##fma(x * (s * (1.0f - s)), slope, s);                                             \
     }                                                                                              \
     DEVICE_FN F P##gelu_erf(F x) { return 0.5f * x * (1.0f + P##erf(x * 0.707106781f)); }          \

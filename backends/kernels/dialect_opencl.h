@@ -198,8 +198,9 @@ DEVICE_FN float v_sum(vecf v)
     DEVICE_FN U P##bf16_bits32(F x)                                                                \
     {                                                                                              \
         U bits = AS_U(x);                                                                          \
-        U r = (bits + (U)0x7fffu + ((bits >> 16) & (U)1u)) >> 16;                                  \
-        return (bits & (U)0x7fffffffu) > (U)0x7f800000u ? (bits >> 16) | (U)0x40u : r;             \
+        U r = bits + (U)0x7fffu + ((bits >> 16) & (U)1u);                                          \
+        r = x != x ? bits | (U)0x400000u : r;                                                      \
+        return r >> 16;                                                                            \
     }                                                                                              \
     DEVICE_FN F P##round_f16(F x) { return P##f16_value32(P##f16_bits32(x)); }                     \
     DEVICE_FN H P##encode_bf16(F x) { return NARROW(P##bf16_bits32(x)); }                          \
