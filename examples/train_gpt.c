@@ -1,13 +1,11 @@
 // Trains a GPT on the user's own text. See --help.
 #include <dirent.h>
-#include <errno.h>
 #include <float.h>
 #include <math.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 #include "gpt.h"
 #include "sample.h"
 #include "text_figures.h"
@@ -51,6 +49,7 @@ typedef struct run {
     brim_loader train, held_out;
     brim_trainer *trainer;
     brim_program *evaluation, *next;
+    brim_lock *lock; // of the output folder
     brim_journal *log;
     brim_progress *progress;
     int32_t *tokens, *targets; // of a whole step
@@ -281,10 +280,6 @@ static void open_log(run *r, brim_error *err) {
     else
         join(file, r->options.out, "log.jsonl");
     int64_t done = brim_trainer_describe(r->trainer).steps;
-    // Not first when hours of training are to be saved.
-    if (brim_folder_make(r->options.out, err) && access(r->options.out, W_OK | X_OK) != 0)
-        brim_fail(err, BRIM_IO, "folder %s cannot be written to: %s", r->options.out,
-                  strerror(errno));
     r->log = brim_journal_open(file, done, err);
     r->progress = brim_progress_open(stdout, err);
 }
@@ -448,7 +443,9 @@ static void start(run *r, brim_error *err) {
     if (o->prompt && !is_text(r))
         brim_fail(err, BRIM_ARGUMENT,
                   "--prompt needs text data; token files say nothing of the tokens' spelling");
-    choose_config(r, err);
+    // Before anything of the folder is read: another run might still change it.
+    r->lock = brim_folder_lock(o->out, err);
+    if (!err->status) choose_config(r, err);
     if (err->status) return;
     if (!o->sequence) o->sequence = r->config.positions;
     check_vocabulary(r, err);
@@ -470,6 +467,7 @@ static void end(run *r) {
     brim_journal_close(r->log);
     brim_trainer_free(r->trainer);
     brim_dataset_close(r->data);
+    brim_folder_unlock(r->lock);
     free(r->tokens);
     free(r->targets);
     free(r->options.files);
