@@ -34,6 +34,14 @@ bool lock_names(int descriptor, int at, const char *path) {
            open_one.st_ino == named.st_ino;
 }
 
+bool lock_new(int descriptor, int at, const char *path) {
+    return lock_try(descriptor) != LOCK_HELD && lock_names(descriptor, at, path);
+}
+
+bool lock_leftover(int descriptor, int at, const char *path) {
+    return lock_try(descriptor) == LOCK_TAKEN && lock_names(descriptor, at, path);
+}
+
 static void report_held(const brim_lock *lock, brim_error *err) {
     char text[24] = "";
     ssize_t length = pread(lock->descriptor, text, sizeof text - 1, 0);
@@ -64,12 +72,11 @@ static void take(brim_lock *lock, brim_error *err) {
                       lock->path, strerror(errno));
             return;
         }
-        lock_result result = lock_try(lock->descriptor);
-        // A run that ends removes the file: then what is locked here is not what the next one
-        // locks.
-        bool ours = result != LOCK_HELD && lock_names(lock->descriptor, AT_FDCWD, lock->path);
-        if (ours && result == LOCK_TAKEN) write_pid(lock->descriptor);
-        if (ours) return;
+        // A run that ends removes the file, perhaps just after it was opened here.
+        if (lock_new(lock->descriptor, AT_FDCWD, lock->path)) {
+            write_pid(lock->descriptor);
+            return;
+        }
         if (i == TRIES) report_held(lock, err);
         close(lock->descriptor);
         lock->descriptor = -1;
@@ -87,6 +94,7 @@ brim_lock *brim_folder_lock(const char *path, brim_error *err) {
     lock->folder = brim_strdup(path, err);
     lock->path = failed(err) ? NULL : path_join(path, "lock", err);
     if (lock->path && folder_make(path, 0777, err)) take(lock, err);
+    if (!failed(err)) folder_clean(path);
     if (!failed(err)) return lock;
     brim_folder_unlock(lock);
     return NULL;

@@ -180,6 +180,7 @@ brim_status brim_trainer_save(brim_trainer *t, const char *dir, brim_error *err)
     char name[40], path[PATH_BYTES];
     snprintf(name, sizeof name, "step-%lld", (long long)t->progress.steps);
     if (!folder_make(dir, 0777, err) || !join(path, dir, name, err)) return err->status;
+    folder_clean(dir);
     folder_writer *folder = folder_create(path, err);
     if (!folder) return err->status;
     save_files(t, folder_path(folder), err);

@@ -55,6 +55,7 @@ done
 check "a killed run goes on" wait $victim
 check "killed: the same bits" same_file whole/step-30/model.safetensors killed/step-30/model.safetensors
 check "killed: the same state" same_file whole/step-30/training_state.safetensors killed/step-30/training_state.safetensors
+check "killed: nothing half-written is left" same "" "$(find killed -name '*brim-*')"
 check "killed: the log has each step once" same "$(seq 30)" "$(grep '"loss"' killed/log.jsonl | sed 's/.*"step": *\([0-9]*\).*/\1/')"
 long="--steps 1000000 --schedule constant"
 
@@ -68,8 +69,10 @@ ls -l --time-style=full-iso busy >after.txt
 check "two runs: the second touches nothing" same_file before.txt after.txt
 kill -9 $victim; wait $victim 2>/dev/null
 check "a killed run's lock file stays" test -e busy/lock
+mkdir busy/step-2.brim-tmp-0123abcd # it was saving
 check "a killed run's lock hinders nobody" train --steps 3 --out busy
 check "a run that ends removes its lock file" test ! -e busy/lock
+check "what a killed run had begun to save is removed" test ! -e busy/step-2.brim-tmp-0123abcd
 refused "a folder that nothing was written to" "heads" train --heads 5 --out fresh
 check "... is not left behind" test ! -e fresh
 echo '#include <errno.h>

@@ -83,7 +83,8 @@ typedef struct brim_lock brim_lock;
 // NULL where another process has it (status BRIM_IO; the text names the folder and that process), or where the folder
 // cannot be written to. The right is a lock on the file PATH/lock, which the kernel releases when its process ends,
 // however it ends: a file that a killed run left there hinders nobody. Where the file system offers no locks, as some
-// network file systems do, every run gets the right.
+// network file systems do, every run gets the right. What killed runs left in the folder under temporary names is
+// removed.
 BRIM_API brim_lock *brim_folder_lock(const char *path, brim_error *err);
 
 // Removes the file, and a folder that the lock made and that is still empty. Unlocking NULL is fine.
