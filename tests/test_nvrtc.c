@@ -11,76 +11,32 @@
 #include "backends/cuda/device.h"
 #include "backends/worker_pool.h"
 #include "core/alloc.h"
-#include "core/strbuf.h"
 #include "tests/kernels_in_use.h"
+#include "tests/kernels_packed.h"
 
 static const int architectures[] = {75, 80, 86, 89, 90, 120};
 enum { ARCHITECTURES = sizeof architectures / sizeof *architectures, THREADS = 2 };
-enum { PACK = 16 };
 
 static brim_error err;
 
 // ---- compiling ----------------------------------------------------------------------------------
 
-// Compilations: a generated kernel is short, so many of one set of defines make one.
-typedef struct compilation {
-    kernel_spec spec;
-    char *text, *log;
+typedef struct outcome {
+    char *log;
     brim_error err;
-} compilation;
+} outcome;
 
 typedef struct job {
     cuda_compiler nvrtc;
-    compilation *item;
-    int items;
+    packed_kernels packed;
+    outcome *of; // by item
 } job;
-
-static void append_renamed(strbuf *out, const kernel_spec *k, int number) {
-    strbuf_printf(out,
-                  "#define %s %s__%d\n#define %s_body %s_body__%d\n%s#undef %s\n#undef %s_body\n",
-                  k->name, k->name, number, k->name, k->name, number, k->source, k->name, k->name);
-}
-
-static void add_compilation(job *j, const kernel_spec *spec, char *text) {
-    compilation *c = &j->item[j->items++];
-    c->spec = *spec;
-    c->text = text;
-    if (text) c->spec.source = text;
-}
-
-static void pack(job *j, const program *all) {
-    bool *done = brim_calloc_array((size_t)all->kernels, sizeof *done, &err);
-    j->item = brim_calloc_array((size_t)all->kernels, sizeof *j->item, &err);
-    ASSERT_FINE(err);
-    for (int i = 0; i < all->kernels; i++) {
-        const kernel_spec *k = &all->kernel[i];
-        if (done[i]) continue;
-        if (strcmp(k->file, "chain")) {
-            for (int other = i; other < all->kernels;
-                 other++) // entries of one text come out of one compilation
-                done[other] = done[other] || (!strcmp(all->kernel[other].source, k->source) &&
-                                              !strcmp(all->kernel[other].defines, k->defines));
-            add_compilation(j, k, NULL);
-            continue;
-        }
-        strbuf text = {.err = &err};
-        for (int other = i, count = 0; other < all->kernels && count < PACK; other++) {
-            const kernel_spec *o = &all->kernel[other];
-            if (done[other] || strcmp(o->file, "chain") || strcmp(o->defines, k->defines)) continue;
-            append_renamed(&text, o, count++);
-            done[other] = true;
-        }
-        add_compilation(j, k, strbuf_take(&text));
-        ASSERT_FINE(err);
-    }
-    free(done);
-}
 
 static void compile_one(void *context, int item) {
     job *j = context;
     cuda_image image = {0};
-    if (cuda_compile(&j->nvrtc, &j->item[item].spec, true, &image, &j->item[item].err))
-        j->item[item].log = image.log;
+    if (cuda_compile(&j->nvrtc, &j->packed.item[item], true, &image, &j->of[item].err))
+        j->of[item].log = image.log;
     free(image.data);
 }
 
@@ -106,10 +62,10 @@ static int allowed_bytes(const char *entry) {
 
 // "Function properties for NAME", then "N bytes stack frame, N bytes spill stores, N bytes spill
 // loads".
-static int check_log(const compilation *c, int architecture, int *functions) {
+static int check_log(const char *log, const kernel_spec *spec, int architecture, int *functions) {
     static const char marker[] = "Function properties for ";
     int bad = 0;
-    for (const char *at = c->log; at && (at = strstr(at, marker));) {
+    for (const char *at = log; at && (at = strstr(at, marker));) {
         const char *name = at += strlen(marker);
         int stack = -1, stores = 0, loads = 0;
         const char *numbers = strchr(at, '\n');
@@ -121,7 +77,7 @@ static int check_log(const compilation *c, int architecture, int *functions) {
         ++*functions;
         if (stack <= allowed_bytes(name) && stores + loads <= stack) continue;
         printf("sm_%d: %.*s (%s, %s): %d bytes stack frame, %d spilled, %d loaded again\n",
-               architecture, (int)strcspn(name, "'\n"), name, c->spec.file, c->spec.defines, stack,
+               architecture, (int)strcspn(name, "'\n"), name, spec->file, spec->defines, stack,
                stores, loads);
         bad++;
     }
@@ -134,18 +90,20 @@ static void compile_all(int architecture, const program *all) {
     cuda_compiler_open(&j.nvrtc, 0, architecture, &err);
     ASSERT_FINE(err);
     snprintf(j.nvrtc.architecture, sizeof j.nvrtc.architecture, "sm_%d", architecture);
-    pack(&j, all);
+    pack_kernels(all, &j.packed, &err);
+    j.of = brim_calloc_array((size_t)all->kernels, sizeof *j.of, &err);
     worker_pool *pool = worker_pool_create(THREADS, &err);
     ASSERT_FINE(err);
-    worker_pool_run(pool, j.items, compile_one, &j);
+    worker_pool_run(pool, j.packed.items, compile_one, &j);
     worker_pool_free(pool);
-    for (int i = 0; i < j.items; i++) {
-        if (j.item[i].err.status) printf("sm_%d: %s\n", architecture, j.item[i].err.text);
-        bad += j.item[i].err.status ? 1 : check_log(&j.item[i], architecture, &functions);
-        free(j.item[i].text);
-        free(j.item[i].log);
+    for (int i = 0; i < j.packed.items; i++) {
+        const outcome *o = &j.of[i];
+        if (o->err.status) printf("sm_%d: %s\n", architecture, o->err.text);
+        bad += o->err.status ? 1 : check_log(o->log, &j.packed.item[i], architecture, &functions);
+        free(o->log);
     }
-    free(j.item);
+    free(j.of);
+    packed_kernels_free(&j.packed);
     cuda_compiler_close(&j.nvrtc);
     ck_assert_msg(!bad, "%d kernels fail for sm_%d", bad, architecture);
     ck_assert_int_ge(functions, all->kernels);
