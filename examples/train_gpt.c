@@ -5,7 +5,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include "gpt.h"
 #include "sample.h"
 #include "text_figures.h"
@@ -60,13 +59,6 @@ typedef struct run {
 
 static void join(char out[4096], const char *dir, const char *file) {
     snprintf(out, 4096, "%s/%s", dir, file);
-}
-
-static bool exists(const char *dir, const char *file) {
-    char path[4096];
-    struct stat status;
-    join(path, dir, file);
-    return stat(path, &status) == 0;
 }
 
 // True where a folder holds anything that a run has saved, even if it broke off before it wrote
@@ -125,7 +117,7 @@ static void check_given(const run *r, const char *file, brim_error *err) {
 
 // A file of a model's folder, or of the newest checkpoint in a run's.
 static void checkpoint_file(char out[4096], const char *dir, const char *file, brim_error *err) {
-    if (exists(dir, "latest"))
+    if (holds_checkpoints(dir))
         brim_checkpoint_file(out, 4096, dir, file, err);
     else
         join(out, dir, file);
@@ -134,9 +126,9 @@ static void checkpoint_file(char out[4096], const char *dir, const char *file, b
 static void choose_config(run *r, brim_error *err) {
     train_options *o = &r->options;
     char file[4096];
-    if (o->resume && !exists(o->out, "latest")) {
+    if (o->resume && !holds_checkpoints(o->out)) {
         brim_fail(err, BRIM_ARGUMENT,
-                  "--resume: %s/latest does not exist, so there is nothing to go on from", o->out);
+                  "--resume: %s holds no checkpoint, so there is nothing to go on from", o->out);
         return;
     }
     if (!o->resume && holds_checkpoints(o->out)) {

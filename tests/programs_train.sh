@@ -57,6 +57,9 @@ check "killed: the same bits" same_file whole/step-30/model.safetensors killed/s
 check "killed: the same state" same_file whole/step-30/training_state.safetensors killed/step-30/training_state.safetensors
 check "killed: nothing half-written is left" same "" "$(find killed -name '*brim-*')"
 check "killed: the log has each step once" same "$(seq 30)" "$(grep '"loss"' killed/log.jsonl | sed 's/.*"step": *\([0-9]*\).*/\1/')"
+mkdir first; cp -r a/step-4 a/step-8 first/
+check "killed before the first latest: goes on" train --steps 12 --resume --out first
+check "killed before the first latest: the same bits" same_file a/step-12/model.safetensors first/step-12/model.safetensors
 long="--steps 1000000 --schedule constant"
 
 # One run at a time writes to a folder. The lock dies with its process, and has no effect where a file system offers none.
