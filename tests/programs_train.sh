@@ -7,6 +7,10 @@ for option in data layers heads dim seq batch accumulate steps epochs lr min-lr 
     check "--help tells of --$option" grep -q -e "--$option\b" help.txt
 done
 check "--version" "$bin/train_gpt" --version
+for program in devices selftest bench_ops bench_step; do
+    check "$program --help" "$bin/$program" --help
+    check "$program --help: says how" grep -q "^Usage: $program" check.log
+done
 check "mlp" "$bin/mlp"
 check "mlp learns" awk '/classified right/ && $1 >= 0.95 * $3 { good = 1 } END { exit !good }' check.log
 check "tensors" "$bin/tensors"
