@@ -485,7 +485,7 @@ END_TEST
 Suite *core_files_suite(void) {
     Suite *suite = suite_create("core/files");
     TCase *tests = tcase_create("files");
-    tcase_set_timeout(tests, 60); // syncs wait for whatever else the disk does
+    tcase_set_timeout(tests, 300); // syncs wait for whatever else the disk does
     tcase_add_unchecked_fixture(tests, make_test_directory, remove_test_directory);
     tcase_add_test(tests, file_appears_whole);
     tcase_add_test(tests, failed_file_leaves_the_old_one);
