@@ -1,23 +1,29 @@
 #include "backends/kernel_cache.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <stdint.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 #include "core/alloc.h"
 #include "core/checksum.h"
 #include "core/files.h"
+#include "core/lock.h"
 #include "core/size.h"
 #include "core/strbuf.h"
 
 struct kernel_cache {
     int directory; // a descriptor; -1: keeps nothing
     char *path;
+    // Of all entries, as far as is known: of them when they were last counted, and of those put
+    // since. The first put counts.
+    _Atomic uint64_t bytes;
 };
 
 // An entry is this, then the key, then the data.
@@ -64,6 +70,7 @@ kernel_cache *kernel_cache_open(const char *directory, brim_error *err) {
     kernel_cache *cache = brim_calloc_array(1, sizeof *cache, err);
     if (!cache) return NULL;
     cache->directory = -1;
+    cache->bytes = KERNEL_CACHE_BYTES;
     cache->path = directory ? brim_strdup(directory, err) : user_directory(err);
     if (cache->path && cache->path[0]) {
         const char *reason = NULL;
@@ -130,11 +137,12 @@ static bool write_all(int file, const void *data, size_t bytes) {
     return true;
 }
 
-// The bytes after the header: key and data. NULL unless the file is of our user and its size what
-// the header says.
+// The bytes after the header: key and data. NULL unless the file is of our user, who alone may
+// write to it, and its size what the header says.
 static char *read_entry(int file, size_t key_bytes, entry_header *header) {
     struct stat info;
     if (fstat(file, &info) != 0 || !S_ISREG(info.st_mode) || info.st_uid != geteuid()) return NULL;
+    if (info.st_mode & (S_IWGRP | S_IWOTH)) return NULL;
     if (!read_all(file, header, sizeof *header)) return NULL;
     if (memcmp(header->magic, entry_magic, sizeof entry_magic) != 0) return NULL;
     size_t body;
@@ -147,6 +155,14 @@ static char *read_entry(int file, size_t key_bytes, entry_header *header) {
     return NULL;
 }
 
+// Says that an entry is in use. A day's difference is enough, and costs no write at most starts.
+static void touch(int file) {
+    enum { DAY = 24 * 60 * 60 };
+    struct stat info;
+    if (fstat(file, &info) == 0 && llabs((long long)time(NULL) - info.st_mtime) > DAY)
+        futimens(file, NULL);
+}
+
 static bool find_entry(const kernel_cache *cache, const char *key, size_t key_bytes, void **data,
                        size_t *bytes) {
     char name[32];
@@ -155,6 +171,7 @@ static bool find_entry(const kernel_cache *cache, const char *key, size_t key_by
     if (file < 0) return false;
     entry_header header;
     char *entry = read_entry(file, key_bytes, &header);
+    if (entry) touch(file);
     close(file);
     if (!entry) return false;
     bool good = memcmp(entry, key, key_bytes) == 0 &&
@@ -179,19 +196,21 @@ bool kernel_cache_get(const kernel_cache *cache, const kernel_key *key, void **d
     return found;
 }
 
-// A file of a name that nobody else has; -1 on failure.
+// A file of a name that nobody else has, locked; -1 on failure.
 static int create_temporary(const kernel_cache *cache, const char *name, char temporary[64]) {
     for (int i = 0; i < 100; i++) {
         snprintf(temporary, 64, "%s.%ld.%d", name, (long)getpid(), i);
         int file = openat(cache->directory, temporary,
                           O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-        if (file >= 0 || errno != EEXIST) return file;
+        if (file < 0 && errno != EEXIST) return -1;
+        if (file < 0) continue;
+        if (lock_new(file, cache->directory, temporary)) return file;
+        close(file);
     }
     return -1;
 }
 
-void kernel_cache_put(const kernel_cache *cache, const kernel_key *key, const void *data,
-                      size_t bytes) {
+void kernel_cache_put(kernel_cache *cache, const kernel_key *key, const void *data, size_t bytes) {
     if (cache->directory < 0 || bytes == 0) return;
     size_t key_bytes;
     char *flat = flatten(key, &key_bytes);
@@ -205,9 +224,99 @@ void kernel_cache_put(const kernel_cache *cache, const kernel_key *key, const vo
         memcpy(header.magic, entry_magic, sizeof entry_magic);
         bool whole = write_all(file, &header, sizeof header) && write_all(file, flat, key_bytes) &&
                      write_all(file, data, bytes);
-        whole = close(file) == 0 && whole;
         if (!whole || renameat(cache->directory, temporary, cache->directory, name) != 0)
             unlinkat(cache->directory, temporary, 0);
+        close(file);
+        uint64_t added = sizeof header + key_bytes + bytes;
+        if (atomic_fetch_add(&cache->bytes, added) + added > KERNEL_CACHE_BYTES)
+            kernel_cache_trim(cache, KERNEL_CACHE_BYTES);
     }
     free(flat);
+}
+
+// ---- bounds -------------------------------------------------------------------------------------
+
+typedef struct found {
+    char name[32];
+    uint64_t bytes;
+    struct timespec used;
+} found;
+
+typedef struct found_list {
+    found *entry;
+    size_t entries, capacity;
+    uint64_t bytes;
+} found_list;
+
+// "0123456789abcdef.kernel", or with what create_temporary adds.
+static bool is_entry(const char *name, bool *temporary) {
+    enum { DIGITS = 16 };
+    static const char end[] = ".kernel";
+    if (strspn(name, "0123456789abcdef") != DIGITS) return false;
+    if (strncmp(name + DIGITS, end, sizeof end - 1) != 0) return false;
+    const char *rest = name + DIGITS + sizeof end - 1;
+    *temporary = *rest == '.';
+    return !*rest || (*temporary && strspn(rest, "0123456789.") == strlen(rest));
+}
+
+static void remove_leftover(const kernel_cache *cache, const char *name) {
+    int file = openat(cache->directory, name, O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+    if (file < 0) return;
+    if (lock_leftover(file, cache->directory, name)) unlinkat(cache->directory, name, 0);
+    close(file);
+}
+
+static void count_entry(const kernel_cache *cache, const char *name, found_list *list) {
+    struct stat info;
+    brim_error ignored = {0};
+    if (fstatat(cache->directory, name, &info, AT_SYMLINK_NOFOLLOW) != 0) return;
+    if (!S_ISREG(info.st_mode)) return;
+    list->bytes += (uint64_t)info.st_size;
+    if (!brim_grow((void **)&list->entry, &list->capacity, list->entries + 1, sizeof(found),
+                   &ignored))
+        return;
+    found *f = &list->entry[list->entries++];
+    snprintf(f->name, sizeof f->name, "%s", name);
+    f->bytes = (uint64_t)info.st_size;
+    f->used = info.st_mtim;
+}
+
+static void count_entries(const kernel_cache *cache, found_list *list) {
+    int copy = openat(cache->directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *directory = copy >= 0 ? fdopendir(copy) : NULL;
+    if (!directory) {
+        if (copy >= 0) close(copy);
+        return;
+    }
+    bool temporary;
+    for (struct dirent *entry; (entry = readdir(directory));) {
+        if (!is_entry(entry->d_name, &temporary)) continue;
+        if (temporary)
+            remove_leftover(cache, entry->d_name);
+        else
+            count_entry(cache, entry->d_name, list);
+    }
+    closedir(directory);
+}
+
+static int used_before(const void *a, const void *b) {
+    const struct timespec *x = &((const found *)a)->used, *y = &((const found *)b)->used;
+    if (x->tv_sec != y->tv_sec) return x->tv_sec < y->tv_sec ? -1 : 1;
+    return (x->tv_nsec > y->tv_nsec) - (x->tv_nsec < y->tv_nsec);
+}
+
+// Two processes may do this at once: both remove the same ones, and a kernel that is removed while
+// somebody needs it is compiled again.
+void kernel_cache_trim(kernel_cache *cache, uint64_t limit) {
+    found_list list = {0};
+    count_entries(cache, &list);
+    if (list.bytes > limit) {
+        qsort(list.entry, list.entries, sizeof *list.entry, used_before);
+        for (size_t i = 0; i < list.entries && list.bytes > limit - limit / 8; i++) {
+            unlinkat(cache->directory, list.entry[i].name, 0);
+            list.bytes -= list.entry[i].bytes;
+        }
+    }
+    atomic_store(&cache->bytes, list.bytes);
+    free(list.entry);
 }

@@ -10,15 +10,18 @@
 // An entry holds its whole key, so that two keys of the same hash never meet, and a checksum: a
 // damaged entry is a missing one, and is written again. Entries appear whole (written under another
 // name, then renamed), so processes may share a directory. The directory belongs to the user alone
-// (0700), and nothing is read or written through a symbolic link in it.
+// (0700), and nothing is read or written through a symbolic link in it. It does not grow for ever:
+// where entries have more than KERNEL_CACHE_BYTES, those that were used longest ago are removed (by
+// the times of the files, to a day).
 #ifndef BRIM_BACKENDS_KERNEL_CACHE_H
 #define BRIM_BACKENDS_KERNEL_CACHE_H
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include "core/error.h"
 
-enum { KERNEL_KEY_PARTS = 12 };
+enum { KERNEL_KEY_PARTS = 12, KERNEL_CACHE_BYTES = 512 << 20 };
 typedef struct kernel_key {
     const char *part[KERNEL_KEY_PARTS]; // texts; their boundaries count
     int parts;
@@ -41,7 +44,10 @@ bool kernel_cache_get(const kernel_cache *cache, const kernel_key *key, void **d
 
 // Writes an entry. A disk that is full or read-only only costs compiling again next time: that is
 // no error.
-void kernel_cache_put(const kernel_cache *cache, const kernel_key *key, const void *data,
-                      size_t bytes);
+void kernel_cache_put(kernel_cache *cache, const kernel_key *key, const void *data, size_t bytes);
+
+// Removes what killed processes left half-written, and, where entries have more than `limit` bytes,
+// the oldest until an eighth of that is free. kernel_cache_put does it by itself.
+void kernel_cache_trim(kernel_cache *cache, uint64_t limit);
 
 #endif

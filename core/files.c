@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 #include "core/alloc.h"
+#include "core/lock.h"
 #include "core/philox.h"
 #include "core/size.h"
 #include "core/strbuf.h"
@@ -48,7 +49,7 @@ char *path_temporary(const char *path, const char *suffix, brim_error *err) {
     uint32_t digits = philox_at((uint64_t)now.tv_sec, (uint64_t)now.tv_nsec, who).v[0];
     strbuf name = {.err = err};
     strbuf_append(&name, path, length);
-    strbuf_printf(&name, ".%s-%08x", suffix, (unsigned)digits);
+    strbuf_printf(&name, ".brim-%s-%08x", suffix, (unsigned)digits);
     return strbuf_take(&name);
 }
 
@@ -58,7 +59,7 @@ static void free_writer(file_writer *w) {
     free(w);
 }
 
-// Opens a file that did not exist before, under a temporary name.
+// Opens a file that did not exist before, under a temporary name, and locks it.
 static void open_temporary(file_writer *w, brim_error *err) {
     enum { TRIES = 100 };
     for (int i = 0; i < TRIES; i++) {
@@ -66,8 +67,11 @@ static void open_temporary(file_writer *w, brim_error *err) {
         w->temporary = path_temporary(w->path, "tmp", err);
         if (failed(err)) return;
         w->descriptor = open(w->temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-        if (w->descriptor >= 0) return;
-        if (errno != EEXIST) break;
+        if (w->descriptor < 0 && errno != EEXIST) break;
+        if (w->descriptor < 0) continue;
+        if (lock_new(w->descriptor, AT_FDCWD, w->temporary)) return;
+        close(w->descriptor);
+        w->descriptor = -1;
     }
     brim_fail(err, BRIM_IO, "%s cannot be created: %s", w->temporary, strerror(errno));
 }
@@ -139,6 +143,7 @@ static void close_synced(file_writer *w, brim_error *err) {
 
 bool file_commit(file_writer *w, brim_error *err) {
     if (!w) return false;
+    int lock = fcntl(w->descriptor, F_DUPFD_CLOEXEC, 0); // until the file has its name
     close_synced(w, err);
     if (!failed(err) && rename(w->temporary, w->path) != 0) {
         brim_fail(err, BRIM_IO, "%s cannot be renamed to %s: %s", w->temporary, w->path,
@@ -151,6 +156,7 @@ bool file_commit(file_writer *w, brim_error *err) {
         if (parent) folder_sync(parent, err);
         free(parent);
     }
+    if (lock >= 0) close(lock);
     free_writer(w);
     return !failed(err);
 }

@@ -7,10 +7,10 @@
 //   temporary
 //   3. file_commit(w, err);                              3. folder_commit(f, false, err);
 //
-// What is written has a temporary name beside the final one (PATH.tmp-0123abcd) until it is
+// What is written has a temporary name beside the final one (PATH.brim-tmp-0123abcd) until it is
 // complete and on the disk (fsync); the rename that follows is atomic, and the parent folder is
 // synced after it. So a reader, and a machine that lost its power, see the old contents or the new
-// ones. A process that is killed leaves the temporary name behind.
+// ones. A process that is killed leaves the temporary name behind; folder_clean removes it later.
 //
 // All text names the file and the system's reason; the status is BRIM_IO unless said otherwise.
 #ifndef BRIM_CORE_FILES_H
@@ -77,6 +77,11 @@ bool folder_make(const char *path, unsigned mode, brim_error *err);
 // Removes a folder with all that is in it, without following links. Fine where it does not exist.
 bool folder_remove(const char *path, brim_error *err);
 
+// Removes from a folder what killed processes left in it under temporary names, and gives a folder
+// that they had moved aside its name back where that is free. What a live process writes is locked
+// and stays, as does everything on a file system without locks. Failures are ignored.
+void folder_clean(const char *path);
+
 // Syncs a folder, so that the names in it are on the disk.
 bool folder_sync(const char *path, brim_error *err);
 
@@ -86,8 +91,8 @@ bool brim_cache_dir(char *buffer, size_t size, brim_error *err);
 
 // --- for both ---
 
-// PATH.SUFFIX-XXXXXXXX with random digits, on the heap. Different at each call; it may exist all
-// the same.
+// PATH.brim-SUFFIX-XXXXXXXX with random digits, on the heap. Different at each call; it may exist
+// all the same.
 char *path_temporary(const char *path, const char *suffix, brim_error *err);
 
 // "." or "/" or what is before the last slash, on the heap.

@@ -13,9 +13,14 @@
 #include <unistd.h>
 #include <brim/report.h>
 #include "core/alloc.h"
+#include "core/lock.h"
+#include "core/strbuf.h"
+
+static const int open_folder = O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW;
 
 struct folder_writer {
     char *path, *temporary;
+    int lock; // descriptor of the temporary folder
 };
 
 bool folder_sync(const char *path, brim_error *err) {
@@ -104,9 +109,19 @@ bool folder_make(const char *path, unsigned mode, brim_error *err) {
 }
 
 static void free_folder(folder_writer *f) {
+    if (f->lock >= 0) close(f->lock);
     free(f->path);
     free(f->temporary);
     free(f);
+}
+
+static bool lock_temporary(folder_writer *f) {
+    f->lock = open(f->temporary, open_folder);
+    if (f->lock >= 0 && lock_new(f->lock, AT_FDCWD, f->temporary)) return true;
+    if (f->lock >= 0) close(f->lock);
+    f->lock = -1;
+    rmdir(f->temporary);
+    return false;
 }
 
 static void make_temporary(folder_writer *f, brim_error *err) {
@@ -114,8 +129,10 @@ static void make_temporary(folder_writer *f, brim_error *err) {
     for (int i = 0; i < TRIES; i++) {
         free(f->temporary);
         f->temporary = path_temporary(f->path, "tmp", err);
-        if (failed(err) || mkdir(f->temporary, 0777) == 0) return;
-        if (errno != EEXIST) break;
+        if (failed(err)) return;
+        bool made = mkdir(f->temporary, 0777) == 0;
+        if (made && lock_temporary(f)) return;
+        if (!made && errno != EEXIST) break;
     }
     brim_fail(err, BRIM_IO, "folder %s cannot be made: %s", f->temporary, strerror(errno));
 }
@@ -123,6 +140,7 @@ static void make_temporary(folder_writer *f, brim_error *err) {
 folder_writer *folder_create(const char *path, brim_error *err) {
     folder_writer *f = brim_calloc_array(1, sizeof *f, err);
     if (!f) return NULL;
+    f->lock = -1;
     f->path = brim_strdup(path, err);
     if (f->path) make_temporary(f, err);
     if (!failed(err)) return f;
@@ -144,10 +162,12 @@ static bool exchange(const char *a, const char *b) {
 }
 
 // Where the file system cannot exchange two names: for a moment the old folder has a name of its
-// own (PATH.old-...).
+// own (PATH.brim-old-...).
 static bool move_aside(folder_writer *f, brim_error *err) {
     char *aside = path_temporary(f->path, "old", err);
     if (!aside) return false;
+    int lock = open(f->path, open_folder);
+    if (lock >= 0) lock_try(lock);
     if (rename(f->path, aside) != 0) {
         brim_fail(err, BRIM_IO, "%s cannot be renamed to %s: %s", f->path, aside, strerror(errno));
     } else if (rename(f->temporary, f->path) != 0) {
@@ -156,9 +176,12 @@ static bool move_aside(folder_writer *f, brim_error *err) {
         rename(aside, f->path);
     } else {
         free(f->temporary);
+        close(f->lock);
         f->temporary = aside;
+        f->lock = lock;
         return true;
     }
+    if (lock >= 0) close(lock);
     free(aside);
     return false;
 }
@@ -197,6 +220,43 @@ void folder_discard(folder_writer *f) {
     brim_error ignored = {0}; // the folder that stays behind is named as a temporary one
     folder_remove(f->temporary, &ignored);
     free_folder(f);
+}
+
+// Length of NAME in NAME.brim-tmp-0123abcd (see path_temporary); 0 for any other name.
+static size_t name_length(const char *path, const char *suffix) {
+    enum { DIGITS = 8 };
+    size_t length = strlen(path), end = strlen(suffix) + DIGITS;
+    if (length <= end || strncmp(path + length - end, suffix, strlen(suffix)) != 0) return 0;
+    return strspn(path + length - DIGITS, "0123456789abcdef") == DIGITS ? length - end : 0;
+}
+
+// A folder that was moved aside gets its name back where no other has it by now.
+static bool move_back(const char *path, size_t length) {
+    brim_error err = {0};
+    strbuf name = {.err = &err};
+    strbuf_append(&name, path, length);
+    struct stat status;
+    bool moved = !failed(&err) && lstat(strbuf_text(&name), &status) != 0 && errno == ENOENT &&
+                 rename(path, strbuf_text(&name)) == 0;
+    strbuf_free(&name);
+    return moved;
+}
+
+static bool clean_entry(const char *path, mode_t mode, brim_error *err) {
+    size_t aside = name_length(path, ".brim-old-");
+    if (!aside && !name_length(path, ".brim-tmp-")) return true;
+    if (!S_ISDIR(mode) && !S_ISREG(mode)) return true;
+    // Some network file systems lock only what may be written.
+    int lock = open(path, S_ISDIR(mode) ? open_folder : O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    if (lock < 0) return true;
+    if (lock_leftover(lock, AT_FDCWD, path) && !(aside && move_back(path, aside)))
+        folder_remove(path, &(brim_error){0}); // what cannot be removed harms nobody
+    close(lock);
+    return !failed(err);
+}
+
+void folder_clean(const char *path) {
+    each_entry(path, clean_entry, &(brim_error){0});
 }
 
 bool brim_cache_dir(char *buffer, size_t size, brim_error *err) {

@@ -23,6 +23,7 @@ typedef struct selftest_options {
     const char *device;
     device_settings settings;
     bool quick;
+    brim_error err; // of the command line
 } selftest_options;
 
 enum { KEY_GROUP = 1000, KEY_VECTOR, KEY_OWN_PRODUCTS, KEY_QUICK };
@@ -37,16 +38,18 @@ static const struct argp_option option_table[] = {
     {0},
 };
 
-static int32_t number(const char *text, const char *name, struct argp_state *state) {
-    brim_error err = {0};
+static int32_t number(const char *text, const char *name, brim_error *err) {
     int64_t value = 0;
-    if (!parse_i64(text, name, 1, 1 << 20, &value, &err)) argp_error(state, "%s", err.text);
+    parse_i64(text, name, 1, 1 << 20, &value, err);
     return (int32_t)value;
 }
 
 static error_t parse(int key, char *argument, struct argp_state *state) {
     selftest_options *o = state->input;
     switch (key) {
+    case ARGP_KEY_INIT:
+        state->err_stream = NULL; // a mistake gets one line: argp would add another
+        break;
     case 'd':
         o->device = argument;
         break;
@@ -54,16 +57,16 @@ static error_t parse(int key, char *argument, struct argp_state *state) {
         o->quick = true;
         break;
     case KEY_GROUP:
-        o->settings.group = number(argument, "--group", state);
+        o->settings.group = number(argument, "--group", &o->err);
         break;
     case KEY_VECTOR:
-        o->settings.vec = number(argument, "--vector", state);
+        o->settings.vec = number(argument, "--vector", &o->err);
         break;
     case KEY_OWN_PRODUCTS:
         o->settings.no_native = true;
         break;
     case ARGP_KEY_ARG:
-        argp_error(state, "no arguments are expected");
+        brim_fail(&o->err, BRIM_ARGUMENT, "unexpected argument \"%s\" (see --help)", argument);
         break;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -178,7 +181,8 @@ static int check_training(const selftest_options *o) {
 int main(int argc, char **argv) {
     static const struct argp parser = {option_table, parse, NULL, description, NULL, NULL, NULL};
     selftest_options o = {.device = "auto", .settings = {.poison = true}};
-    argp_parse(&parser, argc, argv, 0, NULL, &o);
+    if (argp_parse(&parser, argc, argv, 0, NULL, &o)) return 1; // getopt has printed why
+    if (o.err.status) return brim_error_report(&o.err);
     brim_error err = {0};
     harness h;
     double start = clock_seconds();

@@ -1,13 +1,10 @@
 // Trains a GPT on the user's own text. See --help.
 #include <dirent.h>
-#include <errno.h>
 #include <float.h>
 #include <math.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 #include "gpt.h"
 #include "sample.h"
 #include "text_figures.h"
@@ -51,6 +48,7 @@ typedef struct run {
     brim_loader train, held_out;
     brim_trainer *trainer;
     brim_program *evaluation, *next;
+    brim_lock *lock; // of the output folder
     brim_journal *log;
     brim_progress *progress;
     int32_t *tokens, *targets; // of a whole step
@@ -61,13 +59,6 @@ typedef struct run {
 
 static void join(char out[4096], const char *dir, const char *file) {
     snprintf(out, 4096, "%s/%s", dir, file);
-}
-
-static bool exists(const char *dir, const char *file) {
-    char path[4096];
-    struct stat status;
-    join(path, dir, file);
-    return stat(path, &status) == 0;
 }
 
 // True where a folder holds anything that a run has saved, even if it broke off before it wrote
@@ -126,7 +117,7 @@ static void check_given(const run *r, const char *file, brim_error *err) {
 
 // A file of a model's folder, or of the newest checkpoint in a run's.
 static void checkpoint_file(char out[4096], const char *dir, const char *file, brim_error *err) {
-    if (exists(dir, "latest"))
+    if (holds_checkpoints(dir))
         brim_checkpoint_file(out, 4096, dir, file, err);
     else
         join(out, dir, file);
@@ -135,9 +126,9 @@ static void checkpoint_file(char out[4096], const char *dir, const char *file, b
 static void choose_config(run *r, brim_error *err) {
     train_options *o = &r->options;
     char file[4096];
-    if (o->resume && !exists(o->out, "latest")) {
+    if (o->resume && !holds_checkpoints(o->out)) {
         brim_fail(err, BRIM_ARGUMENT,
-                  "--resume: %s/latest does not exist, so there is nothing to go on from", o->out);
+                  "--resume: %s holds no checkpoint, so there is nothing to go on from", o->out);
         return;
     }
     if (!o->resume && holds_checkpoints(o->out)) {
@@ -281,10 +272,6 @@ static void open_log(run *r, brim_error *err) {
     else
         join(file, r->options.out, "log.jsonl");
     int64_t done = brim_trainer_describe(r->trainer).steps;
-    // Not first when hours of training are to be saved.
-    if (brim_folder_make(r->options.out, err) && access(r->options.out, W_OK | X_OK) != 0)
-        brim_fail(err, BRIM_IO, "folder %s cannot be written to: %s", r->options.out,
-                  strerror(errno));
     r->log = brim_journal_open(file, done, err);
     r->progress = brim_progress_open(stdout, err);
 }
@@ -453,7 +440,9 @@ static void start(run *r, brim_error *err) {
     if (o->prompt && !is_text(r))
         brim_fail(err, BRIM_ARGUMENT,
                   "--prompt needs text data; token files say nothing of the tokens' spelling");
-    choose_config(r, err);
+    // Before anything of the folder is read: another run might still change it.
+    r->lock = brim_folder_lock(o->out, err);
+    if (!err->status) choose_config(r, err);
     if (err->status) return;
     if (!o->sequence) o->sequence = r->config.positions;
     check_vocabulary(r, err);
@@ -475,6 +464,7 @@ static void end(run *r) {
     brim_journal_close(r->log);
     brim_trainer_free(r->trainer);
     brim_dataset_close(r->data);
+    brim_folder_unlock(r->lock);
     free(r->tokens);
     free(r->targets);
     free(r->options.files);

@@ -1,5 +1,6 @@
 // Checkpoints: DIR/step-N/{model.safetensors, training_state.safetensors, attached files}, and
 // DIR/latest.
+#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -180,6 +181,7 @@ brim_status brim_trainer_save(brim_trainer *t, const char *dir, brim_error *err)
     char name[40], path[PATH_BYTES];
     snprintf(name, sizeof name, "step-%lld", (long long)t->progress.steps);
     if (!folder_make(dir, 0777, err) || !join(path, dir, name, err)) return err->status;
+    folder_clean(dir);
     folder_writer *folder = folder_create(path, err);
     if (!folder) return err->status;
     save_files(t, folder_path(folder), err);
@@ -198,10 +200,29 @@ static bool exists(const char *path) {
     return stat(path, &status) == 0;
 }
 
+// The checkpoint of the highest step. A run that was killed during its first save may have one and
+// no `latest`; a checkpoint has its name only once it is whole.
+static bool highest_step(char name[40], const char *dir) {
+    DIR *folder = opendir(dir);
+    long long highest = -1, step;
+    for (struct dirent *entry; folder && (entry = readdir(folder));) {
+        char rest;
+        if (sscanf(entry->d_name, "step-%lld%c", &step, &rest) == 1 && step > highest)
+            highest = step;
+    }
+    if (folder) closedir(folder);
+    snprintf(name, 40, "step-%lld", highest);
+    return highest >= 0;
+}
+
 // The name in DIR/latest must be that of a folder in DIR: a checkpoint decides no other path.
 static brim_status newest(char out[PATH_BYTES], const char *dir, brim_error *err) {
-    char path[PATH_BYTES];
+    char path[PATH_BYTES], name[40];
     if (!join(path, dir, "latest", err)) return err->status;
+    if (!exists(path) && highest_step(name, dir)) {
+        join(out, dir, name, err);
+        return err->status;
+    }
     char *text = file_read(path, 256, NULL, err);
     if (!text) return err->status;
     text[strcspn(text, "\n")] = '\0';

@@ -5,7 +5,7 @@ PACKAGES_BUILD="gcc libc6-dev cmake ninja-build pkg-config opencl-c-headers ocl-
 # Found at run time: an OpenCL driver for the CPU, and libraries for matrix products.
 PACKAGES_RUN="pocl-opencl-icd libdnnl-dev libopenblas0-pthread libclblast1"
 PACKAGES_DEMO="dict-gcide"
-PACKAGES_TEST="check g++"
+PACKAGES_TEST="check clang g++"
 
 is_installed() { dpkg-query -W -f '${Status}' "$1" 2>/dev/null | grep -q 'ok installed'; }
 

@@ -9,6 +9,11 @@ usage() { # usage NAME TEXT COMMAND...: refused by the option parser: one line, 
 usage "unknown option" "--fast" train --fast
 usage "option without its value" "--layers" "$bin/train_gpt" --data text.txt --layers
 usage "devices: unknown option" "--fast" "$bin/devices" --fast
+usage "devices: argument" "x" "$bin/devices" x
+usage "selftest: unknown option" "--fast" "$bin/selftest" --fast
+refused "selftest: argument" "unexpected argument \"x\"" "$bin/selftest" x
+refused "selftest: bad value" "--group" "$bin/selftest" --group two
+refused "selftest: no such device" "gpu9" "$bin/selftest" --device gpu9
 
 # Options
 refused "no data" "--data" "$bin/train_gpt"

@@ -8,6 +8,10 @@ for option in data layers heads dim seq batch accumulate steps epochs lr min-lr 
     check "--help tells of --$option" grep -q -e "--$option\b" help.txt
 done
 check "--version" "$bin/train_gpt" --version
+for program in devices selftest bench_ops bench_step; do
+    check "$program --help" "$bin/$program" --help
+    check "$program --help: says how" grep -q "^Usage: $program" check.log
+done
 check "mlp" "$bin/mlp"
 check "mlp learns" awk '/classified right/ && $1 >= 0.95 * $3 { good = 1 } END { exit !good }' check.log
 check "tensors" "$bin/tensors"
@@ -56,8 +60,35 @@ done
 check "a killed run goes on" wait $victim
 check "killed: the same bits" same_file whole/step-30/model.safetensors killed/step-30/model.safetensors
 check "killed: the same state" same_file whole/step-30/training_state.safetensors killed/step-30/training_state.safetensors
+check "killed: nothing half-written is left" same "" "$(find killed -name '*brim-*')"
 check "killed: the log has each step once" same "$(seq 30)" "$(grep '"loss"' killed/log.jsonl | sed 's/.*"step": *\([0-9]*\).*/\1/')"
+mkdir first; cp -r a/step-4 a/step-8 first/
+check "killed before the first latest: goes on" train --steps 12 --resume --out first
+check "killed before the first latest: the same bits" same_file a/step-12/model.safetensors first/step-12/model.safetensors
 long="--steps 1000000 --schedule constant"
+
+# One run at a time writes to a folder. The lock dies with its process, and has no effect where a file system offers none.
+start $long --out busy
+for wait in $(seq 600); do [ "$(wc -l 2>/dev/null <busy/log.jsonl)" -gt 2 ] 2>/dev/null && break; sleep 0.05; done
+kill -STOP $victim; ls -l --time-style=full-iso busy >before.txt
+refused "two runs in one folder" "folder busy is in use by another run, process $victim;" train --steps 3 --out busy
+refused "two runs in one folder: resume" "process $victim" train --steps 3 --resume --out busy
+ls -l --time-style=full-iso busy >after.txt
+check "two runs: the second touches nothing" same_file before.txt after.txt
+kill -9 $victim; wait $victim 2>/dev/null
+check "a killed run's lock file stays" test -e busy/lock
+mkdir busy/step-2.brim-tmp-0123abcd # it was saving
+check "a killed run's lock hinders nobody" train --steps 3 --out busy
+check "a run that ends removes its lock file" test ! -e busy/lock
+check "what a killed run had begun to save is removed" test ! -e busy/step-2.brim-tmp-0123abcd
+refused "a folder that nothing was written to" "heads" train --heads 5 --out fresh
+check "... is not left behind" test ! -e fresh
+echo '#include <errno.h>
+int flock(int descriptor, int how) { (void)descriptor, (void)how; errno = ENOLCK; return -1; }' >no_locks.c
+check "a file system without locks: build" "${CC:-cc}" -shared -fPIC -o no_locks.so no_locks.c
+check "a file system without locks" env LD_PRELOAD="$PWD/no_locks.so" "$bin/train_gpt" --data text.txt $tiny --steps 12 --out lockless
+check "a file system without locks: the same bits" same_file a/step-12/model.safetensors lockless/step-12/model.safetensors
+
 for signal in INT TERM; do
     start $long --out "stop-$signal"
     for wait in $(seq 600); do [ "$(wc -l 2>/dev/null <"stop-$signal/log.jsonl")" -gt 2 ] 2>/dev/null && break; sleep 0.05; done

@@ -4,6 +4,8 @@
 #include <stdbool.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <brim/report.h>
 #include "core/checksum.h"
 #include "core/files.h"
 #include "core/mapfile.h"
@@ -42,7 +44,7 @@ START_TEST(file_appears_whole) {
     ck_assert_str_eq(file_path(w), path);
     ck_assert(file_rewrite(w, 0, "h", 1, &err));
     ck_assert(access(path, F_OK) != 0);
-    ck_assert_int_eq(entries(test_directory, "whole.tmp-"), 1);
+    ck_assert_int_eq(entries(test_directory, "whole.brim-tmp-"), 1);
     ck_assert(file_commit(w, &err));
     ASSERT_FINE(err);
     assert_contents(path, "hello, world");
@@ -97,7 +99,7 @@ START_TEST(full_disk) {
     bool committed = file_commit(w, &err);
     ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &former), 0);
     ck_assert(!written && !committed);
-    ck_assert_ptr_nonnull(strstr(err.text, "full.tmp-"));
+    ck_assert_ptr_nonnull(strstr(err.text, "full.brim-tmp-"));
     ASSERT_FAILS(err, BRIM_IO, "cannot be written at byte 1000: File too large");
     assert_contents(path, "old");
     ck_assert_int_eq(entries(test_directory, "full"), 1);
@@ -109,7 +111,7 @@ START_TEST(places_where_no_file_can_be) {
     ck_assert_ptr_null(file_create("/nonexistent/file", &err));
     ASSERT_FAILS(err, BRIM_IO, "No such file or directory");
     ck_assert(!file_replace("/nonexistent/file", "x", 1, &err));
-    ASSERT_FAILS(err, BRIM_IO, "/nonexistent/file.tmp-");
+    ASSERT_FAILS(err, BRIM_IO, "/nonexistent/file.brim-tmp-");
     const char *folder = test_path("folder");
     ck_assert_int_eq(mkdir(folder, 0777), 0);
     ck_assert(!file_replace(folder, "x", 1, &err));
@@ -236,7 +238,143 @@ START_TEST(folder_replaces_only_when_told) {
     folder_discard(f);
     ck_assert_int_eq(entries(test_directory, "step-2"), 1);
     ck_assert_ptr_null(folder_create("/nonexistent/step", &err));
-    ASSERT_FAILS(err, BRIM_IO, "/nonexistent/step.tmp-");
+    ASSERT_FAILS(err, BRIM_IO, "/nonexistent/step.brim-tmp-");
+}
+END_TEST
+
+// A process that has begun a file and a folder in a folder, and waits to be killed.
+static pid_t start_writer(const char *folder) {
+    int ready[2];
+    ck_assert_int_eq(pipe(ready), 0);
+    pid_t child = fork();
+    ck_assert_int_ge(child, 0);
+    if (child == 0) {
+        brim_error err = {0};
+        char *file = path_join(folder, "file", &err), *step = path_join(folder, "step", &err);
+        file_write(file_create(file, &err), "half", 4, &err);
+        make_in(folder_path(folder_create(step, &err)), "model", "half");
+        if (err.status || write(ready[1], "", 1) != 1) _exit(1);
+        for (;;) pause();
+    }
+    char byte;
+    ck_assert_int_eq(read(ready[0], &byte, 1), 1);
+    close(ready[0]);
+    close(ready[1]);
+    return child;
+}
+
+static void kill_writer(pid_t child) {
+    ck_assert_int_eq(kill(child, SIGKILL), 0);
+    ck_assert_int_eq(waitpid(child, NULL, 0), child);
+}
+
+START_TEST(leftovers_of_the_dead_are_removed) {
+    brim_error err = {0};
+    char folder[160];
+    strcpy(folder, test_path("clean"));
+    ck_assert(folder_make(folder, 0777, &err));
+    pid_t dead = start_writer(folder), alive = start_writer(folder);
+    ck_assert_int_eq(entries(folder, ""), 4);
+    folder_clean(folder);
+    ck_assert_int_eq(entries(folder, ""), 4);
+    kill_writer(dead);
+    folder_clean(folder);
+    ck_assert_int_eq(entries(folder, "file.brim-tmp-"), 1);
+    ck_assert_int_eq(entries(folder, "step.brim-tmp-"), 1);
+    kill_writer(alive);
+    folder_clean(folder);
+    ck_assert_int_eq(entries(folder, ""), 0);
+    folder_clean("/nonexistent");
+}
+END_TEST
+
+START_TEST(nothing_else_is_removed) {
+    static const char *const others[] = {"a.tmp-0123abcd", "a.brim-tmp-0123abc",
+                                         "a.brim-tmp-0123abcg", "a.brim-tmp-0123abcd.txt",
+                                         "step-3"};
+    enum { OTHERS = sizeof others / sizeof *others };
+    brim_error err = {0};
+    char folder[160], link[200];
+    strcpy(folder, test_path("others"));
+    ck_assert(folder_make(folder, 0777, &err));
+    for (int i = 0; i < OTHERS; i++) make_in(folder, others[i], "x");
+    snprintf(link, sizeof link, "%s/link.brim-tmp-01234567", folder);
+    ck_assert_int_eq(symlink(test_directory, link), 0);
+    folder_clean(folder);
+    for (int i = 0; i < OTHERS; i++) assert_in(folder, others[i], "x");
+    ck_assert_int_eq(access(link, F_OK), 0);
+}
+END_TEST
+
+// Killed between two renames, a process leaves its only good checkpoint under another name.
+START_TEST(what_was_moved_aside_comes_back) {
+    brim_error err = {0};
+    char folder[160], old[200];
+    strcpy(folder, test_path("aside"));
+    snprintf(old, sizeof old, "%s/step-1.brim-old-0123abcd", folder);
+    ck_assert(folder_make(old, 0777, &err));
+    make_in(old, "model", "good");
+    folder_clean(folder);
+    snprintf(old, sizeof old, "%s/step-1", folder);
+    assert_in(old, "model", "good");
+    snprintf(old, sizeof old, "%s/step-1.brim-old-0123abcd", folder);
+    ck_assert(folder_make(old, 0777, &err));
+    make_in(old, "model", "replaced");
+    folder_clean(folder);
+    ck_assert_int_eq(entries(folder, ""), 1);
+    snprintf(old, sizeof old, "%s/step-1", folder);
+    assert_in(old, "model", "good");
+}
+END_TEST
+
+// While one process writes, another clears up all the time: it never takes what is alive.
+START_TEST(clearing_up_disturbs_nobody) {
+    enum { ROUNDS = 30 };
+    brim_error err = {0};
+    char folder[160], file[200], step[200];
+    strcpy(folder, test_path("disturbed"));
+    ck_assert(folder_make(folder, 0777, &err));
+    snprintf(file, sizeof file, "%s/file", folder);
+    snprintf(step, sizeof step, "%s/step", folder);
+    pid_t cleaner = fork();
+    ck_assert_int_ge(cleaner, 0);
+    while (cleaner == 0) folder_clean(folder);
+    for (int i = 0; i < ROUNDS && !err.status; i++) {
+        file_replace(file, "x", 1, &err);
+        folder_writer *f = folder_create(step, &err);
+        if (f) make_in(folder_path(f), "model", "x");
+        folder_commit(f, true, &err);
+    }
+    kill_writer(cleaner);
+    ASSERT_FINE(err);
+    folder_clean(folder);
+    ck_assert_int_eq(entries(folder, ""), 2);
+}
+END_TEST
+
+START_TEST(one_lock_a_folder) {
+    brim_error err = {0};
+    char folder[160], pid[40];
+    strcpy(folder, test_path("locked"));
+    brim_lock *lock = brim_folder_lock(folder, &err);
+    ASSERT_FINE(err);
+    ck_assert_ptr_null(brim_folder_lock(folder, &err));
+    snprintf(pid, sizeof pid, "another run, process %ld;", (long)getpid());
+    ASSERT_FAILS(err, BRIM_IO, pid);
+    make_in(folder, "file", "x");
+    brim_folder_unlock(lock);
+    ck_assert_int_eq(entries(folder, ""), 1);
+    make_in(folder, "lock", "12345\n"); // of a killed process
+    lock = brim_folder_lock(folder, &err);
+    ASSERT_FINE(err);
+    brim_folder_unlock(lock);
+    brim_folder_unlock(NULL);
+    strcpy(folder, test_path("empty-folder"));
+    brim_folder_unlock(brim_folder_lock(folder, &err));
+    ASSERT_FINE(err);
+    ck_assert_int_ne(access(folder, F_OK), 0);
+    ck_assert_ptr_null(brim_folder_lock("/proc/self", &err));
+    ASSERT_FAILS(err, BRIM_IO, "/proc/self cannot be written to");
 }
 END_TEST
 
@@ -310,8 +448,8 @@ START_TEST(paths) {
         free(path);
     }
     char *a = path_temporary("x/", "tmp", &err), *b = path_temporary("x/", "tmp", &err);
-    ck_assert_int_eq(strncmp(a, "x.tmp-", 6), 0);
-    ck_assert_uint_eq(strlen(a), 14);
+    ck_assert_int_eq(strncmp(a, "x.brim-tmp-", 6), 0);
+    ck_assert_uint_eq(strlen(a), 19);
     ck_assert_str_ne(a, b);
     free(a);
     free(b);
@@ -347,6 +485,7 @@ END_TEST
 Suite *core_files_suite(void) {
     Suite *suite = suite_create("core/files");
     TCase *tests = tcase_create("files");
+    tcase_set_timeout(tests, 300); // syncs wait for whatever else the disk does
     tcase_add_unchecked_fixture(tests, make_test_directory, remove_test_directory);
     tcase_add_test(tests, file_appears_whole);
     tcase_add_test(tests, failed_file_leaves_the_old_one);
@@ -356,6 +495,11 @@ Suite *core_files_suite(void) {
     tcase_add_test(tests, mapped_files);
     tcase_add_test(tests, folder_appears_whole);
     tcase_add_test(tests, folder_replaces_only_when_told);
+    tcase_add_test(tests, leftovers_of_the_dead_are_removed);
+    tcase_add_test(tests, nothing_else_is_removed);
+    tcase_add_test(tests, what_was_moved_aside_comes_back);
+    tcase_add_test(tests, clearing_up_disturbs_nobody);
+    tcase_add_test(tests, one_lock_a_folder);
     tcase_add_test(tests, folders_made_and_removed);
     tcase_add_test(tests, cache_folder);
     tcase_add_test(tests, paths);

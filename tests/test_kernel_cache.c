@@ -1,12 +1,16 @@
-// The cache of compiled kernels: keys, damage, several processes, directories it must not use.
+// The cache of compiled kernels: keys, damage, several processes, bounds, directories it must not
+// use.
 #include <check.h>
 #include <dirent.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 #include "backends/kernel_cache.h"
 #include "tests/test_core.h"
@@ -224,11 +228,167 @@ START_TEST(processes_may_share_it) {
 }
 END_TEST
 
+enum { DAY = 24 * 60 * 60, SIZE = 1000 };
+
+// Calls visit with the path of each file.
+static void each_file(void (*visit)(const char *path, const struct stat *info, void *user),
+                      void *user) {
+    char path[400];
+    struct stat info;
+    DIR *directory = opendir(folder);
+    ck_assert_ptr_nonnull(directory);
+    for (struct dirent *entry; (entry = readdir(directory));) {
+        snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
+        if (stat(path, &info) == 0 && S_ISREG(info.st_mode)) visit(path, &info, user);
+    }
+    closedir(directory);
+}
+
+static void make_older(const char *path, const struct stat *info, void *days) {
+    if (time(NULL) - info->st_mtime > DAY / 2) return;
+    struct timespec times[2] = {{.tv_sec = time(NULL) - *(int *)days * DAY}};
+    times[1] = times[0];
+    ck_assert_int_eq(utimensat(AT_FDCWD, path, times, 0), 0);
+}
+
+static void add_size(const char *path, const struct stat *info, void *sum) {
+    (void)path;
+    *(uint64_t *)sum += (uint64_t)info->st_size;
+}
+
+// An entry of SIZE bytes and a header.
+static void put_sized(const char *name) {
+    char data[SIZE + 1] = "";
+    memset(data, *name, SIZE);
+    put(name, "", data);
+}
+
+// The same, used so many days ago.
+static void put_old(const char *name, int days) {
+    put_sized(name);
+    each_file(make_older, &days);
+}
+
+static bool still_holds(const char *name) {
+    char data[SIZE + 1] = "";
+    memset(data, *name, SIZE);
+    return holds(name, "", data);
+}
+
+START_TEST(those_used_longest_ago_go_first) {
+    static const char *const names[] = {"a", "b", "c", "d", "e", "f", "g", "h"};
+    for (int i = 0; i < 8; i++) put_old(names[i], 30 + (i * 3) % 8);
+    uint64_t all = 0, left = 0;
+    each_file(add_size, &all);
+    kernel_cache_trim(cache, all);
+    each_file(add_size, &left);
+    ck_assert_uint_eq(left, all);
+    ck_assert(still_holds("f")); // 37 days: the oldest one, until now
+    kernel_cache_trim(cache, all - 1);
+    left = 0;
+    each_file(add_size, &left);
+    ck_assert_uint_eq(left, all / 8 * 7);
+    ck_assert(!still_holds("c")); // 36
+    kernel_cache_trim(cache, all / 8 * 6);
+    left = 0;
+    each_file(add_size, &left);
+    ck_assert_uint_eq(left, all / 8 * 5);
+    ck_assert(!still_holds("h") && !still_holds("e")); // 35 and 34
+    for (const char *name = "abdfg"; *name; name++)
+        ck_assert_msg(still_holds((char[]){*name, 0}), "%c", *name);
+    kernel_cache_trim(cache, 0);
+    char path[400];
+    ck_assert_int_eq(list(path), 0);
+}
+END_TEST
+
+START_TEST(putting_keeps_within_the_bound) {
+    char path[400];
+    put_old("old", 9);
+    snprintf(path, sizeof path, "%s/fedcba9876543210.kernel", folder);
+    int file = open(path, O_CREAT | O_WRONLY, 0600);
+    ck_assert_int_eq(ftruncate(file, KERNEL_CACHE_BYTES), 0); // takes no room on the disk
+    close(file);
+    int days = 10;
+    each_file(make_older, &days);
+    put("within a process", "", "nothing is counted again");
+    ck_assert_int_eq(access(path, F_OK), 0);
+    kernel_cache_close(cache);
+    cache = kernel_cache_open(folder, &err);
+    ck_assert_int_eq(access(path, F_OK), 0);
+    put("new", "", "data");
+    ck_assert_int_ne(access(path, F_OK), 0);
+    ck_assert(still_holds("old") && holds("new", "", "data"));
+}
+END_TEST
+
+START_TEST(only_entries_are_removed) {
+    static const char *const others[] = {"notes.txt", "0123456789abcdef.kernels",
+                                         "0123456789abcde.kernel", "0123456789abcdef.kernel.txt"};
+    char path[400];
+    for (int i = 0; i < 4; i++) {
+        snprintf(path, sizeof path, "%s/%s", folder, others[i]);
+        ck_assert_int_eq(close(creat(path, 0600)), 0);
+    }
+    put("key", "", "data");
+    kernel_cache_trim(cache, 0);
+    ck_assert_int_eq(list(path), 4);
+}
+END_TEST
+
+// Temporary files: of a process that is dead, and of one that is alive, which has a lock on it.
+START_TEST(half_written_entries_are_removed) {
+    char path[400], dead[100], alive[100];
+    snprintf(dead, sizeof dead, "%s/0123456789abcdef.kernel.77.0", folder);
+    snprintf(alive, sizeof alive, "%s/0123456789abcdef.kernel.78.0", folder);
+    ck_assert_int_eq(close(creat(dead, 0600)), 0);
+    int file = creat(alive, 0600);
+    ck_assert_int_eq(flock(file, LOCK_EX), 0);
+    put("key", "", "data");
+    ck_assert_int_ne(access(dead, F_OK), 0);
+    ck_assert_int_eq(access(alive, F_OK), 0);
+    close(file);
+    kernel_cache_trim(cache, KERNEL_CACHE_BYTES);
+    ck_assert_int_eq(list(path), 1);
+    ck_assert(holds("key", "", "data"));
+}
+END_TEST
+
+// While one process writes, another clears up all the time: it never takes what is alive.
+START_TEST(clearing_up_disturbs_nobody) {
+    enum { ROUNDS = 100 };
+    pid_t child = fork();
+    ck_assert_int_ge(child, 0);
+    while (child == 0) kernel_cache_trim(cache, KERNEL_CACHE_BYTES);
+    int found = 0;
+    for (int i = 0; i < ROUNDS; i++) {
+        char name[20];
+        snprintf(name, sizeof name, "%d", i);
+        put_sized(name);
+        found += still_holds(name);
+    }
+    ck_assert_int_eq(kill(child, SIGKILL), 0);
+    ck_assert_int_eq(waitpid(child, NULL, 0), child);
+    ck_assert_int_eq(found, ROUNDS);
+}
+END_TEST
+
+START_TEST(entries_that_others_may_write_to_are_not_used) {
+    char path[400];
+    put("key", "", "data");
+    ck_assert_int_eq(list(path), 1);
+    ck_assert_int_eq(chmod(path, 0620), 0);
+    ck_assert(!holds("key", "", "data"));
+    put("key", "", "data");
+    ck_assert(holds("key", "", "data"));
+}
+END_TEST
+
 Suite *kernel_cache_suite(void) {
     Suite *suite = suite_create("kernel_cache");
     TCase *tests = tcase_create("kernel_cache");
     tcase_add_checked_fixture(tests, start, finish);
-    tcase_set_timeout(tests, 60);
+    tcase_set_timeout(tests, 300);
     tcase_add_test(tests, entries_are_found_by_the_whole_key);
     tcase_add_test(tests, entries_are_replaced);
     tcase_add_test(tests, damage_is_noticed);
@@ -238,6 +398,12 @@ Suite *kernel_cache_suite(void) {
     tcase_add_test(tests, directories_are_made_private);
     tcase_add_test(tests, a_cache_may_keep_nothing);
     tcase_add_test(tests, processes_may_share_it);
+    tcase_add_test(tests, those_used_longest_ago_go_first);
+    tcase_add_test(tests, putting_keeps_within_the_bound);
+    tcase_add_test(tests, only_entries_are_removed);
+    tcase_add_test(tests, half_written_entries_are_removed);
+    tcase_add_test(tests, clearing_up_disturbs_nobody);
+    tcase_add_test(tests, entries_that_others_may_write_to_are_not_used);
     suite_add_tcase(suite, tests);
     return suite;
 }

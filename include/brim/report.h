@@ -1,6 +1,6 @@
 // What a training script shows and keeps beside its model: a log of numbers, a curve of them, a line of progress.
 //
-//   1. brim_folder_make("out", &err);
+//   1. brim_lock *lock = brim_folder_lock("out", &err);
 //      brim_journal *log = brim_journal_open("out/log.jsonl", steps_done, &err);
 //      brim_progress *progress = brim_progress_open(stdout, &err);
 //   2. each step:
@@ -9,6 +9,7 @@
 //   3. brim_journal_plot(log, "out/loss.svg", &err);
 //      brim_progress_close(progress);
 //      brim_journal_close(log);
+//      brim_folder_unlock(lock);
 #ifndef BRIM_REPORT_H
 #define BRIM_REPORT_H
 
@@ -75,6 +76,19 @@ BRIM_API void brim_progress_close(brim_progress *progress);
 
 // Makes a folder and its missing parents. Fine where it exists.
 BRIM_API bool brim_folder_make(const char *path, brim_error *err);
+
+// The right of one run at a time to write to a folder, which is made where it is missing.
+typedef struct brim_lock brim_lock;
+
+// NULL where another process has it (status BRIM_IO; the text names the folder and that process), or where the folder
+// cannot be written to. The right is a lock on the file PATH/lock, which the kernel releases when its process ends,
+// however it ends: a file that a killed run left there hinders nobody. Where the file system offers no locks, as some
+// network file systems do, every run gets the right. What killed runs left in the folder under temporary names is
+// removed.
+BRIM_API brim_lock *brim_folder_lock(const char *path, brim_error *err);
+
+// Removes the file, and a folder that the lock made and that is still empty. Unlocking NULL is fine.
+BRIM_API void brim_folder_unlock(brim_lock *lock);
 
 // "512 B", "3.2 GiB"; cut off where size is too small. Returns text.
 BRIM_API const char *brim_bytes_text(int64_t bytes, char *text, size_t size);

@@ -142,7 +142,8 @@ BRIM_API brim_status brim_trainer_note(brim_trainer *trainer, const char *name, 
 BRIM_API int64_t brim_trainer_noted(const brim_trainer *trainer, const char *name, int64_t otherwise);
 
 BRIM_API brim_status brim_trainer_save(brim_trainer *trainer, const char *dir, brim_error *err);
-// From DIR/latest, or from a step's directory itself. Everything must match the trainer: names, shapes, optimizer.
+// From DIR/latest (where that is missing, from the highest step), or from a step's directory itself. Everything must
+// match the trainer: names, shapes, optimizer.
 BRIM_API brim_status brim_trainer_resume(brim_trainer *trainer, const char *dir, brim_error *err);
 // Where a checkpoint's file is: DIR is a run's folder or a step's own.
 BRIM_API brim_status brim_checkpoint_file(char *path, size_t size, const char *dir, const char *file, brim_error *err);
