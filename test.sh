@@ -9,8 +9,9 @@ case " $* " in *" --help "*)
 usage: ./test.sh [--long] [SUITE...]
 
 Installs what is missing with apt (packages are named first), builds into build/, and runs every test: the suites of
-build/bin/run_tests, the programs as users run them (tests/programs.sh), and an installed copy (tests/install.sh).
-With SUITEs only those run: names from tests/suites.def, and "programs" and "install". A skipped test is named with its
+build/bin/run_tests, the programs as users run them (tests/programs.sh), an installed copy (tests/install.sh), and the CUDA
+backend on the CPU (tests/cuda.sh).
+With SUITEs only those run: names from tests/suites.def, and "programs", "install" and "cuda". A skipped test is named with its
 reason. --long leaves nothing out (some 20 minutes more on two cores). The last line is "N passed, N failed, N skipped", and the exit status is 0 where none failed.
 END
     exit 0
@@ -37,9 +38,9 @@ run() {
 
 suites=() scripts=()
 for name in "$@"; do
-    case "$name" in programs | install) scripts+=("$name") ;; *) suites+=("$name") ;; esac
+    case "$name" in programs | install | cuda) scripts+=("$name") ;; *) suites+=("$name") ;; esac
 done
-[ $# -gt 0 ] || scripts=(programs install)
+[ $# -gt 0 ] || scripts=(programs install cuda)
 
 # The scripts use the other core.
 (for name in ${scripts[@]+"${scripts[@]}"}; do run "$name" "tests/$name.sh" build/bin; done) &

@@ -45,8 +45,9 @@ for precision in f32 bf16 f16; do
         check "resumed: the same $file, $precision" same_file "c-$precision/step-6/$file.safetensors" "d-$precision/step-6/$file.safetensors"
     done
 done
-refused "a device that is not there" "cuda:1" with "$bin/train_gpt" --data text.txt --device cuda:1 --out e
-refused "a call that fails" "cuMemAlloc failed with CUDA_ERROR_OUT_OF_MEMORY" \
+# A line of the stand-in comes before the error.
+fails_with "a device that is not there" "error: device \"cuda:1\": there is no such device" with "$bin/train_gpt" --data text.txt --device cuda:1 --out e
+fails_with "a call that fails" "cuMemAlloc failed with CUDA_ERROR_OUT_OF_MEMORY" \
     with fail=cuMemAlloc:1:2 "$bin/train_gpt" --data text.txt $tiny --steps 2 --out e
 check "a device that is lost" train --steps 6 --save-every 2 --out lost
 check "a device that is lost: a copy" cp -r lost before
