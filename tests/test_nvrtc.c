@@ -1,7 +1,6 @@
 // Every kernel in every specialisation that GPUs use, compiled by NVRTC for the architectures that
 // users have: no error, and no local memory (stack frames, spilled registers) that is not on the
 // written list, nvrtc_local.def. Needs the compiler only, no GPU.
-#include <brim/nn.h>
 #include <check.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,180 +9,16 @@
 
 #ifdef BRIM_CUDA_BUILT
 #include "backends/cuda/device.h"
-#include "backends/lower.h"
 #include "backends/worker_pool.h"
 #include "core/alloc.h"
 #include "core/strbuf.h"
-#include "graph/passes.h"
-#include "optim/training_graph.h"
-#include "tests/op_cases.h"
+#include "tests/kernels_in_use.h"
 
 static const int architectures[] = {75, 80, 86, 89, 90, 120};
 enum { ARCHITECTURES = sizeof architectures / sizeof *architectures, THREADS = 2 };
-enum { CHAIN_OPERANDS = 24, PACK = 16, MEMORY = 1 << 30 };
+enum { PACK = 16 };
 
 static brim_error err;
-
-// ---- a GPU that is not there --------------------------------------------------------------------
-
-static const device_traits *pretended_traits(const backend_device *d) {
-    return &d->traits;
-}
-static bool pretended_native(backend_device *d, const matmul_shape *s) {
-    (void)s;
-    return !d->settings.no_native;
-}
-static brim_status pretended_workspace(backend_device *d, const matmul_shape *s, int64_t *bytes,
-                                       brim_error *e) {
-    (void)d, (void)s;
-    *bytes = 0;
-    return e->status;
-}
-static const backend pretended = {.name = "pretended",
-                                  .traits = pretended_traits,
-                                  .matmul_native = pretended_native,
-                                  .matmul_workspace = pretended_workspace};
-
-static backend_device pretend(int group) {
-    return (backend_device){.settings.no_native = true, // our own product, too
-                            .traits = {.vec = 4,
-                                       .group = group,
-                                       .max_group = 1024,
-                                       .local_bytes = 48 << 10,
-                                       .alignment = 256,
-                                       .compute_units = 80,
-                                       .exact_f32 = true,
-                                       .memory_bytes = MEMORY}};
-}
-
-// ---- the kernels in use -------------------------------------------------------------------------
-
-// One program gathers the kernels of all others.
-static void gather(program *all, const program *p) {
-    for (int i = 0; i < p->kernels; i++) {
-        const kernel_spec *k = &p->kernel[i];
-        bool known = false;
-        for (int j = 0; j < all->kernels && !known; j++)
-            known = !strcmp(all->kernel[j].name, k->name) &&
-                    !strcmp(all->kernel[j].defines, k->defines) &&
-                    !strcmp(all->kernel[j].source, k->source);
-        if (!known) program_add_kernel(all, k, &err);
-    }
-}
-
-static brim_graph *run_passes(brim_graph *g, int64_t micro_batches) {
-    brim_graph *(*const first[])(const brim_graph *, brim_error *) = {pass_prune, pass_densify};
-    for (int i = 0; i < 2 && !err.status; i++) {
-        brim_graph *next = first[i](g, &err);
-        brim_graph_free(g);
-        g = next;
-    }
-    if (!err.status) pass_sections(g, micro_batches, &err);
-    brim_graph *fused = err.status ? NULL : pass_fuse(g, true, CHAIN_OPERANDS, &err);
-    brim_graph_free(g);
-    return fused;
-}
-
-// Takes the graph over.
-static void gather_graph(program *all, brim_graph *g, int32_t micro_batches,
-                         backend_device *device) {
-    graph_schedule schedule = {0};
-    graph_layout layout = {0};
-    memory_plan plan = {0};
-    lowered made = {0};
-    g = run_passes(g, micro_batches);
-    ASSERT_FINE(err);
-    graph_schedule_make(g, &schedule, &err);
-    graph_layout_make(g, &schedule, &layout, &err);
-    workspace_request workspace = {&layout, &pretended, device, &err};
-    plan_request request = {.alignment = device->traits.alignment,
-                            .workspace = lower_workspace_bytes,
-                            .user = &workspace};
-    memory_plan_make(g, &layout, &schedule, &request, &plan, &err);
-    lower_graph(g, &layout, &schedule, &plan, micro_batches, &pretended, device, &made, &err);
-    ASSERT_FINE(err);
-    gather(all, made.program);
-    lowered_free(&made);
-    memory_plan_free(&plan);
-    graph_layout_free(&layout);
-    graph_schedule_free(&schedule);
-    brim_graph_free(g);
-}
-
-static void gather_case(program *all, const op_case *c, brim_dtype dtype, backend_device *device) {
-    op_case_graph made;
-    brim_value cotangent, loss, gradient[OP_CASE_LEAVES];
-    brim_graph *g = brim_graph_create(&err);
-    op_case_build(c, g, dtype, &made);
-    ASSERT_FINE(err);
-    if (op_table[c->op].derivative == DERIVATIVE_RULE && made.smooth)
-        op_case_differentiate(&made, &cotangent, &loss, gradient);
-    ASSERT_FINE(err);
-    brim_output(made.result, "result");
-    g->phase = PHASE_BACKWARD; // of the copies that outputs may need
-    if (op_table[c->op].derivative == DERIVATIVE_RULE && made.smooth)
-        for (int i = 0; i < made.leaves; i++)
-            if (gradient[i].id >= 0) {
-                char name[20];
-                snprintf(name, sizeof name, "gradient%d", i);
-                brim_output(gradient[i], name);
-            }
-    gather_graph(all, g, 1, device);
-}
-
-// A transformer of two blocks with all that trains in it: dropout, clipping, several micro-batches.
-static brim_loss build_model(brim_graph *g, int64_t batch, int64_t length, void *user) {
-    const int64_t width = *(const int64_t *)user;
-    brim_value tokens = brim_input(g, "tokens", BRIM_I32, batch, length);
-    brim_value targets = brim_input(g, "targets", BRIM_I32, batch, length);
-    brim_value x = brim_embedding(tokens, "wte", 211, width, (brim_init){BRIM_NORMAL, 0.02f});
-    x = brim_dropout(x, 0.1);
-    for (int i = 0; i < 2; i++) {
-        brim_scope_push(g, "h.%d", i);
-        brim_value y = brim_self_attention(brim_layer_norm(x, "ln_1", 0), "attn", width / 64, NULL);
-        x = brim_add(x, brim_dropout(y, 0.1));
-        y = brim_gelu(brim_linear(brim_layer_norm(x, "ln_2", 0), "up", 4 * width));
-        x = brim_add(x, brim_linear(y, "down", width));
-        brim_scope_pop(g);
-    }
-    x = brim_rms_norm(x, "ln_f", 0);
-    return brim_cross_entropy(brim_linear(x, "head", 211), targets, -100);
-}
-
-static void gather_training(program *all, brim_precision precision, brim_optimizer_kind kind,
-                            backend_device *device) {
-    int64_t width = 128;
-    brim_trainer_options options = {.batch = 2,
-                                    .length = 40,
-                                    .accumulate = 3,
-                                    .precision = precision,
-                                    .optimizer = {.kind = kind, .clip = 1, .weight_decay = 0.1f}};
-    options = training_options(&options, &err);
-    brim_graph *g = training_graph(build_model, &width, &options, &err);
-    ASSERT_FINE(err);
-    gather_graph(all, g, 3, device);
-}
-
-// Training in every precision, and the ops at the sizes that benchmarks use: for every
-// architecture. The small and odd sizes of the tests differ in what the language makes of them, not
-// the architecture: for the first one only.
-static program *kernels_in_use(bool odd_sizes) {
-    program *all;
-    program_create(&all, &err);
-    ASSERT_FINE(err);
-    backend_device device = pretend(256);
-    for (int p = BRIM_PRECISION_F32; p <= BRIM_PRECISION_F16; p++)
-        gather_training(all, (brim_precision)p, BRIM_ADAMW, &device);
-    gather_training(all, BRIM_PRECISION_F32, BRIM_SGD, &device);
-    for (int c = 0; c < op_case_count; c++) {
-        bool benchmark = op_cases[c].uses & OP_CASE_BENCH;
-        if (!benchmark && !odd_sizes) continue;
-        gather_case(all, &op_cases[c], BRIM_F32, &device);
-        if (benchmark && op_cases[c].dtypes >> BRIM_BF16 & 1)
-            gather_case(all, &op_cases[c], BRIM_BF16, &device);
-    }
-    return all;
-}
 
 // ---- compiling ----------------------------------------------------------------------------------
 
@@ -330,7 +165,10 @@ START_TEST(kernels_compile) {
         return;
     }
     err = (brim_error){0};
-    program *all = kernels_in_use(_i == 0);
+    // The small and odd sizes of the tests differ in what the language makes of them, not the
+    // architecture: for the first one only.
+    program *all = kernels_in_use(&pretended_gpu, _i == 0, &err);
+    ASSERT_FINE(err);
     ck_assert_int_gt(all->kernels, 50);
     compile_all(architectures[_i], all);
     program_free(all);
