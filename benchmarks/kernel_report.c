@@ -24,13 +24,12 @@ static const char description[] =
     "no GPU is needed.\v"
     "Registers are a thread's, shared memory is a group's (static), stack and spills are bytes of "
     "local memory. Groups, warps and % are what runs at once on a multiprocessor, by the "
-    "documented formula; the limit is what allows no more. The loop's columns count the "
-    "instructions of the innermost loop that has most of them (of the whole kernel, marked with "
-    "*, where it has none): fma, other float, integer; loads and stores as number x bits; "
-    "barriers. They need nvdisasm, a tool for developers (PyPI's nvidia-cuda-nvdisasm). The JSON "
-    "has every loop.";
+    "documented formula; the limit is what allows no more. The loop's columns count instructions, "
+    "a line for each innermost loop (of the whole kernel, marked with *, where it has none): fma, "
+    "other float, integer, barriers, loads and stores as number x bits. They need nvdisasm, a tool "
+    "for developers (PyPI's nvidia-cuda-nvdisasm). The JSON has the loops around them, too.";
 
-enum { MAX_ARCHITECTURES = 8, MAX_THREADS = 16, PATH_BYTES = 4096 };
+enum { MAX_ARCHITECTURES = 8, MAX_THREADS = 16, PATH_BYTES = 4096, FIRST_COLUMNS = 57 };
 
 typedef struct report_options {
     const char *json, *filter, *tool, *keep;
@@ -145,13 +144,6 @@ static void compile_all(kernel_table *t) {
 
 // ---- the table ----------------------------------------------------------------------------------
 
-// What the columns behind "loop" show: nothing, a loop, or the whole of a kernel without one.
-static const sass_count *shown_count(const sass_kernel *k) {
-    if (!k) return NULL;
-    const sass_loop *loop = sass_main_loop(k);
-    return loop ? &loop->count : &k->whole;
-}
-
 // "4x128 2x32", widest first; "-" for none.
 static const char *widths(const int *count, char *out, size_t size) {
     size_t length = 0;
@@ -171,18 +163,29 @@ static void print_heading(void) {
            "local");
 }
 
-static void print_loop(const sass_kernel *k, const sass_count *c) {
+static void print_count(const sass_count *c, const char *mark) {
     char part[5][48];
     int local[SASS_WIDTHS];
     for (int w = 0; w < SASS_WIDTHS; w++)
         local[w] = c->loads[SASS_LOCAL][w] + c->stores[SASS_LOCAL][w];
-    printf("  %4d%s %5d %5d %5d %3d  %-14s %-14s %-14s %-14s %s", c->instructions,
-           k->loops ? " " : "*", c->fma + c->matrix, c->float_other, c->integer, c->barrier,
+    printf("  %4d%s %5d %5d %5d %3d  %-14s %-14s %-14s %-14s %s\n", c->instructions, mark,
+           c->fma + c->matrix, c->float_other, c->integer, c->barrier,
            widths(c->loads[SASS_GLOBAL], part[0], sizeof part[0]),
            widths(c->stores[SASS_GLOBAL], part[1], sizeof part[1]),
            widths(c->loads[SASS_SHARED], part[2], sizeof part[2]),
            widths(c->stores[SASS_SHARED], part[3], sizeof part[3]),
            widths(local, part[4], sizeof part[4]));
+}
+
+// A line for each innermost loop; the first stands behind what is said of the kernel.
+static void print_code(const sass_kernel *k) {
+    int lines = 0;
+    for (int i = 0; i < k->loops; i++) {
+        if (!k->loop[i].innermost) continue;
+        if (lines++) printf("%*s", FIRST_COLUMNS, "");
+        print_count(&k->loop[i].count, " ");
+    }
+    if (!lines) print_count(&k->whole, "*");
 }
 
 static void print_row(int architecture, const kernel_resources *r, const occupancy *o,
@@ -192,8 +195,10 @@ static void print_row(int architecture, const kernel_resources *r, const occupan
     printf("%-6s %4d %6d %5d %5d %6d %5d %4.0f %-9s", name, r->registers, r->shared_bytes,
            r->stack_bytes, r->spill_stores + r->spill_loads, o->groups, o->warps,
            100.0 * o->warps / o->most_warps, o->limit);
-    if (k) print_loop(k, shown_count(k));
-    printf("\n");
+    if (k)
+        print_code(k);
+    else
+        printf("\n");
 }
 
 static void put_accesses(report *r, const char *name, const int count[SASS_SPACES][SASS_WIDTHS]) {
@@ -228,7 +233,7 @@ static void put_code(report *r, const sass_kernel *k) {
         report_open(r, NULL, '{');
         report_number(r, "first_instruction", k->loop[i].first);
         report_number(r, "depth", k->loop[i].depth);
-        report_number(r, "main", &k->loop[i] == sass_main_loop(k));
+        report_number(r, "innermost", k->loop[i].innermost);
         put_count(r, &k->loop[i].count);
         report_close(r, '}');
     }
@@ -306,37 +311,47 @@ static bool known_architecture(int architecture) {
     return false;
 }
 
-static void parse_architectures(report_options *o, const char *text, struct argp_state *state) {
+static void parse_architectures(kernel_table *t, const char *text) {
+    report_options *o = &t->options;
     o->architectures = 0;
     for (const char *at = text; at;) {
         char *end;
         long number = strtol(at, &end, 10);
         if ((*end && *end != ',') || !known_architecture((int)number) ||
-            o->architectures == MAX_ARCHITECTURES)
-            argp_error(state, "--arch is \"%s\"; expected some of 75,80,86,89,90,120", text);
+            o->architectures == MAX_ARCHITECTURES) {
+            brim_fail(t->err, BRIM_ARGUMENT,
+                      "--arch is \"%s\"; expected some of 75,80,86,89,90,120", text);
+            return;
+        }
         o->architecture[o->architectures++] = (int)number;
         at = *end ? end + 1 : NULL;
     }
 }
 
 static error_t parse_option(int key, char *text, struct argp_state *state) {
-    report_options *o = state->input;
+    kernel_table *t = state->input;
     switch (key) {
+    case ARGP_KEY_INIT:
+        state->err_stream = NULL; // a mistake gets one line: argp would add another
+        return 0;
+    case ARGP_KEY_ARG:
+        brim_fail(t->err, BRIM_ARGUMENT, "unexpected argument \"%s\"", text);
+        return 0;
     case 'a':
-        parse_architectures(o, text, state);
+        parse_architectures(t, text);
         return 0;
     case 'f':
-        o->filter = text;
+        t->options.filter = text;
         return 0;
     case 'j':
-        o->json = text;
+        t->options.json = text;
         return 0;
     case 'k':
-        o->keep = text;
+        t->options.keep = text;
         return 0;
     case 'n':
-        o->tool = text;
-        o->tool_named = true;
+        t->options.tool = text;
+        t->options.tool_named = true;
         return 0;
     }
     return ARGP_ERR_UNKNOWN;
@@ -406,8 +421,9 @@ int main(int argc, char **argv) {
     kernel_table t = {
         .options = {.tool = "nvdisasm", .architecture = {75, 86, 90, 120}, .architectures = 4},
         .err = &err};
-    argp_parse(&(struct argp){option_list, parse_option, NULL, description, 0, 0, 0}, argc, argv, 0,
-               0, &t.options);
+    if (argp_parse(&(struct argp){option_list, parse_option, NULL, description, 0, 0, 0}, argc,
+                   argv, 0, 0, &t))
+        return 1;
     report r = report_begin(t.options.json, &err);
     run(&t, &r);
     report_end(&r);

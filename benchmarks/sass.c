@@ -334,12 +334,3 @@ const sass_kernel *sass_find(const sass_listing *listing, const char *name) {
         if (!strcmp(listing->kernel[i].name, name)) return &listing->kernel[i];
     return NULL;
 }
-
-const sass_loop *sass_main_loop(const sass_kernel *kernel) {
-    const sass_loop *most = NULL;
-    for (int i = 0; i < kernel->loops; i++) {
-        const sass_loop *l = &kernel->loop[i];
-        if (l->innermost && (!most || l->count.instructions > most->count.instructions)) most = l;
-    }
-    return most;
-}

@@ -2,7 +2,7 @@
 //
 //   1. sass_listing listing;  sass_parse(text, &memory, &listing, err);
 //   2. const sass_kernel *k = sass_find(&listing, "layer_norm");
-//   3. const sass_loop *inner = sass_main_loop(k);             NULL: it has no loop
+//   3. for (int i = 0; i < k->loops; i++) use(&k->loop[i].count);
 #ifndef BRIM_BENCHMARKS_SASS_H
 #define BRIM_BENCHMARKS_SASS_H
 
@@ -45,8 +45,6 @@ typedef struct sass_listing {
 // What it returns lives in `memory`. An error where the text has no kernel.
 brim_status sass_parse(const char *text, arena *memory, sass_listing *out, brim_error *err);
 const sass_kernel *sass_find(const sass_listing *listing, const char *name);
-// The innermost loop with the most instructions.
-const sass_loop *sass_main_loop(const sass_kernel *kernel);
 
 // "global", "shared", "local"; 8 ... 128.
 const char *sass_space_name(sass_space space);
