@@ -315,7 +315,8 @@ template <class I> DEVICE_FN vecf v_load(const float *p, I i)
     return r;
 }
 template <class I> DEVICE_FN void v_store(float *p, I i, vecf v) { BRIM_EACH p[i + lane] = v.e[lane]; }
-// Four elements are one access where ALIGNED promises that VEC of them lie on a multiple of their size.
+// Four elements are one access where ALIGNED promises that VEC of them lie on a multiple of their size. The store is
+// spelt out (in the default cache mode): in nested loops the compiler made four of an assignment.
 #if ALIGNED
 #define BRIM_ACCESS(name, E, Q, V, decode, encode)                                                 \
     DEVICE_FN V loadv_##name(const E *p, long_t i)                                                 \
@@ -340,7 +341,7 @@ template <class I> DEVICE_FN void v_store(float *p, I i, vecf v) { BRIM_EACH p[i
             q.y = encode(v.e[k + 1]);                                                              \
             q.z = encode(v.e[k + 2]);                                                              \
             q.w = encode(v.e[k + 3]);                                                              \
-            *(Q *)(p + i + k) = q;                                                                 \
+            __stwb((Q *)(p + i + k), q);                                                           \
         }                                                                                          \
     }
 #else
