@@ -310,7 +310,11 @@ BRIM_GROUP_REDUCE(group_max, s_max)
 #define EACH_BLOCK(b, n) for (int_t b = local_id() * VEC; b <= (n) - VEC; b += BRIM_BLOCK)
 #define EACH_IN_BLOCK(i, b, n)                                                                     \
     for (int_t i = (b); i < (b) + BRIM_BLOCK && i <= (n) - VEC; i += GROUP * VEC)
+#if GROUP >= VEC // fewer are left than the group has work-items
+#define EACH_REST(i, n) for (int_t i = (n) - (n) % VEC + local_id(); i < (n); i = (n))
+#else
 #define EACH_REST(i, n) for (int_t i = (n) - (n) % VEC + local_id(); i < (n); i += GROUP)
+#endif
 
 // ---- random numbers --------------------------------------------------------------------------------------------
 
