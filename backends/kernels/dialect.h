@@ -12,6 +12,8 @@
 //  1. Entry:      KERNEL copy(CONST_BUFFER(src), BUFFER(dst), long_t n) { ... }
 //     CONST_BUFFER(x) and BUFFER(x) are two arguments each: pointer (a memory object in OpenCL), 64-bit byte offset.
 //     PTR(const float, x) is the typed address. Other arguments: int_t uint_t (32 bits), long_t ulong_t (64), float.
+//     KERNEL_AT_ONCE(1024) instead of KERNEL: registers are to be few enough for as many work-items on a multiprocessor
+//     (1024: 64 registers), for kernels that wait for memory and need no more. kernel_report shows what comes of it.
 //  2. Place:      group_id(d), num_groups(d) for d = 0..2 (CUDA limits d = 1, 2 to 65535 groups); local_id() < GROUP.
 //  3. Memory:     GLOBAL in pointer types; LOCAL declares a shared array at a kernel's outermost scope, LOCAL_PTR stands
 //                 in pointers to it; CONSTANT for tables at file scope; BARRIER() orders local and global memory in the

@@ -6,8 +6,11 @@
 // A kernel uses few of these functions.
 #pragma nv_diag_suppress 177, 550
 
-// One group a multiprocessor is asked for: with no second number some targets spill registers to fit more groups.
-#define KERNEL extern "C" __global__ void __launch_bounds__(GROUP, 1)
+// KERNEL asks a multiprocessor for one group only: with no second number some targets spill registers to fit more. No
+// target holds more than 16 groups for certain.
+#define BRIM_GROUPS(items) ((items) < 2 * GROUP ? 1 : (items) < 16 * GROUP ? (items) / GROUP : 16)
+#define KERNEL_AT_ONCE(items) extern "C" __global__ void __launch_bounds__(GROUP, BRIM_GROUPS(items))
+#define KERNEL KERNEL_AT_ONCE(GROUP)
 #define GLOBAL
 #define LOCAL __shared__
 #define LOCAL_PTR
