@@ -278,16 +278,34 @@ BRIM_ACTIVATIONS(v_, vecf, splat)
 
 // ---- reductions over the group ---------------------------------------------------------------------------------
 
+// The tree's last levels, within a subgroup, need no barriers where the dialect has SUBGROUP_DOWN. The pairs are the
+// same.
+#if defined SUBGROUP && GROUP > SUBGROUP
+#define BRIM_LAST_HALF SUBGROUP
+#define BRIM_LAST_LEVELS(combine)                                                                  \
+    if (id < SUBGROUP) {                                                                           \
+        float part = combine(scratch[id], scratch[id + SUBGROUP]);                                 \
+        UNROLL                                                                                     \
+        for (int_t half_size = SUBGROUP / 2; half_size > 0; half_size /= 2)                        \
+            part = combine(part, SUBGROUP_DOWN(part, half_size));                                  \
+        if (id == 0) scratch[0] = part;                                                            \
+    }                                                                                              \
+    BARRIER();
+#else
+#define BRIM_LAST_HALF 0
+#define BRIM_LAST_LEVELS(combine)
+#endif
 #define BRIM_GROUP_REDUCE(name, combine)                                                           \
     DEVICE_FN float name(float x, LOCAL_PTR float *scratch)                                        \
     {                                                                                              \
         int_t id = local_id();                                                                     \
         scratch[id] = x;                                                                           \
         BARRIER();                                                                                 \
-        for (int_t half_size = GROUP / 2; half_size > 0; half_size /= 2) {                         \
+        for (int_t half_size = GROUP / 2; half_size > BRIM_LAST_HALF; half_size /= 2) {            \
             if (id < half_size) scratch[id] = combine(scratch[id], scratch[id + half_size]);       \
             BARRIER();                                                                             \
         }                                                                                          \
+        BRIM_LAST_LEVELS(combine)                                                                  \
         float r = scratch[0];                                                                      \
         BARRIER();                                                                                 \
         return r;                                                                                  \

@@ -38,6 +38,10 @@ typedef unsigned long long ulong_t;
 #define local_id() ((int_t)threadIdx.x)
 #endif
 
+// The x of the work-item n further on; of all work-items of a subgroup, which reach it together.
+#define SUBGROUP 32
+#define SUBGROUP_DOWN(x, n) __shfl_down_sync(0xffffffffu, x, n)
+
 #define INFINITY __int_as_float(0x7f800000)
 #define NAN __int_as_float(0x7fffffff)
 
