@@ -76,8 +76,9 @@ void lower_dropout(lowering *l) {
     int64_t count = shape_elements(&x.shape);
     row_split split = split_elements(l->traits, count);
     double p = l->node->attr.dropout.p;
-    int kernel =
-        lower_kernel(l, "dropout", "dropout", split.group, "-DT=%s", brim_dtype_name(x.dtype));
+    int aligned = vectors_aligned(l->traits, (const operand *const[]){&x, &y}, 2, count);
+    int kernel = lower_kernel(l, "dropout", "dropout", split.group, "-DT=%s -DALIGNED=%d",
+                              brim_dtype_name(x.dtype), aligned);
     LOWER_LAUNCH(l, kernel, split.groups, 1, 1, arg_read(&x), arg_read(&seed), arg_read(&step),
                  arg_read(&micro), arg_write(&y), arg_i64(count), arg_i32(split.per),
                  arg_i32((int32_t)l->node->attr.dropout.stream), arg_f32(p), arg_f32(1 / (1 - p)));

@@ -40,4 +40,5 @@ rewrite() {
 
 . "$fixtures/../programs_train.sh"
 . "$fixtures/../programs_bad_input.sh"
+. "$fixtures/../programs_kernel_report.sh"
 finish

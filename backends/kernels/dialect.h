@@ -12,6 +12,8 @@
 //  1. Entry:      KERNEL copy(CONST_BUFFER(src), BUFFER(dst), long_t n) { ... }
 //     CONST_BUFFER(x) and BUFFER(x) are two arguments each: pointer (a memory object in OpenCL), 64-bit byte offset.
 //     PTR(const float, x) is the typed address. Other arguments: int_t uint_t (32 bits), long_t ulong_t (64), float.
+//     KERNEL_AT_ONCE(1024) instead of KERNEL: registers are to be few enough for as many work-items on a multiprocessor
+//     (1024: 64 registers), for kernels that wait for memory and need no more. kernel_report shows what comes of it.
 //  2. Place:      group_id(d), num_groups(d) for d = 0..2 (CUDA limits d = 1, 2 to 65535 groups); local_id() < GROUP.
 //  3. Memory:     GLOBAL in pointer types; LOCAL declares a shared array at a kernel's outermost scope, LOCAL_PTR stands
 //                 in pointers to it; CONSTANT for tables at file scope; BARRIER() orders local and global memory in the
@@ -329,16 +331,34 @@ BRIM_ACTIVATIONS(v_, vecf, splat)
 
 // ---- reductions over the group ---------------------------------------------------------------------------------
 
+// The tree's last levels, within a subgroup, need no barriers where the dialect has SUBGROUP_DOWN. The pairs are the
+// same.
+#if defined SUBGROUP && GROUP > SUBGROUP
+#define BRIM_LAST_HALF SUBGROUP
+#define BRIM_LAST_LEVELS(combine)                                                                  \
+    if (id < SUBGROUP) {                                                                           \
+        float part = combine(scratch[id], scratch[id + SUBGROUP]);                                 \
+        UNROLL                                                                                     \
+        for (int_t half_size = SUBGROUP / 2; half_size > 0; half_size /= 2)                        \
+            part = combine(part, SUBGROUP_DOWN(part, half_size));                                  \
+        if (id == 0) scratch[0] = part;                                                            \
+    }                                                                                              \
+    BARRIER();
+#else
+#define BRIM_LAST_HALF 0
+#define BRIM_LAST_LEVELS(combine)
+#endif
 #define BRIM_GROUP_REDUCE(name, combine)                                                           \
     DEVICE_FN float name(float x, LOCAL_PTR float *scratch)                                        \
     {                                                                                              \
         int_t id = local_id();                                                                     \
         scratch[id] = x;                                                                           \
         BARRIER();                                                                                 \
-        for (int_t half_size = GROUP / 2; half_size > 0; half_size /= 2) {                         \
+        for (int_t half_size = GROUP / 2; half_size > BRIM_LAST_HALF; half_size /= 2) {            \
             if (id < half_size) scratch[id] = combine(scratch[id], scratch[id + half_size]);       \
             BARRIER();                                                                             \
         }                                                                                          \
+        BRIM_LAST_LEVELS(combine)                                                                  \
         float r = scratch[0];                                                                      \
         BARRIER();                                                                                 \
         return r;                                                                                  \
@@ -363,7 +383,11 @@ BRIM_GROUP_REDUCE(group_max, s_max)
 #define EACH_BLOCK(b, n) for (int_t b = local_id() * VEC; b <= (n) - VEC; b += BRIM_BLOCK)
 #define EACH_IN_BLOCK(i, b, n)                                                                     \
     for (int_t i = (b); i < (b) + BRIM_BLOCK && i <= (n) - VEC; i += GROUP * VEC)
+#if GROUP >= VEC // fewer are left than the group has work-items
+#define EACH_REST(i, n) for (int_t i = (n) - (n) % VEC + local_id(); i < (n); i = (n))
+#else
 #define EACH_REST(i, n) for (int_t i = (n) - (n) % VEC + local_id(); i < (n); i += GROUP)
+#endif
 
 // ---- random numbers --------------------------------------------------------------------------------------------
 

@@ -7,8 +7,11 @@
 // A kernel uses few of these functions.
 #pragma nv_diag_suppress 177, 550
 
-// One group a multiprocessor is asked for: with no second number some targets spill registers to fit more groups.
-#define KERNEL extern "C" __global__ void __launch_bounds__(GROUP, 1)
+// KERNEL asks a multiprocessor for one group only: with no second number some targets spill registers to fit more. No
+// target holds more than 16 groups for certain.
+#define BRIM_GROUPS(items) ((items) < 2 * GROUP ? 1 : (items) < 16 * GROUP ? (items) / GROUP : 16)
+#define KERNEL_AT_ONCE(items) extern "C" __global__ void __launch_bounds__(GROUP, BRIM_GROUPS(items))
+#define KERNEL KERNEL_AT_ONCE(GROUP)
 #define GLOBAL
 #define LOCAL __shared__
 #define LOCAL_PTR
@@ -35,6 +38,10 @@ typedef unsigned long long ulong_t;
 #define BARRIER() __syncthreads()
 #define local_id() ((int_t)threadIdx.x)
 #endif
+
+// The x of the work-item n further on; of all work-items of a subgroup, which reach it together.
+#define SUBGROUP 32
+#define SUBGROUP_DOWN(x, n) __shfl_down_sync(0xffffffffu, x, n)
 
 #define INFINITY __int_as_float(0x7f800000)
 #define NAN __int_as_float(0x7fffffff)
@@ -320,7 +327,8 @@ template <class I> DEVICE_FN vecf v_load(const float *p, I i)
     return r;
 }
 template <class I> DEVICE_FN void v_store(float *p, I i, vecf v) { BRIM_EACH p[i + lane] = v.e[lane]; }
-// Four elements are one access where ALIGNED promises that VEC of them lie on a multiple of their size.
+// Four elements are one access where ALIGNED promises that VEC of them lie on a multiple of their size. The store is
+// spelt out (in the default cache mode): in nested loops the compiler made four of an assignment.
 #if ALIGNED
 #define BRIM_ACCESS(name, E, Q, V, decode, encode)                                                 \
     DEVICE_FN V loadv_##name(const E *p, long_t i)                                                 \
@@ -345,7 +353,7 @@ template <class I> DEVICE_FN void v_store(float *p, I i, vecf v) { BRIM_EACH p[i
             q.y = encode(v.e[k + 1]);                                                              \
             q.z = encode(v.e[k + 2]);                                                              \
             q.w = encode(v.e[k + 3]);                                                              \
-            *(Q *)(p + i + k) = q;                                                                 \
+            __stwb((Q *)(p + i + k), q);                                                           \
         }                                                                                          \
     }
 #else

@@ -7,6 +7,7 @@
 #pragma OPENCL FP_CONTRACT OFF
 
 #define KERNEL __kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void
+#define KERNEL_AT_ONCE(items) KERNEL
 #define GLOBAL __global
 #define LOCAL __local
 #define LOCAL_PTR __local

@@ -54,6 +54,8 @@ static inline int __float2int_rz(float x) {
     return x != x ? 0 : x >= 2147483648.0f ? INT32_MAX : x < -2147483648.0f ? INT32_MIN : (int)x;
 }
 
+template <class T> static inline void __stwb(T *to, T x) { *to = x; }
+
 #define __syncthreads() image_here->barrier(__FILE__, __LINE__)
 #define __syncwarp() ((void)image_here->exchange(0xffffffffu, 0, __FILE__, __LINE__))
 

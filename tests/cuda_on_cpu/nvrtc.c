@@ -175,6 +175,16 @@ static bool in_name(char c) {
     return c == '_' || (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
 }
 
+// After the parenthesis that matches the one at `open`.
+static const char *after_parentheses(const char *open) {
+    int depth = 0;
+    for (const char *at = open; *at; at++) {
+        depth += (*at == '(') - (*at == ')');
+        if (depth == 0) return at + 1;
+    }
+    return open;
+}
+
 // After the marker: "void [cuda_on_cpu_bounds(N, M)] NAME(".
 static bool read_kernel(const char *at, kernel_name *out) {
     static const char bounds[] = "cuda_on_cpu_bounds(";
@@ -183,7 +193,7 @@ static bool read_kernel(const char *at, kernel_name *out) {
     if (!end) return false;
     if (bound && bound < end) {
         out->threads = strtol(bound + sizeof bounds - 1, NULL, 0);
-        at = strchr(bound, ')') + 1;
+        at = after_parentheses(bound + sizeof bounds - 2);
     }
     const char *open = strchr(at, '(');
     if (!open || open > end) return false;
