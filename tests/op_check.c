@@ -7,8 +7,6 @@
 #include <string.h>
 #include "core/alloc.h"
 
-enum { MOST_CASES = 64 };
-
 typedef struct checked_case {
     const op_case *what;
     op_case_graph made;
@@ -25,7 +23,7 @@ typedef struct batch {
     brim_error err;
     brim_graph *g;
     int cases;
-    checked_case one[MOST_CASES];
+    checked_case one[OP_CHECK_CASES];
     leaf_values leaves;
     bool *all, *ends; // values wanted in the first run and in the second
     harness_results first, second;
@@ -231,13 +229,8 @@ void op_check_case(harness *h, const op_case *c, brim_dtype dtype, op_check_repo
     run_alone(h, c, dtype, report);
 }
 
-void op_check(harness *h, op_id op, brim_dtype dtype, op_check_report *report) {
-    const op_case *cases[MOST_CASES];
-    int count = 0;
-    for (int i = 0; i < op_case_count && count < MOST_CASES; i++) {
-        const op_case *c = &op_cases[i];
-        if (c->op == op && (c->uses & OP_CASE_TEST) && c->dtypes >> dtype & 1) cases[count++] = c;
-    }
+void op_check_cases(harness *h, const op_case *const *cases, int count, brim_dtype dtype,
+                    op_check_report *report) {
     report->cases += count;
     if (!count) return;
     int failures = report->failures;
@@ -251,11 +244,21 @@ void op_check(harness *h, op_id op, brim_dtype dtype, op_check_report *report) {
         report->text[text] = '\0';
         for (int i = 0; i < count; i++) run_alone(h, cases[i], dtype, report);
         if (report->failures == failures) {
-            complain(report, "%s %s, all cases together: %s\n", op_table[op].name,
+            complain(report, "%s %s, all cases together: %s\n", op_table[cases[0]->op].name,
                      brim_dtype_name(dtype), b->err.text);
             report->failures++;
         }
     }
     free_batch(b);
     free(b);
+}
+
+void op_check(harness *h, op_id op, brim_dtype dtype, op_check_report *report) {
+    const op_case *cases[OP_CHECK_CASES];
+    int count = 0;
+    for (int i = 0; i < op_case_count && count < OP_CHECK_CASES; i++) {
+        const op_case *c = &op_cases[i];
+        if (c->op == op && (c->uses & OP_CASE_TEST) && c->dtypes >> dtype & 1) cases[count++] = c;
+    }
+    op_check_cases(h, cases, count, dtype, report);
 }

@@ -18,6 +18,10 @@ typedef struct op_check_report {
 
 // Adds to the report. An error (of compiling, lowering, ...) is a failure of the cases it concerns.
 void op_check(harness *h, op_id op, brim_dtype dtype, op_check_report *report);
+// The same for cases of the caller's choice, of any op: at most OP_CHECK_CASES.
+enum { OP_CHECK_CASES = 64 };
+void op_check_cases(harness *h, const op_case *const *cases, int count, brim_dtype dtype,
+                    op_check_report *report);
 // The same for one case, in a program of its own.
 void op_check_case(harness *h, const op_case *c, brim_dtype dtype, op_check_report *report);
 

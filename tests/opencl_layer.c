@@ -9,6 +9,8 @@
 //   unpinned  no memory that is shared with the host
 //   forgetful programs cannot be made of binaries
 //   slow      commands start late, each queue after delays of its own
+//   unordered queues are out of order, and each command waits by an event for the one before it in
+//             its queue: nothing but events orders what runs
 //   old, embedded, compilerless, absent      a device that cannot be used
 #include <CL/cl_layer.h>
 #include <stdatomic.h>
@@ -112,20 +114,92 @@ static cl_program CL_API_CALL program_of_binary(cl_context context, cl_uint devi
     return NULL;
 }
 
+// ---- what is out of order -----------------------------------------------------------------------
+
+enum { MOST_QUEUES = 16, MOST_WAITS = 1024 };
+
+static struct {
+    cl_command_queue queue;
+    cl_event last; // of its newest command
+} chains[MOST_QUEUES];
+
+static cl_command_queue CL_API_CALL create_queue(cl_context context, cl_device_id device,
+                                                 cl_command_queue_properties properties,
+                                                 cl_int *status) {
+    if (!is("unordered")) return next->clCreateCommandQueue(context, device, properties, status);
+    cl_command_queue queue = next->clCreateCommandQueue(
+        context, device, properties | CL_QUEUE_OUT_OF_ORDER_EXEC_MODE_ENABLE, status);
+    int i = 0;
+    while (i < MOST_QUEUES && chains[i].queue) i++;
+    if (queue && i < MOST_QUEUES) chains[i].queue = queue;
+    return queue;
+}
+
+static cl_int CL_API_CALL release_queue(cl_command_queue queue) {
+    for (int i = 0; i < MOST_QUEUES; i++) {
+        if (chains[i].queue != queue) continue;
+        if (chains[i].last) next->clReleaseEvent(chains[i].last);
+        chains[i].queue = NULL, chains[i].last = NULL;
+    }
+    return next->clReleaseCommandQueue(queue);
+}
+
+// What a command is enqueued with: the caller's events, and in an out-of-order queue the one
+// before.
+typedef struct chain_link {
+    cl_event *last, own, list[MOST_WAITS + 1];
+    cl_uint waits;
+    const cl_event *wait;
+    cl_event *event;
+} chain_link;
+
+static void begin_link(chain_link *l, cl_command_queue queue, cl_uint waits, const cl_event *wait,
+                       cl_event *event) {
+    l->last = NULL, l->own = NULL;
+    l->waits = waits, l->wait = wait, l->event = event;
+    for (int i = 0; i < MOST_QUEUES; i++)
+        if (chains[i].queue == queue) l->last = &chains[i].last;
+    if (!l->last || waits > MOST_WAITS) return;
+    if (waits) memcpy(l->list, wait, waits * sizeof *wait);
+    if (*l->last) l->list[l->waits++] = *l->last;
+    l->wait = l->waits ? l->list : NULL;
+    l->event = &l->own;
+}
+
+static cl_int end_link(chain_link *l, cl_int status, cl_event *event) {
+    if (status != CL_SUCCESS || !l->own) return status;
+    if (*l->last) next->clReleaseEvent(*l->last);
+    *l->last = l->own;
+    if (event && next->clRetainEvent(l->own) == CL_SUCCESS) *event = l->own;
+    return status;
+}
+
+// The call that enqueues names bound.waits, bound.wait and bound.event.
+#define LINKED(queue, call)                                                                        \
+    do {                                                                                           \
+        chain_link bound;                                                                          \
+        begin_link(&bound, queue, waits, wait, event);                                             \
+        return end_link(&bound, next->call, event);                                                \
+    } while (0)
+
 // ---- what is late -------------------------------------------------------------------------------
 
 static void CL_CALLBACK sleep_a_while(void *microseconds) {
     usleep(*(unsigned *)microseconds);
 }
 
-// An in-order queue then holds up the command behind it. The delays are the same in each run.
+// It holds up the command behind it. The delays are the same in each run.
 static void delay(cl_command_queue queue, cl_uint waits, const cl_event *wait) {
     static atomic_uint state;
     if (!is("slow")) return;
     unsigned x = atomic_fetch_add(&state, 1) * 2654435761u;
     unsigned microseconds = (x >> 20) % 4 == 0 ? 3000 : (x >> 22) % 300;
-    next->clEnqueueNativeKernel(queue, sleep_a_while, &microseconds, sizeof microseconds, 0, NULL,
-                                NULL, waits, wait, NULL);
+    chain_link bound;
+    begin_link(&bound, queue, waits, wait, NULL);
+    end_link(&bound,
+             next->clEnqueueNativeKernel(queue, sleep_a_while, &microseconds, sizeof microseconds,
+                                         0, NULL, NULL, bound.waits, bound.wait, bound.event),
+             NULL);
 }
 
 static cl_int CL_API_CALL native_kernel(cl_command_queue queue, void(CL_CALLBACK *function)(void *),
@@ -134,8 +208,8 @@ static cl_int CL_API_CALL native_kernel(cl_command_queue queue, void(CL_CALLBACK
                                         const cl_event *wait, cl_event *event) {
     if (is("gpu")) return CL_INVALID_OPERATION;
     delay(queue, waits, wait);
-    return next->clEnqueueNativeKernel(queue, function, arguments, size, objects, object, location,
-                                       waits, wait, event);
+    LINKED(queue, clEnqueueNativeKernel(queue, function, arguments, size, objects, object, location,
+                                        bound.waits, bound.wait, bound.event));
 }
 
 static cl_int CL_API_CALL launch(cl_command_queue queue, cl_kernel kernel, cl_uint dims,
@@ -143,23 +217,45 @@ static cl_int CL_API_CALL launch(cl_command_queue queue, cl_kernel kernel, cl_ui
                                  cl_uint waits, const cl_event *wait, cl_event *event) {
     if (is("small") && local && local[0] > SMALL_GROUP) return CL_INVALID_WORK_GROUP_SIZE;
     delay(queue, waits, wait);
-    return next->clEnqueueNDRangeKernel(queue, kernel, dims, offset, global, local, waits, wait,
-                                        event);
+    LINKED(queue, clEnqueueNDRangeKernel(queue, kernel, dims, offset, global, local, bound.waits,
+                                         bound.wait, bound.event));
 }
 
 static cl_int CL_API_CALL read_buffer(cl_command_queue queue, cl_mem buffer, cl_bool blocking,
                                       size_t offset, size_t size, void *to, cl_uint waits,
                                       const cl_event *wait, cl_event *event) {
     delay(queue, waits, wait);
-    return next->clEnqueueReadBuffer(queue, buffer, blocking, offset, size, to, waits, wait, event);
+    LINKED(queue, clEnqueueReadBuffer(queue, buffer, blocking, offset, size, to, bound.waits,
+                                      bound.wait, bound.event));
 }
 
 static cl_int CL_API_CALL write_buffer(cl_command_queue queue, cl_mem buffer, cl_bool blocking,
                                        size_t offset, size_t size, const void *from, cl_uint waits,
                                        const cl_event *wait, cl_event *event) {
     delay(queue, waits, wait);
-    return next->clEnqueueWriteBuffer(queue, buffer, blocking, offset, size, from, waits, wait,
-                                      event);
+    LINKED(queue, clEnqueueWriteBuffer(queue, buffer, blocking, offset, size, from, bound.waits,
+                                       bound.wait, bound.event));
+}
+
+static cl_int CL_API_CALL copy_buffer(cl_command_queue queue, cl_mem from, cl_mem to,
+                                      size_t from_at, size_t to_at, size_t size, cl_uint waits,
+                                      const cl_event *wait, cl_event *event) {
+    delay(queue, waits, wait);
+    LINKED(queue, clEnqueueCopyBuffer(queue, from, to, from_at, to_at, size, bound.waits,
+                                      bound.wait, bound.event));
+}
+
+static cl_int CL_API_CALL fill_buffer(cl_command_queue queue, cl_mem buffer, const void *pattern,
+                                      size_t pattern_size, size_t offset, size_t size,
+                                      cl_uint waits, const cl_event *wait, cl_event *event) {
+    delay(queue, waits, wait);
+    LINKED(queue, clEnqueueFillBuffer(queue, buffer, pattern, pattern_size, offset, size,
+                                      bound.waits, bound.wait, bound.event));
+}
+
+static cl_int CL_API_CALL marker(cl_command_queue queue, cl_uint waits, const cl_event *wait,
+                                 cl_event *event) {
+    LINKED(queue, clEnqueueMarkerWithWaitList(queue, bound.waits, bound.wait, bound.event));
 }
 
 // ---- the loader's side --------------------------------------------------------------------------
@@ -189,6 +285,11 @@ CL_API_ENTRY cl_int CL_API_CALL clInitLayer(cl_uint entries, const cl_icd_dispat
     layer.clEnqueueNDRangeKernel = launch;
     layer.clEnqueueReadBuffer = read_buffer;
     layer.clEnqueueWriteBuffer = write_buffer;
+    layer.clEnqueueCopyBuffer = copy_buffer;
+    layer.clEnqueueFillBuffer = fill_buffer;
+    layer.clEnqueueMarkerWithWaitList = marker;
+    layer.clCreateCommandQueue = create_queue;
+    layer.clReleaseCommandQueue = release_queue;
     *entries_ret = known;
     *dispatch_ret = &layer;
     return CL_SUCCESS;
