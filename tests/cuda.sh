@@ -32,6 +32,9 @@ check "mlp" with check=0 "$bin/mlp"
 check "mlp learns" awk '/classified right/ && $1 >= 0.95 * $3 { good = 1 } END { exit !good }' check.log
 check "tensors" with check=0 "$bin/tensors"
 check "tensors: frozen values stay" grep -q " 0 frozen values changed" check.log
+check "a record of the calls" with check=0 record="$PWD/calls.txt" "$bin/train_gpt" --data text.txt $tiny --steps 2 --out recorded
+check "a record of the calls: launches" grep -qE '^cuLaunchKernel\(0x[0-9a-f]+, [0-9]+ [0-9]+ [0-9]+, [0-9]+ 1 1, 0, 0x[0-9a-f]+\) = 0$' calls.txt
+check "a record of the calls: no failure" same 0 "$(grep -v '^cuFuncGetParamInfo' calls.txt | grep -c '= [^0]')" # it ends where parameters do
 check "selftest" with check=0 "$bin/selftest" --device cuda:0 --quick
 for precision in f32 bf16 f16; do
     check "train, $precision" train --precision $precision --steps 6 --out "a-$precision" --sample 5
