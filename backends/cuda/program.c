@@ -61,28 +61,37 @@ static bool check_group(backend_device *d, CUfunction function, const kernel_spe
     return !failed(err);
 }
 
+// The bytes of a kernel's parameter; 0 beyond its last one.
+static bool parameter_bytes(const backend_device *d, CUfunction function, int32_t index,
+                            size_t *out, brim_error *err) {
+    size_t offset;
+    CUresult status = d->cu.func_get_param_info(function, (size_t)index, &offset, out);
+    if (status != CUDA_ERROR_INVALID_VALUE)
+        return cuda_check(&d->cu, status, "cuFuncGetParamInfo", err);
+    *out = 0;
+    return true;
+}
+
 // A launch copies as many bytes as the kernel's parameters have: another number of arguments, or
 // another size, would go unnoticed.
-static bool check_arguments(backend_device *d, CUfunction function, const launch_record *launch,
-                            brim_error *err) {
+static bool check_arguments(const backend_device *d, CUfunction function,
+                            const launch_record *launch, brim_error *err) {
     int32_t given = 0, taken = 0;
-    size_t offset, bytes;
+    size_t bytes = 1;
     if (!d->cu.func_get_param_info) return true;
-    while (!d->cu.func_get_param_info(function, (size_t)taken, &offset, &bytes)) taken++;
-    for (int32_t i = 0; i < launch->arguments; i++) {
+    for (; parameter_bytes(d, function, taken, &bytes, err) && bytes; taken++)
+        ;
+    for (int32_t i = 0; i < launch->arguments && !failed(err); i++) {
         argument_kind kind = launch->argument[i].kind;
         size_t expected = kind == ARGUMENT_I32 || kind == ARGUMENT_F32 ? 4 : 8;
-        if (!d->cu.func_get_param_info(function, (size_t)given, &offset, &bytes) &&
-            bytes != expected) {
+        if (parameter_bytes(d, function, given, &bytes, err) && bytes && bytes != expected)
             brim_fail(err, BRIM_ARGUMENT, "argument %d: %zu bytes, the kernel takes %zu", i,
                       expected, bytes);
-            return false;
-        }
         given += kind == ARGUMENT_BUFFER ? 2 : 1; // a base, and an offset
     }
-    if (given == taken) return true;
-    brim_fail(err, BRIM_ARGUMENT, "%d arguments, the kernel takes %d", given, taken);
-    return false;
+    if (given != taken)
+        brim_fail(err, BRIM_ARGUMENT, "%d arguments, the kernel takes %d", given, taken);
+    return !failed(err);
 }
 
 static bool set_argument(backend_device *d, const kernel_argument *a, prepared_launch *out,
