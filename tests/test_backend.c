@@ -128,6 +128,13 @@ START_TEST(missing_memory_is_named) {
 }
 END_TEST
 
+START_TEST(sizes_that_make_no_sense) {
+    if (!open_with(_i, (device_settings){0})) return;
+    api->reserve(device, -1, 64, &err);
+    ASSERT_FAILS(err, BRIM_ARGUMENT, "cannot be reserved");
+}
+END_TEST
+
 // Inputs of micro-batch i lie i strides further in the staging area, results likewise.
 START_TEST(copies_move_with_the_micro_batch) {
     if (!open_with(_i, (device_settings){0})) return;
@@ -240,6 +247,47 @@ START_TEST(wrong_arguments_are_found_when_loading) {
 }
 END_TEST
 
+// A record that a backend cannot take, and what it says of it.
+typedef struct wrong_record {
+    program_record record;
+    const char *said;
+} wrong_record;
+
+static const kernel_argument far_away[] = {{ARGUMENT_BUFFER, {.offset = 1 << 20}}};
+static const wrong_record wrong_records[] = {
+    {{.kind = RECORD_FILL, .as.fill = {{SPACE_DEVICE, 1 << 20, 64}, 0}},
+     "outside the device space"},
+    {{.kind = RECORD_COPY, .as.copy = {{SPACE_HOST, 8000, 64}, {SPACE_DEVICE, 0, 64}, 0}},
+     "outside the staging area"},
+    {{.kind = RECORD_COPY, .as.copy = {{SPACE_HOST, 0, 64}, {SPACE_HOST, 64, 64}, 0}},
+     "within the staging area"},
+    {{.kind = RECORD_COPY, .as.copy = {{SPACE_HOST, 0, 64}, {SPACE_DEVICE, 64, 32}, 0}},
+     "a copy of 64 bytes to 32 bytes"},
+    {{.kind = RECORD_LAUNCH, .as.launch = {0, {1, 1, 1}, 1, far_away}}, "outside the device space"},
+    {{.kind = (record_kind)99}, "a record of unknown kind 99"},
+    {{.kind = RECORD_MATMUL,
+      .as.matmul =
+          {.shape = {.m = 4, .n = 4, .k = 4, .batch = 1, .row_a = 4, .row_b = 4, .row_c = 4}}},
+     "no library serves this"},
+};
+enum { WRONG_RECORDS = sizeof wrong_records / sizeof *wrong_records };
+
+START_TEST(wrong_records_are_found_when_loading) {
+    const wrong_record *w = &wrong_records[_i % WRONG_RECORDS];
+    if (!open_with(_i / WRONG_RECORDS, (device_settings){.no_native = true})) return;
+    reserve(4096, 4096);
+    add_kernel("touch", "KERNEL touch(BUFFER(y)) { PTR(float, y)[0] = 1; }\n", 1);
+    add(w->record);
+    api->load(device, prog, &loaded, &err);
+    ck_assert_ptr_nonnull(strstr(err.text, "record 0 (test)"));
+    ASSERT_FAILS(err, err.status, w->said);
+    ck_assert_ptr_null(loaded);
+    char byte;
+    api->read(device, 1 << 20, &byte, 1, &err);
+    ASSERT_FAILS(err, BRIM_ARGUMENT, "outside the device space");
+}
+END_TEST
+
 START_TEST(a_program_larger_than_memory_is_not_loaded) {
     if (!open_with(_i, (device_settings){0})) return;
     reserve(4096, 64);
@@ -321,11 +369,13 @@ Suite *backend_suite(void) {
     tcase_add_test(tests, memory_in_chunks); // OpenCL's: CUDA has none
     tcase_add_test(tests, a_value_may_not_straddle_chunks);
     tcase_add_loop_test(tests, missing_memory_is_named, 0, devices);
+    tcase_add_loop_test(tests, sizes_that_make_no_sense, 0, devices);
     tcase_add_loop_test(tests, copies_move_with_the_micro_batch, 0, devices);
     tcase_add_loop_test(tests, waits_order_the_queues, 0, devices);
     tcase_add_loop_test(tests, profile_tells_seconds, 0, devices);
     tcase_add_loop_test(tests, a_kernel_that_does_not_compile, 0, devices);
     tcase_add_loop_test(tests, wrong_arguments_are_found_when_loading, 0, devices);
+    tcase_add_loop_test(tests, wrong_records_are_found_when_loading, 0, devices * WRONG_RECORDS);
     tcase_add_loop_test(tests, a_program_larger_than_memory_is_not_loaded, 0, devices);
     tcase_add_loop_test(tests, devices_by_name, 0, devices);
     tcase_add_test(tests, devices_are_listed);

@@ -219,7 +219,8 @@ static const kind_of_device kinds_of_device[] = {
     {"capability=130", "cuda:0", NULL, "cuBLASLt 13"},             // PTX of the newest before it
     {"capability=61 driver=12040", "cuda:0", NULL, "cuBLASLt 12"}, // NVRTC 12 knows it
     {"capability=86 driver=12040", "cuda:0", NULL, "cuBLASLt 12"}, // cannot load what 13 makes
-    {"fail=cublasLtCreate:1:1", "cuda:0", NULL, "cuBLASLt 12"},    // the next one will do
+    {"capability=20", "cuda:0", "libnvrtc.so.13 does not compile for sm_20; libnvrtc.so.12", NULL},
+    {"fail=cublasLtCreate:1:1", "cuda:0", NULL, "cuBLASLt 12"}, // the next one will do
 };
 
 START_TEST(kinds_of_devices) {

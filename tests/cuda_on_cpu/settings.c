@@ -23,7 +23,7 @@ static const setting numbers[] = {
     {"devices", &current.devices, 0, 16},
     {"memory", &current.memory, 0, (int64_t)1 << 40},
     {"overhead", &current.overhead, 0, (int64_t)1 << 40},
-    {"capability", &current.capability, 50, 200},
+    {"capability", &current.capability, 10, 200},
     {"driver", &current.driver, 10000, 20000},
     {"check", &current.check, 0, 1},
 };
