@@ -23,7 +23,11 @@ typedef struct suite_row {
 
 static const suite_row suites[] = {
 #define SUITE(name) {#name, name##_suite, false},
+#ifdef BRIM_CUDA_BUILT
 #define SUITE_ON_CUDA(name) {#name, name##_suite, true},
+#else
+#define SUITE_ON_CUDA(name)
+#endif
 #include "tests/suites.def"
 #undef SUITE
 #undef SUITE_ON_CUDA
