@@ -35,7 +35,7 @@ if [ $# -eq 0 ] && [ -e out/demo/latest ]; then
     echo "Going on from out/demo (delete it to start anew)"
 fi
 exec build/bin/train_gpt --data "$text" --out out/demo "${again[@]}" \
-    --layers 3 --heads 4 --dim 128 --seq 128 --batch 4 --steps 11000 --lr 3e-3 --min-lr 0 --warmup 100 --beta2 0.99 \
-    --eval-every 1000 --sample 800 --temperature 0.4 --top-p 0.7 --prompt '
-Light \Light\, n.
-   1. That which ' "$@"
+    --layers 3 --heads 4 --dim 128 --seq 128 --batch 4 --steps 12500 --lr 3e-3 --min-lr 0 --warmup 100 --beta2 0.99 \
+    --eval-every 1250 --sample 800 --temperature 0.3 --top-p 0.9 --prompt '
+Brim \Brim\, n.
+   1. The rim of a ' "$@"
