@@ -223,7 +223,8 @@ static brim_value append(brim_graph *g, const request *r, const inference *found
                                               .producer = g->nodes,
                                               .output = (int8_t)k,
                                               .control = -1,
-                                              .update = -1};
+                                              .update = -1,
+                                              .original = -1};
     }
     g->node[g->nodes++] = node;
     return graph_value_of(g, node.first_output);

@@ -165,7 +165,8 @@ static value_id add_leaf(brim_graph *g, value_role role, brim_dtype dtype, const
                      .producer = -1,
                      .control = -1,
                      .name = copy,
-                     .update = -1};
+                     .update = -1,
+                     .original = -1};
     return graph_add_value(g, &v);
 }
 
@@ -287,6 +288,13 @@ void brim_output(brim_value x, const char *name) {
         return;
     g->value[x.id].name = copy;
     g->result[g->results++] = x.id;
+}
+
+brim_value brim_checkpoint(brim_value x) {
+    brim_graph *g = graph_of("checkpoint", &x, 1);
+    if (!g) return GRAPH_INVALID;
+    g->value[x.id].checkpoint = true;
+    return x;
 }
 
 // Reading -----------------------------------------------------------------------------------------

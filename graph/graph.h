@@ -124,6 +124,8 @@ typedef struct graph_value {
     const char *name; // leaves and named outputs; else NULL
     brim_init init;   // ROLE_PARAMETER
     value_id update;  // PARAMETER, STATE, ACCUMULATOR: the value it becomes (output of an UPDATE node), or -1
+    value_id original; // of a recomputed node: the value that this one is again, or -1 where that is not stored
+    bool checkpoint;   // a script's mark, see brim_checkpoint
 } graph_value;
 
 typedef enum node_phase { PHASE_FORWARD, PHASE_BACKWARD, PHASE_UPDATE } node_phase;
@@ -139,6 +141,7 @@ typedef struct graph_node {
     value_id first_output; // outputs are consecutive
     node_phase phase;
     uint8_t sections; // where it runs
+    bool recomputed;  // a forward node's copy in the backward pass, or a chain with one (graph/pass_recompute.h)
     const char *scope;
 } graph_node;
 

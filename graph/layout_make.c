@@ -78,6 +78,16 @@ static void bases_of_node(maker *m, node_id n) {
     }
 }
 
+// When node n, no view, reads v for the last time: what is made once a step is read again in every
+// section.
+static int32_t last_reading(const maker *m, value_id v, node_id n) {
+    const brim_graph *g = m->g;
+    node_id producer = g->value[m->of[v].storage].producer;
+    bool again = producer >= 0 && g->node[producer].sections == SECTION_FIRST &&
+                 g->node[n].sections != SECTION_FIRST;
+    return again ? INT32_MAX : m->position[n];
+}
+
 static void make_bases(maker *m) {
     const brim_graph *g = m->g;
     value_id control = -1;
@@ -94,7 +104,8 @@ static void make_bases(maker *m) {
         int32_t *last = &m->last_read[m->of[v].storage];
         for (int64_t u = m->uses.start[v]; u < m->uses.start[v + 1]; u++) {
             node_id n = m->uses.use[u].node;
-            if (!op_is_view(g->node[n].op) && m->position[n] > *last) *last = m->position[n];
+            if (!op_is_view(g->node[n].op) && last_reading(m, v, n) > *last)
+                *last = last_reading(m, v, n);
         }
     }
 }

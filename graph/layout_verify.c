@@ -124,6 +124,14 @@ static void check_takeover(checker *c, node_id n, int32_t output) {
     if (!update && g->value[storage].producer < 0) refuse(c, v, "overwrites a leaf");
 }
 
+// What is made once a step is read in every section by nodes that run in others.
+static bool is_read_again(const checker *c, const graph_node *node, value_id v) {
+    const brim_graph *g = c->g;
+    node_id producer = g->value[c->layout->of[v].storage].producer;
+    return producer >= 0 && g->node[producer].sections == SECTION_FIRST &&
+           node->sections != SECTION_FIRST;
+}
+
 // By storage: the values in it that nodes write, in the order of the schedule. Each overwrites all
 // before it, unless both are parts or one is the CONCAT of the other.
 static void check_readers(checker *c, const graph_schedule *schedule, int32_t *latest) {
@@ -163,6 +171,7 @@ brim_status graph_layout_verify(const brim_graph *g, const graph_schedule *sched
             bool view = op_is_view(node->op);
             for (int32_t i = 0; i < node->inputs; i++) {
                 int32_t at = view ? c.last[node->first_output] : c.position[n];
+                if (is_read_again(&c, node, node->input[i])) at = INT32_MAX;
                 if (at > c.last[node->input[i]]) c.last[node->input[i]] = at;
             }
             for (int32_t j = 0; !view && j < node->outputs; j++) check_takeover(&c, n, j);

@@ -307,7 +307,9 @@ static void add_chain(chain_maker *c, node_id u) {
     like.outputs = c->outputs;
     value_id made = rewrite_add(c->r, &like, c->input, c->inputs, c->result);
     for (int32_t m = 0, j = 0; m < c->members && made >= 0; m++) {
-        value_id v = f->g->node[c->member[m]].first_output;
+        const graph_node *member = &f->g->node[c->member[m]];
+        value_id v = member->first_output;
+        c->r->to->node[c->r->to->nodes - 1].recomputed |= member->recomputed;
         if (leaves(f, v, u, u)) c->r->map[v] = made + j++;
     }
 }

@@ -2,7 +2,8 @@
 // verified. The new graph has the names, results, loss, scopes and variables of the old one, which
 // stays the caller's.
 //
-// Their order: cast, (differentiation, updates), prune, densify, sections, fuse.
+// Their order: cast, (differentiation, updates), prune, densify, sections, recompute
+// (graph/pass_recompute.h), fuse.
 #ifndef BRIM_GRAPH_PASSES_H
 #define BRIM_GRAPH_PASSES_H
 
@@ -17,8 +18,8 @@
 brim_graph *pass_cast(const brim_graph *g, brim_dtype low, brim_error *err);
 
 // Removes nodes that no root (loss, named result, UPDATE) needs, and merges equal ones (same op,
-// inputs, attributes; never DROPOUT or UPDATE). Inputs and variables stay even where nothing reads
-// them. Returns a new graph.
+// inputs, attributes; never DROPOUT, UPDATE or what is recomputed). Inputs and variables stay even
+// where nothing reads them. Returns a new graph.
 brim_graph *pass_prune(const brim_graph *g, brim_error *err);
 
 // Inserts COPY where an op cannot read its input's strides (a permuted, sliced or broadcast view,

@@ -4,6 +4,7 @@
 //   %1 = parameter "wte.weight" [512,384] f32 normal(0.02) -> %90
 //   %12 = matmul(%3, %7, transpose_b) [8,256,384] bf16 h.0.attn
 //   %13, %14 = rms_norm(%12, %2, 1e-05) [8,256,384] bf16, [8,256] f32 h.0.ln ; backward
+//   %90 = matmul(%88, %7, transpose_b) [8,256,384] bf16 h.0.attn ; backward, recomputes %12
 #include <inttypes.h>
 #include <stdlib.h>
 #include "graph/build.h"
@@ -179,8 +180,9 @@ static void print_leaf(const brim_graph *g, value_id id, FILE *out) {
     fputc('\n', out);
 }
 
-// What is not the default: a phase after the forward one, sections other than all.
-static void print_remarks(const graph_node *n, FILE *out) {
+// What is not the default: a phase after the forward one, sections other than all, and what is
+// computed again.
+static void print_remarks(const brim_graph *g, const graph_node *n, FILE *out) {
     static const char *const phase[] = {"forward", "backward", "update"};
     static const char *const section[] = {"first", "middle", "last"};
     const char *between = " ; ";
@@ -192,6 +194,12 @@ static void print_remarks(const graph_node *n, FILE *out) {
         if (!(n->sections >> i & 1)) continue;
         fprintf(out, "%s%s", between, section[i]);
         between = "+";
+    }
+    if (!n->recomputed) return;
+    fputs(", recomputes", out);
+    for (int k = 0; k < n->outputs; k++) {
+        value_id original = g->value[n->first_output + k].original;
+        if (original >= 0) fprintf(out, " %%%d", original);
     }
 }
 
@@ -207,7 +215,7 @@ static void print_node(const brim_graph *g, const graph_node *n, FILE *out) {
         print_type(&g->value[n->first_output + k], out);
     }
     if (*n->scope) fprintf(out, " %s", n->scope);
-    print_remarks(n, out);
+    print_remarks(g, n, out);
     fputc('\n', out);
 }
 

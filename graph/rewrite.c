@@ -76,7 +76,8 @@ value_id rewrite_add(rewrite *r, const graph_node *like, const value_id *inputs,
                          .output = (int8_t)j,
                          .control = -1,
                          .name = copy_text(r, output[j].name),
-                         .update = -1};
+                         .update = -1,
+                         .original = -1};
         g->value[g->values++] = v;
     }
     g->node[g->nodes++] = node;
@@ -124,8 +125,12 @@ static void finish(rewrite *r) {
         to->result[to->results++] = r->stand_in[old] >= 0 ? r->stand_in[old] : r->map[old];
     }
     for (value_id v = 0; v < from->values; v++) {
-        value_id update = from->value[v].update;
-        if (r->map[v] >= 0) to->value[r->map[v]].update = update < 0 ? -1 : r->map[update];
+        if (r->map[v] < 0) continue;
+        value_id update = from->value[v].update, original = from->value[v].original;
+        graph_value *new = &to->value[r->map[v]];
+        new->update = update < 0 ? -1 : r->map[update];
+        if (original >= 0) new->original = r->map[original];
+        new->checkpoint |= from->value[v].checkpoint; // equal values may have become one
     }
 }
 

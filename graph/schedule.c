@@ -1,7 +1,9 @@
 // The order of execution: a list scheduler over the graph's edges, and over those that keep every
 // reader of a variable before its update. Of the nodes that are ready it takes updates first, then
 // what leads to them, then nodes after which less memory is in use than before, then the smallest
-// id.
+// id. A recomputed node is never taken early for the memory that it frees: pass_recompute put it
+// right before the first reader that needs it, and so everything before that, the gradient which
+// the reader waits for included, has run when its turn comes.
 #include <stdlib.h>
 #include <string.h>
 #include "core/alloc.h"
@@ -34,8 +36,8 @@ static void push(scheduler *s, node_id n) {
     const graph_node *node = &s->g->node[n];
     int64_t rank = node->phase == PHASE_UPDATE || op_table[node->op].family == FAMILY_UPDATE
                        ? RANK_UPDATE
-                   : s->gain[n] > 0 ? RANK_FREES
-                                    : RANK_OTHER;
+                   : s->gain[n] > 0 && !node->recomputed ? RANK_FREES
+                                                         : RANK_OTHER;
     int64_t key = rank << 32 | n;
     int32_t i = s->ready++;
     for (; i > 0 && s->heap[(i - 1) / 2] > key; i = (i - 1) / 2) s->heap[i] = s->heap[(i - 1) / 2];

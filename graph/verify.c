@@ -232,6 +232,28 @@ static bool check_types(const verifier *v, node_id id) {
     return true;
 }
 
+// What is computed again belongs to the backward pass, and is of the type of what it was.
+static bool check_recomputed(const verifier *v, node_id id) {
+    const graph_node *n = &v->g->node[id];
+    bool update = op_table[n->op].family == FAMILY_UPDATE;
+    if (n->recomputed && (update || n->phase != PHASE_BACKWARD))
+        return bad_node(v, id, "it is recomputed, %s",
+                        update ? "but changes a variable" : "but not in the backward phase");
+    for (int k = 0; k < n->outputs; k++) {
+        const graph_value *x = &v->g->value[n->first_output + k];
+        if (x->original == -1) continue;
+        if (!n->recomputed || !is_id(v->g, x->original) || x->original == n->first_output + k)
+            return bad_node(v, id, "its output %d is said to be value %d again", k, x->original);
+        const graph_value *original = &v->g->value[x->original];
+        if (original->dtype != x->dtype || !shape_equal(&original->shape, &x->shape))
+            return bad_node(v, id,
+                            "its output %d is said to be value %d again, which has another "
+                            "type",
+                            k, x->original);
+    }
+    return true;
+}
+
 static bool check_node(const verifier *v, node_id id) {
     const graph_node *n = &v->g->node[id];
     if ((unsigned)n->op >= OP_COUNT) return bad_node(v, id, "there is no op %d", (int)n->op);
@@ -244,6 +266,7 @@ static bool check_node(const verifier *v, node_id id) {
     if (id > 0 && n->first_output <= n[-1].first_output)
         return bad_node(v, id, "its outputs do not follow those of the node before");
     if (!check_outputs(v, id) || !check_inputs(v, id) || !check_types(v, id)) return false;
+    if (!check_recomputed(v, id)) return false;
     for (int k = 0; k < n->outputs && op_table[n->op].family == FAMILY_UPDATE; k++) {
         if (v->g->value[n->input[k]].update != n->first_output + k)
             return bad_node(v, id, "value %d does not know that this updates it", n->input[k]);

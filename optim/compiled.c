@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "core/alloc.h"
+#include "graph/pass_recompute.h"
 #include "graph/passes.h"
 
 // A chain's operands become kernel arguments; OpenCL promises 1024 bytes of them.
@@ -17,6 +18,7 @@ static brim_graph *run_passes(brim_graph *g, int64_t micro_batches, bool fuse, b
     if (!failed(err)) replace(&g, pass_prune(g, err));
     if (!failed(err)) replace(&g, pass_densify(g, err));
     if (!failed(err)) pass_sections(g, micro_batches, err);
+    if (!failed(err)) replace(&g, pass_recompute(g, NULL, err));
     if (!failed(err)) replace(&g, pass_fuse(g, fuse, MAX_CHAIN_OPERANDS, err));
     return g;
 }

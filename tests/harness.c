@@ -8,6 +8,7 @@
 #include "core/alloc.h"
 #include "core/dtype.h"
 #include "graph/layout.h"
+#include "graph/pass_recompute.h"
 #include "graph/passes.h"
 
 enum {
@@ -38,7 +39,8 @@ brim_status harness_open(harness *h, const char *device, const device_settings *
                          brim_error *err) {
     *h = (harness){.device_bytes = DEVICE_BYTES, .host_bytes = HOST_BYTES};
     device_settings own = settings ? *settings : (device_settings){0};
-    // PoCL compiles a kernel once more when it is asked for its binary: much for one that runs once.
+    // PoCL compiles a kernel once more when it is asked for its binary: much for one that runs
+    // once.
     if (!own.cache_dir && strncmp(device, "cuda", 4) != 0) own.cache_dir = "";
     if (backend_open(device, &own, &h->backend, &h->device, err)) return err->status;
     h->backend->reserve(h->device, h->device_bytes, h->host_bytes, err);
@@ -87,11 +89,22 @@ static void replace(run_state *s, brim_graph *next) {
     s->graph = next;
 }
 
-static void run_passes(run_state *s, bool fuse) {
+static void recompute(run_state *s, const harness_options *options) {
+    bool *chosen = NULL;
+    if (options->recompute) {
+        chosen = brim_calloc_array((size_t)s->graph->values, sizeof *chosen, s->err);
+        if (chosen) options->recompute(s->graph, chosen, options->user);
+    }
+    if (!failed(s->err)) replace(s, pass_recompute(s->graph, chosen, s->err));
+    free(chosen);
+}
+
+static void run_passes(run_state *s, const harness_options *options) {
     s->graph = pass_prune(s->source, s->err);
     if (!failed(s->err)) replace(s, pass_densify(s->graph, s->err));
     if (!failed(s->err)) pass_sections(s->graph, s->micro_batches, s->err);
-    if (!failed(s->err)) replace(s, pass_fuse(s->graph, fuse, CHAIN_OPERANDS, s->err));
+    if (!failed(s->err)) recompute(s, options);
+    if (!failed(s->err)) replace(s, pass_fuse(s->graph, options->fuse, CHAIN_OPERANDS, s->err));
 }
 
 static void make_program(run_state *s) {
@@ -274,7 +287,7 @@ brim_status harness_run(harness *h, brim_graph *g, const leaf_values *leaves, co
                    .micro_batches = options->micro_batches ? options->micro_batches : 1};
     name_results(g, wanted);
     if (failed(g->err)) return brim_fail(err, g->err->status, "%s", g->err->text);
-    run_passes(&s, options->fuse);
+    run_passes(&s, options);
     make_program(&s);
     if (!failed(err)) poison_memory(&s);
     if (!failed(err)) write_variables(&s, leaves);

@@ -25,6 +25,9 @@ typedef struct harness {
 typedef struct harness_options {
     bool fuse;
     int32_t micro_batches; // 0: one. `leaves` has as many entries; variables start as in the first
+    // What is recomputed (graph/pass_recompute.h); NULL: as marked.
+    void (*recompute)(const brim_graph *, bool *recompute, void *user);
+    void *user;
 } harness_options;
 
 typedef struct harness_results {

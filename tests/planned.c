@@ -1,6 +1,7 @@
 #include "tests/planned.h"
 
 #include <string.h>
+#include "graph/pass_recompute.h"
 #include "graph/passes.h"
 #include "tests/test_graph.h"
 
@@ -19,6 +20,7 @@ void planned_make(planned *p, brim_graph *g, int micro_batches, bool fuse, brim_
     g = replace(g, pass_prune(g, err));
     if (g) g = replace(g, pass_densify(g, err));
     if (g) pass_sections(g, micro_batches, err);
+    if (g) g = replace(g, pass_recompute(g, NULL, err));
     if (g) g = replace(g, pass_fuse(g, fuse, 8, err));
     p->g = g;
     ASSERT_FINE(*err);

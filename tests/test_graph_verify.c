@@ -16,7 +16,7 @@ static const chain some_chain = {4, 2, steps, chain_outputs};
 // Values and nodes of the graph below that corruptions name.
 typedef struct parts {
     value_id x, w, lr, acc, m, product, gradient, total, updated, low;
-    graph_node *matmul, *norm, *fused, *accumulate, *sgd;
+    graph_node *matmul, *norm, *fused, *back, *accumulate, *sgd;
 } parts;
 
 static graph_node *node_of(brim_graph *g, value_id id) {
@@ -55,7 +55,8 @@ static parts build(brim_graph *g) {
     p.total = total.id, p.updated = updated.id, p.low = fused.id + 1;
     if (failed(g->err)) return p;
     p.matmul = node_of(g, p.product), p.norm = node_of(g, norm.id), p.fused = node_of(g, fused.id);
-    p.accumulate = node_of(g, p.total), p.sgd = node_of(g, p.updated);
+    p.back = node_of(g, p.gradient), p.accumulate = node_of(g, p.total),
+    p.sgd = node_of(g, p.updated);
     p.sgd->sections = SECTION_LAST;
     return p;
 }
@@ -135,6 +136,16 @@ static void extra_node(brim_graph *g, value_id first_output) {
     X(node_sections, "its sections are 0x0", p->matmul->sections = 0)                              \
     X(node_sections_range, "its sections are 0x8", p->matmul->sections = 8)                        \
     X(node_sections_missing, "but value", p->matmul->sections = SECTION_LAST)                      \
+    X(recomputed_forward, "it is recomputed, but not in the backward phase",                       \
+      p->matmul->recomputed = true)                                                                \
+    X(recomputed_update, "it is recomputed, but changes a variable", p->sgd->recomputed = true)    \
+    X(original_of_any, "is said to be value 0 again", VALUE(product).original = 0)                 \
+    X(original_range, "is said to be value 99 again", p->back->recomputed = true;                  \
+      VALUE(gradient).original = 99)                                                               \
+    X(original_itself, "again", p->back->recomputed = true;                                        \
+      VALUE(gradient).original = p->gradient)                                                      \
+    X(original_type, "again, which has another type", p->back->recomputed = true;                  \
+      VALUE(gradient).original = p->product)                                                       \
     X(node_scope, "its scope is malformed", p->matmul->scope = NULL)                               \
     X(node_scope_text, "its scope is malformed", p->matmul->scope = "a b")                         \
     X(attr_matmul, "node 0, matmul in scope \"h.0\": inner extents 4 (transposed) and 3",          \
@@ -160,11 +171,11 @@ static void extra_node(brim_graph *g, value_id first_output) {
     X(node_count, "is not the result of a node", g->nodes--)                                       \
     X(null_values, "values, ", g->value = NULL)                                                    \
     X(null_nodes, "values, ", g->node = NULL)                                                      \
-        X(result_twice, "two outputs have that name", g->result[g->results++] = p->low)            \
-            X(extra_node, "do not follow those of the node before", extra_node(g, p->product))     \
-                X(extra_node_range, "its outputs are values 99", extra_node(g, 99))                \
-                    X(extra_node_value, "is not its output 0", extra_node(g, g->values - 1))       \
-                        X(no_values, "0 nodes", g->values = -1; g->nodes = 0)
+    X(result_twice, "two outputs have that name", g->result[g->results++] = p->low)                \
+    X(extra_node, "do not follow those of the node before", extra_node(g, p->product))             \
+    X(extra_node_range, "its outputs are values 99", extra_node(g, 99))                            \
+    X(extra_node_value, "is not its output 0", extra_node(g, g->values - 1))                       \
+    X(no_values, "0 nodes", g->values = -1; g->nodes = 0)
 
 #define X(name, fault, ...)                                                                        \
     static void spoil_##name(brim_graph *g, const parts *p) {                                      \

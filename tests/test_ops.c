@@ -16,6 +16,7 @@
 #include <unistd.h>
 #include "autograd/autograd.h"
 #include "backends/lower.h"
+#include "graph/pass_recompute.h"
 #include "graph/passes.h"
 #include "test_core.h"
 #include "tests/devices.h"
@@ -274,6 +275,15 @@ static double *oracle_result(const brim_graph *g, const brim_graph *source,
     return copy;
 }
 
+// All that can be is computed again in the backward pass.
+static brim_graph *recompute_all(const brim_graph *g, brim_error *err) {
+    bool *all = malloc((size_t)g->values * sizeof *all);
+    memset(all, true, (size_t)g->values * sizeof *all);
+    brim_graph *recomputed = pass_recompute(g, all, err);
+    free(all);
+    return recomputed;
+}
+
 static void check_passes(const op_case *c, brim_dtype dtype) {
     brim_error err = {0};
     brim_graph *g = brim_graph_create(&err);
@@ -294,6 +304,7 @@ static void check_passes(const op_case *c, brim_dtype dtype) {
     brim_graph *passed = pass_prune(g, &err);
     if (!failed(&err)) replace(&passed, pass_densify(passed, &err));
     if (!failed(&err)) pass_sections(passed, 1, &err);
+    if (!failed(&err)) replace(&passed, recompute_all(passed, &err));
     if (!failed(&err)) replace(&passed, pass_fuse(passed, true, 24, &err));
     ASSERT_FINE(err);
     for (int32_t i = 0; i < g->results; i++) {
@@ -314,7 +325,7 @@ static void check_passes(const op_case *c, brim_dtype dtype) {
     brim_graph_free(g);
 }
 
-// Pruned, made dense and fused, a graph comes to the same bits in the oracle.
+// Pruned, made dense, recomputed and fused, a graph comes to the same bits in the oracle.
 START_TEST(passes_keep_the_bits) {
     const op_case *c = &op_cases[_i];
     for (int dtype = 0; dtype < BRIM_I32 && (c->uses & OP_CASE_TEST); dtype++)

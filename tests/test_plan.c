@@ -118,6 +118,38 @@ START_TEST(norms_follow_gradients) {
 }
 END_TEST
 
+// Made once a step, read by every micro-batch, and by another node that is run once and could be in
+// its place.
+START_TEST(invariants_are_not_overwritten) {
+    MAKE_GRAPH;
+    brim_value x = brim_input(g, "x", BRIM_F32, 4),
+               w = brim_parameter(g, "w", ((brim_init){BRIM_NORMAL, 1}), 4);
+    brim_value once = brim_softmax(w, -1), read = brim_mul(x, once);
+    g->phase = PHASE_BACKWARD; // another chain than `read`, though the same ops
+    brim_output(brim_add(read, brim_softmax(brim_neg(once), -1)), "y");
+    sandbox_outcome plain, ran;
+    sandbox_run_plain(g, 3, &plain);
+    brim_graph *kept = g;
+    planned p;
+    planned_make(&p, pass_prune(g, &err), 3, true, &err);
+    planned_place(&p, &err);
+    ASSERT_FINE(err);
+    sandbox_run_planned(p.g, &p.layout, &p.schedule, &p.plan, 3, 1, &ran);
+    ck_assert_ptr_null(sandbox_difference(&plain, &ran));
+    value_id owner = planned_node(&p, OP_SOFTMAX, 0)->first_output,
+             taker = planned_node(&p, OP_FUSED, 1)->first_output;
+    ck_assert_int_eq(p.layout.of[taker].storage, taker);
+    for (value_id v = 0; v < p.g->values; v++)
+        if (p.layout.of[v].storage == taker) p.layout.of[v].storage = owner;
+    graph_layout_verify(p.g, &p.schedule, &p.layout, &err);
+    ASSERT_FAILS(err, BRIM_GRAPH, "overwrites a value that is read later");
+    sandbox_outcome_free(&plain);
+    sandbox_outcome_free(&ran);
+    brim_graph_free(kept);
+    planned_free(&p);
+}
+END_TEST
+
 START_TEST(reading_behind_an_update_is_refused) {
     MAKE_GRAPH;
     shape s = {1, {4}};
@@ -282,6 +314,7 @@ Suite *plan_suite(void) {
     tcase_add_test(plan, last_readers_are_preferred);
     tcase_add_test(plan, norms_follow_gradients);
     tcase_add_test(plan, invariant_parts_are_not_overwritten);
+    tcase_add_test(plan, invariants_are_not_overwritten);
     tcase_add_test(plan, reading_behind_an_update_is_refused);
     tcase_add_test(plan, persistent_storages_come_first);
     tcase_add_test(plan, programs_share_variables);

@@ -193,6 +193,19 @@ BRIM_API brim_loss brim_mse(brim_value prediction, brim_value target);
 // given once.
 BRIM_API void brim_output(brim_value x, const char *name);
 
+// Memory of the backward pass ---------------------------------------------------------------------------------------
+
+// Keeps x for the backward pass, and has it compute again what leads to x from the marked values, graph inputs and
+// parameters before it, instead of keeping that too. Marked at the end of each block, a model keeps one tensor a block and,
+// at any time, the insides of one block: torch.utils.checkpoint around each block. Returns x; shapes, dtypes and all
+// results, bit for bit, are as without.
+//
+// Cost: the nodes between two marks run twice in a step, never more often. Not run twice: what comes behind the last mark,
+// what depends on parameters alone, and the op that makes x (marked after an attention, the attention itself is not
+// computed again). A marked view (a reshape, slice ...) keeps all of what it is a view of. Marking a leaf, or one value twice,
+// changes nothing; nor do marks in programs without a backward pass.
+BRIM_API brim_value brim_checkpoint(brim_value x);
+
 // Dimension lists for the macros above.
 #ifdef __cplusplus
 } // extern "C"
