@@ -285,6 +285,9 @@ static void print_start(const run *r) {
     printf("device memory %s, planned and reserved; %d kernels, ready in %.2f s\n",
            brim_bytes_text(info.device_bytes, arena, sizeof arena), info.kernels,
            info.build_seconds);
+    if (info.recomputed)
+        printf("so that it fits, %d kernels of the forward pass run again in the backward pass\n",
+               info.recomputed);
     fflush(stdout);
 }
 

@@ -5,6 +5,7 @@
 #include "core/alloc.h"
 #include "graph/pass_recompute.h"
 #include "graph/passes.h"
+#include "graph/recompute_levels.h"
 
 // A chain's operands become kernel arguments; OpenCL promises 1024 bytes of them.
 enum { MAX_CHAIN_OPERANDS = 24 };
@@ -14,12 +15,11 @@ static void replace(brim_graph **g, brim_graph *next) {
     *g = next;
 }
 
-static brim_graph *run_passes(brim_graph *g, int64_t micro_batches, bool fuse, brim_error *err) {
+// All that comes before the decision what to recompute. Takes g over.
+static brim_graph *first_passes(brim_graph *g, int64_t micro_batches, brim_error *err) {
     if (!failed(err)) replace(&g, pass_prune(g, err));
     if (!failed(err)) replace(&g, pass_densify(g, err));
     if (!failed(err)) pass_sections(g, micro_batches, err);
-    if (!failed(err)) replace(&g, pass_recompute(g, NULL, err));
-    if (!failed(err)) replace(&g, pass_fuse(g, fuse, MAX_CHAIN_OPERANDS, err));
     return g;
 }
 
@@ -46,10 +46,20 @@ static int64_t shared_offset(const brim_graph *g, value_id id, void *user) {
     return there < 0 ? -1 : owner->plan.storage[there].offset;
 }
 
-brim_status compiled_plan(compiled *out, brim_graph *graph, int64_t micro_batches,
-                          const compile_target *target, brim_error *err) {
-    out->graph = run_passes(graph, micro_batches, !target->no_fusion, err);
-    out->micro_batches = micro_batches;
+static void forget_plan(compiled *c) {
+    memory_plan_free(&c->plan);
+    graph_layout_free(&c->layout);
+    graph_schedule_free(&c->schedule);
+    brim_graph_free(c->graph);
+    c->graph = NULL;
+}
+
+// The plan with some values recomputed (NULL: as the script marked).
+static brim_status plan_with(compiled *out, const brim_graph *g, const bool *recompute,
+                             const compile_target *target, brim_error *err) {
+    out->graph = pass_recompute(g, recompute, err);
+    if (!failed(err))
+        replace(&out->graph, pass_fuse(out->graph, !target->no_fusion, MAX_CHAIN_OPERANDS, err));
     if (failed(err)) return err->status;
     const device_traits *traits = target->backend->traits(target->device);
     if (graph_schedule_make(out->graph, &out->schedule, err) ||
@@ -74,6 +84,50 @@ brim_status compiled_plan(compiled *out, brim_graph *graph, int64_t micro_batche
     return memory_plan_make(out->graph, &out->layout, &out->schedule, &request, &out->plan, err);
 }
 
+static bool fits(const compiled *c, const compile_target *target) {
+    return !target->arena_bytes || c->plan.peak_bytes <= target->arena_bytes;
+}
+
+static bool plan_level(compiled *out, const brim_graph *g, const recompute_levels *levels,
+                       int32_t level, const compile_target *target, brim_error *err) {
+    bool *recompute = brim_calloc_array((size_t)g->values, sizeof *recompute, err);
+    forget_plan(out);
+    if (recompute && !recompute_level(g, levels, level, recompute, err))
+        plan_with(out, g, recompute, target, err);
+    free(recompute);
+    return !failed(err) && fits(out, target);
+}
+
+// The least that must be recomputed. Where all of it does not help, that is the plan, and who
+// reserves its memory says what is missing.
+static void plan_to_fit(compiled *out, const brim_graph *g, const compile_target *target,
+                        brim_error *err) {
+    recompute_levels levels;
+    if (recompute_levels_make(g, &levels, err)) return;
+    int32_t low = 1, high = levels.count - 1, planned = high;
+    bool possible = plan_level(out, g, &levels, high, target, err);
+    while (possible && low < high && !failed(err)) { // high fits, what is below low does not
+        int32_t middle = low + (high - low) / 2;
+        planned = middle;
+        if (plan_level(out, g, &levels, middle, target, err))
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    if (possible && planned != high && !failed(err)) plan_level(out, g, &levels, high, target, err);
+    recompute_levels_free(&levels);
+}
+
+brim_status compiled_plan(compiled *out, brim_graph *graph, int64_t micro_batches,
+                          const compile_target *target, brim_error *err) {
+    brim_graph *g = first_passes(graph, micro_batches, err);
+    out->micro_batches = micro_batches;
+    if (!failed(err) && !plan_with(out, g, NULL, target, err) && !fits(out, target))
+        plan_to_fit(out, g, target, err);
+    brim_graph_free(g);
+    return err->status;
+}
+
 brim_status compiled_load(compiled *c, const compile_target *target, brim_error *err) {
     c->inputs = brim_calloc_array((size_t)c->micro_batches, (size_t)c->lowered.slot_bytes, err);
     c->fed = brim_calloc_array((size_t)c->lowered.inputs, sizeof *c->fed, err);
@@ -84,10 +138,7 @@ brim_status compiled_load(compiled *c, const compile_target *target, brim_error 
 void compiled_free(compiled *c, const backend *b) {
     if (c->loaded) b->unload(c->loaded);
     lowered_free(&c->lowered);
-    memory_plan_free(&c->plan);
-    graph_layout_free(&c->layout);
-    graph_schedule_free(&c->schedule);
-    brim_graph_free(c->graph);
+    forget_plan(c);
     free(c->inputs);
     free(c->fed);
     *c = (compiled){0};

@@ -26,6 +26,7 @@ typedef struct compile_target {
     backend_device *device;
     const compiled *owner; // of the variables; NULL for the first program
     bool no_fusion;
+    int64_t arena_bytes; // what the plan may take; more is recomputed until it does. 0: no limit
 } compile_target;
 
 // Takes the graph over (also on error), runs the passes, and plans memory. out must be zero.

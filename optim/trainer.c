@@ -5,6 +5,7 @@
 #include <string.h>
 #include "core/alloc.h"
 #include "core/clock.h"
+#include "graph/pass_recompute.h"
 #include "optim/initialize.h"
 #include "optim/training_graph.h"
 
@@ -30,6 +31,16 @@ static void list_parameters(brim_trainer *t, brim_error *err) {
         if (g->value[id].role == ROLE_PARAMETER) t->parameter[t->parameters++] = id;
 }
 
+// What the options allow and the device has; 0 where neither is known.
+static int64_t arena_limit(const brim_trainer *t) {
+    const device_traits *traits = t->target.backend->traits(t->target.device);
+    int64_t asked = t->options.arena_bytes, there = traits->free_bytes;
+    // A reservation is rounded up to whole units, and one more.
+    if (there > 0) there = there > 2 * traits->alignment ? there - 2 * traits->alignment : 1;
+    if (there <= 0) return asked;
+    return asked > 0 && asked < there ? asked : there;
+}
+
 brim_trainer *brim_trainer_create(brim_builder build, void *user,
                                   const brim_trainer_options *options, brim_error *err) {
     if (failed(err)) return NULL;
@@ -50,6 +61,7 @@ brim_trainer *brim_trainer_create(brim_builder build, void *user,
         brim_graph_free(g);
         g = NULL;
     }
+    if (g) t->target.arena_bytes = arena_limit(t);
     if (g) compiled_plan(&t->training, g, t->options.accumulate, &t->target, err);
     if (!failed(err)) list_parameters(t, err);
     t->build_seconds = clock_seconds() - start;
@@ -137,6 +149,12 @@ static brim_status reserve(brim_trainer *t, brim_error *err) {
         device = larger(device, p->compiled.plan.peak_bytes);
         host = larger(host, staging_bytes(&p->compiled));
     }
+    int64_t limit = t->target.arena_bytes;
+    if (limit && device > limit)
+        return brim_fail(err, BRIM_MEMORY,
+                         "an arena of %lld bytes is needed, also if everything that can be is "
+                         "recomputed; %lld bytes may be used: %lld bytes are missing",
+                         (long long)device, (long long)limit, (long long)(device - limit));
     return t->target.backend->reserve(t->target.device, device, host, err);
 }
 
@@ -266,6 +284,9 @@ brim_trainer_info brim_trainer_describe(const brim_trainer *t) {
         info.parameters += elements;
         if (v->update >= 0) info.trained += elements;
     }
+    for (node_id n = 0; n < c->graph->nodes; n++)
+        info.recomputed +=
+            c->graph->node[n].recomputed && recompute_cost_of(&c->graph->node[n]) != RECOMPUTE_FREE;
     if (c->lowered.program) {
         info.staging_bytes = staging_bytes(c);
         info.records = c->lowered.program->records;

@@ -63,6 +63,10 @@ typedef struct brim_trainer_options {
     const brim_parameter_group *groups;
     int group_count;
     uint64_t seed; // of parameters and dropout
+    // Most bytes for the arena (all device memory that the trainer takes; a driver's own share comes on top). 0: what is
+    // free on the device. Where a step needs more, as little as possible of its forward pass is recomputed in the
+    // backward pass so that it fits: slower, and to the same bits.
+    int64_t arena_bytes;
     // For tests and comparisons: results have the same bits with and without.
     bool no_fusion;
 } brim_trainer_options;
@@ -162,6 +166,7 @@ typedef struct brim_trainer_info {
     int64_t persistent_bytes; // of it: parameters, states, accumulators
     int64_t staging_bytes;    // in host memory
     int records, kernels;     // of the training step
+    int recomputed;           // nodes of its forward pass that run once more in the backward pass
     int64_t steps;            // done so far
     double build_seconds;     // from create to ready: graph, passes, plan
     double compile_seconds;   // of it: kernels
