@@ -46,8 +46,9 @@ bool derive_only_first(const rule_context *c);
     X(RESHAPE, reshape) X(PERMUTE, permute) X(SLICE, slice) X(BROADCAST, broadcast)                \
     X(CONCAT, concat) X(PAD, pad) X(MATMUL, matmul) X(SUM, sum) X(SUM_SQUARES, sum_squares)        \
     X(MAX, max) X(SOFTMAX, softmax) X(LOG_SOFTMAX, log_softmax) X(LAYER_NORM, layer_norm)          \
-    X(RMS_NORM, rms_norm) X(CROSS_ENTROPY, cross_entropy) X(ATTENTION, attention)                  \
-    X(EMBEDDING, embedding) X(ROTARY, rotary) X(DROPOUT, dropout)
+    X(RMS_NORM, rms_norm) X(CROSS_ENTROPY, cross_entropy)                                          \
+    X(LINEAR_CROSS_ENTROPY, linear_cross_entropy) X(ATTENTION, attention) X(EMBEDDING, embedding)  \
+    X(ROTARY, rotary) X(DROPOUT, dropout)
 // clang-format on
 
 #define X(id, name) void derive_##name(const rule_context *c, brim_value *gradient_in);

@@ -52,6 +52,15 @@ void derive_cross_entropy(const rule_context *c, brim_value *dx) {
     dx[0] = graph_op(c->graph, OP_CROSS_ENTROPY_BACKWARD, inputs, 4, &c->node->attr);
 }
 
+// One op makes both gradients: the gradient of a chunk's logits serves both.
+void derive_linear_cross_entropy(const rule_context *c, brim_value *dx) {
+    if (!derive_only_first(c)) return;
+    brim_value inputs[5] = {c->in[0], c->in[1], c->in[2], c->out[1], derive_dy(c)};
+    dx[1] = graph_op_as(c->graph, OP_LINEAR_CROSS_ENTROPY_BACKWARD, inputs, 5, &c->node->attr,
+                        c->dtype[1]);
+    dx[0] = graph_output(dx[1], 1);
+}
+
 void derive_attention(const rule_context *c, brim_value *dx) {
     if (!derive_only_first(c)) return;
     bool segments = c->node->inputs > 3;

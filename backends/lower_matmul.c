@@ -132,6 +132,15 @@ static int32_t alignment_of(const lowering *l, const operand *x, value_id id,
     return (int32_t)power_of_two_in(batch_stride * element, most);
 }
 
+// Storages are placed at multiples of the device's alignment: what an offset leaves of that is the
+// same before and after.
+int32_t product_alignment(const lowering *l, const operand *const *operands, int count) {
+    int64_t most = l->traits->alignment < MAX_ALIGNMENT ? l->traits->alignment : MAX_ALIGNMENT;
+    if (most < 1) most = 1;
+    for (int i = 0; i < count; i++) most = power_of_two_in(operands[i]->offset, most);
+    return (int32_t)most;
+}
+
 static matmul_shape shape_of(const lowering *l, const product *p, const operand *a,
                              const operand *b, const operand *c) {
     bool batched = p->dims == 1;
@@ -181,29 +190,31 @@ static bool describe(const lowering *l, operand x[3], matmul_shape *out) {
     return true;
 }
 
+int64_t workspace_product(const lowering *l, const matmul_shape *s) {
+    int64_t bytes = 0;
+    if (!l->backend->matmul_native(l->device, s)) return workspace_matmul_kernel(l, s);
+    l->backend->matmul_workspace(l->device, s, &bytes, l->err);
+    return bytes;
+}
+
+void lower_product(lowering *l, const matmul_shape *s, const operand *a, const operand *b,
+                   const operand *c, byte_range workspace) {
+    if (!l->backend->matmul_native(l->device, s)) {
+        lower_matmul_kernel(l, s, a, b, c, workspace);
+        return;
+    }
+    matmul_record r = {*s, a->offset, b->offset, c->offset, workspace.offset, workspace.bytes};
+    lower_matmul_record(l, &r, a, b, c);
+}
+
 int64_t workspace_matmul(const lowering *l) {
     operand x[3];
     matmul_shape s;
-    int64_t bytes = 0;
-    if (!describe(l, x, &s)) return 0;
-    if (!l->backend->matmul_native(l->device, &s)) return workspace_matmul_kernel(l, &s);
-    l->backend->matmul_workspace(l->device, &s, &bytes, l->err);
-    return bytes;
+    return describe(l, x, &s) ? workspace_product(l, &s) : 0;
 }
 
 void lower_matmul(lowering *l) {
     operand x[3];
-    matmul_record r = {0};
-    if (!describe(l, x, &r.shape)) return;
-    if (!l->backend->matmul_native(l->device, &r.shape)) {
-        lower_matmul_kernel(l, &r.shape, &x[0], &x[1], &x[2]);
-        return;
-    }
-    byte_range workspace = lower_workspace(l);
-    r.a = x[0].offset;
-    r.b = x[1].offset;
-    r.c = x[2].offset;
-    r.workspace = workspace.offset;
-    r.workspace_bytes = workspace.bytes;
-    lower_matmul_record(l, &r, &x[0], &x[1], &x[2]);
+    matmul_shape s;
+    if (describe(l, x, &s)) lower_product(l, &s, &x[0], &x[1], &x[2], lower_workspace(l));
 }

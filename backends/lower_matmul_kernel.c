@@ -69,12 +69,12 @@ static int64_t parts_bytes(const matmul_shape *s, const tiling *t) {
 }
 
 void lower_matmul_kernel(lowering *l, const matmul_shape *s, const operand *a, const operand *b,
-                         const operand *c) {
+                         const operand *c, byte_range workspace) {
     tiling t = tiling_of(l->traits, s);
     operand to = *c;
     if (t.parts > 1) {
         to.dtype = BRIM_F32;
-        to.range = lower_workspace(l);
+        to.range = workspace;
         to.range.bytes = parts_bytes(s, &t);
         to.offset = to.range.offset;
     }

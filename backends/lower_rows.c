@@ -171,6 +171,9 @@ void lower_cross_entropy_backward(lowering *l) {
     add(&r, arg_read(&dy));
     add_vectors(&r, &dx, true);
     add(&r, arg_i32(l->node->attr.targets.ignore));
+    add(&r, arg_i32(0));
+    add(&r, arg_i32(r.length));
+    add(&r, arg_i32(r.length));
     int kernel =
         lower_kernel(l, "cross_entropy_backward", "cross_entropy_backward", split.group,
                      "-DTX=%s -DTDX=%s -DALIGNED=%d", name_of(&x), name_of(&dx), aligned(l, &r));

@@ -26,11 +26,18 @@ void lower_pad(lowering *l);
 void lower_matmul(lowering *l);
 int64_t workspace_matmul(const lowering *l);
 
-// lower_matmul_kernel.c: a product that no library serves, by kernels/matmul.k. The operands give
-// base and range; the shape says the rest (batch strides in elements). A workspace, where it wants
-// one, is lower_workspace(l).
+// One product, by the backend's library where it serves the shape, else by our own kernel. The
+// operands give base and range; the shape says the rest (batch strides in elements). The workspace
+// has as many bytes as workspace_product tells, before planning and after it.
+void lower_product(lowering *l, const matmul_shape *shape, const operand *a, const operand *b,
+                   const operand *c, byte_range workspace);
+int64_t workspace_product(const lowering *l, const matmul_shape *shape);
+// Of operands that are not batched: matmul_shape's alignment.
+int32_t product_alignment(const lowering *l, const operand *const *operands, int count);
+
+// lower_matmul_kernel.c: a product that no library serves, by kernels/matmul.k.
 void lower_matmul_kernel(lowering *l, const matmul_shape *shape, const operand *a, const operand *b,
-                         const operand *c);
+                         const operand *c, byte_range workspace);
 int64_t workspace_matmul_kernel(const lowering *l, const matmul_shape *shape);
 
 // Reductions
@@ -56,6 +63,12 @@ void lower_cross_entropy(lowering *l);
 void lower_cross_entropy_backward(lowering *l);
 int64_t workspace_layer_norm_backward_params(const lowering *l);
 int64_t workspace_rms_norm_backward_params(const lowering *l);
+
+// lower_linear_cross_entropy.c
+void lower_linear_cross_entropy(lowering *l);
+void lower_linear_cross_entropy_backward(lowering *l);
+int64_t workspace_linear_cross_entropy(const lowering *l);
+int64_t workspace_linear_cross_entropy_backward(const lowering *l);
 
 // Attention
 void lower_attention(lowering *l);

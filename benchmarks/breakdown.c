@@ -56,7 +56,8 @@ static double node_bytes(const brim_graph *g, const graph_node *node) {
 }
 
 static double floor_of(op_id op, double bytes, double flops, ceiling_rates rates) {
-    if (op == OP_MATMUL) return flops / rates.product;
+    if (op == OP_MATMUL || op == OP_LINEAR_CROSS_ENTROPY || op == OP_LINEAR_CROSS_ENTROPY_BACKWARD)
+        return flops / rates.product;
     if (op == OP_ATTENTION || op == OP_ATTENTION_BACKWARD) return flops / (rates.product / 2);
     return bytes / rates.copy;
 }

@@ -42,9 +42,18 @@ static host_product product_of(const brim_graph *g, const graph_node *node) {
     return p;
 }
 
+// Of T tokens of width D and V classes: 2 T V D for the logits. Backward: those once more, and a
+// product for each gradient.
+static double projected_loss_flops(const brim_graph *g, const graph_node *node) {
+    double tokens = elements_of(g, node->input[2]), weight = elements_of(g, node->input[1]);
+    return (node->op == OP_LINEAR_CROSS_ENTROPY_BACKWARD ? 6 : 2) * tokens * weight;
+}
+
 double node_flops(const brim_graph *g, const graph_node *node) {
     if (node->op == OP_ATTENTION || node->op == OP_ATTENTION_BACKWARD)
         return attention_flops(g, node);
+    if (node->op == OP_LINEAR_CROSS_ENTROPY || node->op == OP_LINEAR_CROSS_ENTROPY_BACKWARD)
+        return projected_loss_flops(g, node);
     if (node->op != OP_MATMUL) return 0;
     return 2 * elements_of(g, node->first_output) * (double)product_of(g, node).k;
 }

@@ -6,7 +6,7 @@
 
 typedef struct case_work {
     double bytes;
-    double flops;         // of matrix products and attention (the causal half); else 0
+    double flops;         // of matrix products, linear_cross_entropy and attention (the causal half); else 0
     host_product product; // where the case is one matrix product; else m is 0
 } case_work;
 

@@ -51,9 +51,9 @@ brim_loss gpt_build(brim_graph *g, int64_t batch, int64_t length, void *user) {
     brim_value targets = brim_input(g, "targets", BRIM_I32, batch, length);
     brim_scope_push(g, "transformer");
     brim_value x = body(g, tokens, length, c);
-    brim_value logits = brim_matmul_t(x, false, token_embedding(g, c), true);
+    brim_loss loss = brim_linear_cross_entropy(x, token_embedding(g, c), targets, -100);
     brim_scope_pop(g);
-    return brim_cross_entropy(logits, targets, -100);
+    return loss;
 }
 
 brim_loss gpt_build_next(brim_graph *g, int64_t batch, int64_t length, void *user) {

@@ -138,6 +138,10 @@ static bool copy_attr(brim_graph *g, op_id op, int rank, const brim_attr *from, 
     case ATTR_TARGETS:
         to->targets.ignore = from->targets.ignore;
         break;
+    case ATTR_CHUNKED_TARGETS:
+        to->chunked_targets.ignore = from->chunked_targets.ignore;
+        to->chunked_targets.chunk = from->chunked_targets.chunk;
+        break;
     case ATTR_ATTENTION:
         to->attention.causal = from->attention.causal;
         to->attention.scale = from->attention.scale;

@@ -28,6 +28,10 @@ brim_value graph_constant(brim_graph *g, brim_dtype dtype, double value);
 // brim_cast without its public name: x itself where it has the dtype.
 brim_value graph_cast(brim_value x, brim_dtype dtype);
 
+// How many of `classes` columns of logits LINEAR_CROSS_ENTROPY makes at a time for that many tokens:
+// all of them where they are few.
+int64_t linear_cross_entropy_chunk(int64_t tokens, int64_t classes);
+
 // Appends one value; -1 without memory. The caller has checked it.
 value_id graph_add_value(brim_graph *g, const graph_value *value);
 bool graph_reserve(brim_graph *g, int32_t nodes, int32_t values);

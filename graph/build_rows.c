@@ -117,26 +117,62 @@ brim_value brim_rms_norm_with(brim_value x, brim_value gain, double eps) {
 
 static const brim_loss no_loss = {{NULL, -1}, {NULL, -1}};
 
-brim_loss brim_cross_entropy(brim_value logits, brim_value targets, int32_t ignore) {
-    brim_value operands[] = {logits, targets};
-    brim_graph *g = graph_of("cross_entropy", operands, 2);
-    if (!g) return no_loss;
+// A loss whose last operand are integer targets: the sum of the op's first output, and the number
+// of targets that are not `ignore`.
+static brim_loss loss_of_targets(const char *what, op_id op, const brim_value *operands, int count,
+                                 const brim_attr *attr, int32_t ignore) {
+    brim_graph *g = operands[0].graph;
     // The count compares targets with `ignore` in f32. Below 2^24 no other integer is rounded to
     // the same number.
     if (ignore <= -(1 << 24) || ignore >= 1 << 24) {
-        graph_refuse(g, BRIM_ARGUMENT, "cross_entropy", operands, 2,
+        graph_refuse(g, BRIM_ARGUMENT, what, operands, count,
                      "the target to ignore is %d, one below 2^24 is expected", (int)ignore);
         return no_loss;
     }
-    brim_attr attr = {.targets = {ignore}};
-    brim_value losses = graph_op(g, OP_CROSS_ENTROPY, operands, 2, &attr);
+    brim_value losses = graph_op(g, op, operands, count, attr);
     if (losses.id < 0) return no_loss;
-    brim_value counted = brim_ne(targets, graph_constant(g, BRIM_I32, ignore));
+    brim_value counted = brim_ne(operands[count - 1], graph_constant(g, BRIM_I32, ignore));
     counted = graph_cast(counted, BRIM_F32);
     brim_loss loss; // one node after the other: C leaves the order within an initialiser open
     loss.sum = brim_sum(losses, NULL, 0, false);
     loss.count = brim_sum(counted, NULL, 0, false);
     return loss;
+}
+
+brim_loss brim_cross_entropy(brim_value logits, brim_value targets, int32_t ignore) {
+    brim_value operands[] = {logits, targets};
+    if (!graph_of("cross_entropy", operands, 2)) return no_loss;
+    brim_attr attr = {.targets = {ignore}};
+    return loss_of_targets("cross_entropy", OP_CROSS_ENTROPY, operands, 2, &attr, ignore);
+}
+
+// 64 MiB of f32 logits. With fewer classes in a chunk, adding its part to the gradient of x takes
+// more time than its products save (see lower_linear_cross_entropy.c). Libraries like sizes that
+// are multiples of their tiles.
+enum { CHUNK_LOGITS = 1 << 24, LEAST_CLASSES = 2048, CLASS_MULTIPLE = 128 };
+
+int64_t linear_cross_entropy_chunk(int64_t tokens, int64_t classes) {
+    int64_t most = CHUNK_LOGITS / (tokens > 0 ? tokens : 1) / CLASS_MULTIPLE * CLASS_MULTIPLE;
+    if (most < LEAST_CLASSES) most = LEAST_CLASSES;
+    if (classes <= most) return classes;
+    int64_t chunks = (classes + most - 1) / most, even = (classes + chunks - 1) / chunks;
+    return (even + CLASS_MULTIPLE - 1) / CLASS_MULTIPLE * CLASS_MULTIPLE;
+}
+
+brim_loss brim_linear_cross_entropy(brim_value x, brim_value weight, brim_value targets,
+                                    int32_t ignore) {
+    static const char what[] = "linear_cross_entropy";
+    brim_value operands[] = {x, weight, targets};
+    brim_graph *g = graph_of(what, operands, 3);
+    if (!g) return no_loss;
+    const shape *s = &g->value[x.id].shape, *w = &g->value[weight.id].shape;
+    int64_t classes = w->rank ? w->dim[0] : 1, tokens = 1;
+    for (int i = 0; i + 1 < s->rank; i++) tokens *= s->dim[i];
+    brim_attr attr = {.chunked_targets = {ignore, linear_cross_entropy_chunk(tokens, classes)}};
+    // One chunk: stored, its logits need not be made again for the gradients.
+    if (attr.chunked_targets.chunk == classes)
+        return brim_cross_entropy(brim_matmul_t(x, false, weight, true), targets, ignore);
+    return loss_of_targets(what, OP_LINEAR_CROSS_ENTROPY, operands, 3, &attr, ignore);
 }
 
 brim_loss brim_mse(brim_value prediction, brim_value target) {

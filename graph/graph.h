@@ -36,11 +36,12 @@ typedef enum op_family {
 } op_family;
 
 typedef enum op_derivative { DERIVATIVE_RULE, DERIVATIVE_ZERO, DERIVATIVE_NONE } op_derivative;
-typedef enum op_cast { CAST_LOW, CAST_FOLLOW, CAST_NORM, CAST_FULL, CAST_KEEP } op_cast;
+typedef enum op_cast { CAST_LOW, CAST_FOLLOW, CAST_NORM, CAST_WIDE, CAST_FULL, CAST_KEEP } op_cast;
 
 typedef enum op_attr_kind {
     ATTR_NONE, ATTR_SCALARS, ATTR_CHAIN, ATTR_PERMUTE, ATTR_SLICE, ATTR_AXIS, ATTR_MATMUL,
-    ATTR_REDUCE, ATTR_TARGETS, ATTR_ATTENTION, ATTR_ROWS, ATTR_ROTARY, ATTR_DROPOUT, ATTR_OPTIMIZER
+    ATTR_REDUCE, ATTR_TARGETS, ATTR_CHUNKED_TARGETS, ATTR_ATTENTION, ATTR_ROWS, ATTR_ROTARY, ATTR_DROPOUT,
+    ATTR_OPTIMIZER
 } op_attr_kind;
 
 enum { OP_VARIADIC = 99 };
@@ -89,6 +90,7 @@ typedef union brim_attr {
     struct { bool transpose_a, transpose_b; } matmul;         // MATMUL
     struct { uint32_t axes; bool keep; } reduce;              // REDUCE
     struct { int32_t ignore; } targets;                       // TARGETS
+    struct { int32_t ignore; int64_t chunk; } chunked_targets; // CHUNKED_TARGETS: logits of `chunk` classes at a time
     struct { bool causal; float scale; } attention;           // ATTENTION
     int64_t rows;                                             // ROWS
     struct { double base; bool inverse; } rotary;             // ROTARY

@@ -67,6 +67,8 @@ const infer_rule infer_rules[OP_COUNT] = {
     [OP_RMS_NORM_BACKWARD_PARAMS] = infer_rms_norm_backward_params,
     [OP_CROSS_ENTROPY] = infer_cross_entropy,
     [OP_CROSS_ENTROPY_BACKWARD] = infer_cross_entropy_backward,
+    [OP_LINEAR_CROSS_ENTROPY] = infer_linear_cross_entropy,
+    [OP_LINEAR_CROSS_ENTROPY_BACKWARD] = infer_linear_cross_entropy_backward,
     [OP_ATTENTION] = infer_attention,
     [OP_ATTENTION_BACKWARD] = infer_attention_backward,
     [OP_EMBEDDING] = infer_embedding,
@@ -147,6 +149,7 @@ static bool may_write(const inference *i, brim_dtype dtype) {
     switch (i->op) {
     case OP_MATMUL:
     case OP_EMBEDDING_BACKWARD:
+    case OP_LINEAR_CROSS_ENTROPY_BACKWARD:
         return dtype == BRIM_F32;
     case OP_SUM:
         return dtype == i->input[0].dtype;

@@ -146,3 +146,33 @@ bool infer_cross_entropy_backward(inference *i) {
            is_statistic_of(i, 3, 0, "the gradient") &&
            infer_set(i, 0, i->input[0].dtype, &i->input[0].shape);
 }
+
+// x, the weight that projects it, and targets: i32, one for each row of x.
+static bool are_projected_targets(inference *i) {
+    const shape *x = &i->input[0].shape, *weight = &i->input[1].shape;
+    if (!infer_float(i, 0) || !infer_same_dtype(i, 0, 1) || !infer_rank(i, 0, 2, BRIM_MAX_DIMS) ||
+        !infer_rank(i, 1, 2, 2) || !infer_is(i, 2, BRIM_I32))
+        return false;
+    if (x->dim[x->rank - 1] != weight->dim[1])
+        return infer_refuse(i, BRIM_SHAPE, "widths %" PRId64 " of x and %" PRId64 " of the weight",
+                            x->dim[x->rank - 1], weight->dim[1]);
+    if (i->attr->chunked_targets.chunk < 1)
+        return infer_refuse(i, BRIM_ARGUMENT,
+                            "a chunk of %" PRId64 " classes, one at least is expected",
+                            i->attr->chunked_targets.chunk);
+    shape rows = infer_rows(x);
+    return infer_shape_is(i, 2, &rows, "the targets' shape");
+}
+
+bool infer_linear_cross_entropy(inference *i) {
+    if (!are_projected_targets(i)) return false;
+    shape rows = infer_rows(&i->input[0].shape);
+    return infer_set(i, 0, BRIM_F32, &rows) && infer_set(i, 1, BRIM_F32, &rows);
+}
+
+bool infer_linear_cross_entropy_backward(inference *i) {
+    return are_projected_targets(i) && is_statistic_of(i, 3, 0, "logsumexp") &&
+           is_statistic_of(i, 4, 0, "the gradient") &&
+           infer_set(i, 0, i->input[1].dtype, &i->input[1].shape) &&
+           infer_set(i, 1, i->input[0].dtype, &i->input[0].shape);
+}

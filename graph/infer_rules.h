@@ -52,6 +52,8 @@ bool infer_rms_norm_backward(inference *i);
 bool infer_rms_norm_backward_params(inference *i);
 bool infer_cross_entropy(inference *i);
 bool infer_cross_entropy_backward(inference *i);
+bool infer_linear_cross_entropy(inference *i);
+bool infer_linear_cross_entropy_backward(inference *i);
 
 // sequences and updates: infer_sequences.c
 bool infer_attention(inference *i);

@@ -110,6 +110,9 @@ static bool choose(caster *c, node_id n) {
         constant = false;
         for (int32_t i = 0; i < node->inputs; i++) wanted[i] = i == 0 ? first : BRIM_F32;
         break;
+    case CAST_WIDE:
+        for (int32_t i = 0; i < node->inputs; i++) wanted[i] = c->low;
+        break;
     default: // FULL, KEEP
         for (int32_t i = 0; i < node->inputs; i++)
             wanted[i] = g->value[c->r.map[node->input[i]]].dtype;

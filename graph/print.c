@@ -138,6 +138,10 @@ static void print_attr(const brim_graph *g, const graph_node *n, FILE *out) {
     case ATTR_TARGETS:
         fprintf(out, "ignore %d", a->targets.ignore);
         break;
+    case ATTR_CHUNKED_TARGETS:
+        fprintf(out, "ignore %d, chunk %" PRId64, a->chunked_targets.ignore,
+                a->chunked_targets.chunk);
+        break;
     case ATTR_ATTENTION:
         fputs(a->attention.causal ? "causal, scale " : "scale ", out);
         print_float(a->attention.scale, out);

@@ -57,8 +57,8 @@ static bool read_word(op_case_leaf *leaf, const char *word, size_t length) {
         leaf->dtype = BRIM_F32;
         return true;
     }
-    if (length == 3 && strncmp(word, "f32", 3) == 0) {
-        leaf->dtype = BRIM_F32;
+    if (length == 3 && (strncmp(word, "f32", 3) == 0 || strncmp(word, "i32", 3) == 0)) {
+        leaf->dtype = *word == 'f' ? BRIM_F32 : BRIM_I32;
         return true;
     }
     const char *equals = memchr(word, '=', length);

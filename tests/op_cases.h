@@ -37,7 +37,7 @@ typedef enum op_case_fill_kind {
 } op_case_fill_kind;
 
 // A leaf: role from ":param", ":state" or ":acc", else an input; dtype i32 for integers, f32 with
-// ":f32", else that of the case.
+// ":f32", i32 with ":i32", else that of the case.
 typedef struct op_case_leaf {
     value_role role;
     brim_dtype dtype;

@@ -50,6 +50,11 @@ typedef struct infer_case {
         .optimizer = { __VA_ARGS__ }                                                               \
     }
 
+#define CHUNKED(chunk_)                                                                            \
+    {                                                                                              \
+        .chunked_targets = { -100, chunk_ }                                                        \
+    }
+
 // t0 = mul(a0, a1); t1 = constant(2); t2 = add(t0, t1); t3 = cast(t2) to bf16; outputs t2, t3
 static const chain_step sound_steps[] = {
     {OP_MUL, BRIM_F32, {~0, ~1}, {0}},
@@ -263,6 +268,25 @@ static const infer_case cases[] = {
     {OP_CROSS_ENTROPY_BACKWARD, "f16[2,9] i32[2] f32[2] f32[2]", NO_ATTR, "", "f16[2,9]"},
     {OP_CROSS_ENTROPY_BACKWARD, "f16[2,9] i32[2] f32[3] f32[2]", NO_ATTR, "", "!logsumexp is [3]"},
     {OP_CROSS_ENTROPY_BACKWARD, "f16[2,9] i32[2] f32[2] f32[]", NO_ATTR, "", "!the gradient is []"},
+    {OP_LINEAR_CROSS_ENTROPY, "bf16[2,3,9] bf16[5,9] i32[2,3]", CHUNKED(4), "",
+     "f32[2,3] f32[2,3]"},
+    {OP_LINEAR_CROSS_ENTROPY, "f32[2,9] f16[5,9] i32[2]", CHUNKED(4), "", "!one dtype"},
+    {OP_LINEAR_CROSS_ENTROPY, "f32[9] f32[5,9] i32[]", CHUNKED(4), "", "!1 axes, at least 2"},
+    {OP_LINEAR_CROSS_ENTROPY, "f32[2,9] f32[1,5,9] i32[2]", CHUNKED(4), "", "!3 axes, 2 are"},
+    {OP_LINEAR_CROSS_ENTROPY, "f32[2,9] f32[9,5] i32[2]", CHUNKED(4), "",
+     "!widths 9 of x and 5 of the weight"},
+    {OP_LINEAR_CROSS_ENTROPY, "f32[2,9] f32[5,9] i32[5]", CHUNKED(4), "",
+     "!the targets' shape is [5], [2] is"},
+    {OP_LINEAR_CROSS_ENTROPY, "f32[2,9] f32[5,9] f32[2]", CHUNKED(4), "", "!f32, i32 is expected"},
+    {OP_LINEAR_CROSS_ENTROPY, "f32[2,9] f32[5,9] i32[2]", CHUNKED(0), "", "!a chunk of 0 classes"},
+    {OP_LINEAR_CROSS_ENTROPY_BACKWARD, "bf16[2,9] bf16[5,9] i32[2] f32[2] f32[2]", CHUNKED(4), "",
+     "bf16[5,9] bf16[2,9]"},
+    {OP_LINEAR_CROSS_ENTROPY_BACKWARD, "bf16[2,9] bf16[5,9] i32[2] f32[2] f32[2]", CHUNKED(4),
+     "f32", "f32[5,9] bf16[2,9]"},
+    {OP_LINEAR_CROSS_ENTROPY_BACKWARD, "f32[2,9] f32[5,9] i32[2] f32[5] f32[2]", CHUNKED(4), "",
+     "!logsumexp is [5]"},
+    {OP_LINEAR_CROSS_ENTROPY_BACKWARD, "f32[2,9] f32[5,9] i32[2] f32[2] f16[2]", CHUNKED(4), "",
+     "!f16, f32 is expected"},
 
     {OP_ATTENTION, QKV, ATTEND(true, 1), "", "bf16[2,5,6,8] f32[2,6,5]"},
     {OP_ATTENTION, QKV_SELF " i32[2,5]", ATTEND(false, 1), "", "f32[2,5,6,8] f32[2,6,5]"},

@@ -34,6 +34,9 @@ static const mistake mistakes[] = {
      "#define WEIGHT(i) 1.0f"},
     // off by one
     {OP_CROSS_ENTROPY_BACKWARD, "direct", BRIM_F32, "t - i)", "t - i + 1)"},
+    {OP_LINEAR_CROSS_ENTROPY_BACKWARD, "odd", BRIM_F32, "t -= first;", ""},
+    // the largest of all classes is taken for that of each part
+    {OP_LINEAR_CROSS_ENTROPY, "odd", BRIM_F32, "tops[p * rows] - highest", "0.0f"},
     {OP_ATTENTION, "size_64", BRIM_F32, "int n = i + m->offset + 1;", "int n = i + m->offset;",
      ON_CPUS},
     {OP_ATTENTION, "size_64", BRIM_F32, "j <= i + ", "j < i + ", ON_GPUS},

@@ -186,6 +186,12 @@ BRIM_API brim_value brim_dropout(brim_value x, double p);
 
 // logits [.., V], targets i32 [..]. Targets equal to `ignore` (by convention -100; magnitude below 2^24) count nowhere.
 BRIM_API brim_loss brim_cross_entropy(brim_value logits, brim_value targets, int32_t ignore);
+// The same of the logits x weight^T: x [.., D], weight [V, D], targets i32 [..], and no tensor of all tokens' logits,
+// forward or backward, where V is large: they are made for a chunk of the V classes at a time, in f32, and once more for
+// the gradients. The chunk's size follows from the shapes: at most 2^24 logits (64 MiB), or 2048 classes where there are
+// more than 2^13 tokens. Where all logits are no more than that, this is brim_cross_entropy of brim_matmul_t.
+BRIM_API brim_loss brim_linear_cross_entropy(brim_value x, brim_value weight, brim_value targets,
+                                             int32_t ignore);
 // Squared differences of two values of one shape; the count is the number of elements, so the step's loss is their mean.
 BRIM_API brim_loss brim_mse(brim_value prediction, brim_value target);
 

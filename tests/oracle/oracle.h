@@ -98,6 +98,8 @@ void oracle_rms_norm_backward(const oracle_context *c);
 void oracle_rms_norm_backward_params(const oracle_context *c);
 void oracle_cross_entropy(const oracle_context *c);
 void oracle_cross_entropy_backward(const oracle_context *c);
+void oracle_linear_cross_entropy(const oracle_context *c);
+void oracle_linear_cross_entropy_backward(const oracle_context *c);
 void oracle_attention(const oracle_context *c);
 void oracle_attention_backward(const oracle_context *c);
 void oracle_embedding(const oracle_context *c);
