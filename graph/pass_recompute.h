@@ -8,7 +8,8 @@
 //
 // A copy stands right before the first backward node that needs it, and the schedule never takes
 // it earlier (graph/schedule.c). All backward readers of a value share one copy, so each node runs
-// twice at most.
+// twice at most. It needs its inputs, and so on back to values that are kept: where all sums of a
+// residual stream are to be recomputed, the first backward node has all of them run again at once.
 #ifndef BRIM_GRAPH_PASS_RECOMPUTE_H
 #define BRIM_GRAPH_PASS_RECOMPUTE_H
 
