@@ -1,5 +1,6 @@
 #include "tests/planned.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include "graph/pass_recompute.h"
 #include "graph/passes.h"
@@ -15,12 +16,26 @@ static brim_graph *replace(brim_graph *old, brim_graph *new) {
     return new;
 }
 
+static brim_graph *recomputed(const brim_graph *g, void (*choose)(const brim_graph *, bool *),
+                              brim_error *err) {
+    bool *chosen = choose ? calloc((size_t)g->values, sizeof *chosen) : NULL;
+    if (choose) choose(g, chosen);
+    brim_graph *made = pass_recompute(g, chosen, err);
+    free(chosen);
+    return made;
+}
+
 void planned_make(planned *p, brim_graph *g, int micro_batches, bool fuse, brim_error *err) {
+    planned_make_chosen(p, g, micro_batches, fuse, NULL, err);
+}
+
+void planned_make_chosen(planned *p, brim_graph *g, int micro_batches, bool fuse,
+                         void (*recompute)(const brim_graph *, bool *), brim_error *err) {
     *p = (planned){.request = {.alignment = 64, .workspace = some_workspace}};
     g = replace(g, pass_prune(g, err));
     if (g) g = replace(g, pass_densify(g, err));
     if (g) pass_sections(g, micro_batches, err);
-    if (g) g = replace(g, pass_recompute(g, NULL, err));
+    if (g) g = replace(g, recomputed(g, recompute, err));
     if (g) g = replace(g, pass_fuse(g, fuse, 8, err));
     p->g = g;
     ASSERT_FINE(*err);

@@ -20,8 +20,11 @@ typedef struct planned {
     memory_plan plan;
 } planned;
 
-// Takes the graph over. Sums ask for a workspace.
+// Takes the graph over. Sums ask for a workspace. What is marked is recomputed.
 void planned_make(planned *p, brim_graph *g, int micro_batches, bool fuse, brim_error *err);
+// The same with a decision for each value (graph/pass_recompute.h), all false at first.
+void planned_make_chosen(planned *p, brim_graph *g, int micro_batches, bool fuse,
+                         void (*recompute)(const brim_graph *, bool *), brim_error *err);
 void planned_place(planned *p, brim_error *err);
 void planned_free(planned *p);
 
