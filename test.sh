@@ -23,6 +23,9 @@ if [ "${1:-}" = --long ]; then
 fi
 
 ensure_packages $PACKAGES_BUILD $PACKAGES_RUN $PACKAGES_TEST || exit 1
+# After the lists of packages are there. One that cannot be installed is missed, no more.
+optional=$(available_packages $PACKAGES_TEST_OPTIONAL)
+[ -z "$optional" ] || ensure_packages $optional || echo "Going on without $optional"
 echo "Building"
 build_brim ON || exit 1
 

@@ -6,6 +6,8 @@ PACKAGES_BUILD="gcc libc6-dev cmake ninja-build pkg-config opencl-c-headers ocl-
 PACKAGES_RUN="pocl-opencl-icd libdnnl-dev libopenblas0-pthread libclblast1"
 PACKAGES_DEMO="dict-gcide"
 PACKAGES_TEST="check clang g++"
+# Not in every distribution (Debian 12 has it, 13 has not): tests do without.
+PACKAGES_TEST_OPTIONAL="oclgrind"
 
 is_installed() { dpkg-query -W -f '${Status}' "$1" 2>/dev/null | grep -q 'ok installed'; }
 
@@ -34,6 +36,15 @@ ensure_packages() {
     install_packages "${missing[@]}" && return 0
     echo "These packages could not be installed: ${missing[*]}"
     return 1
+}
+
+# Those of the packages named that can be had: installed already, or in the lists of packages.
+available_packages() {
+    local name
+    command -v apt-cache >/dev/null || return 0
+    for name in "$@"; do
+        if is_installed "$name" || [ -n "$(apt-cache show --no-all-versions "$name" 2>/dev/null)" ]; then echo "$name"; fi
+    done
 }
 
 # The lists of packages may be missing or old: they are fetched where the first try fails.

@@ -37,7 +37,12 @@ typedef struct run_state {
 
 brim_status harness_open(harness *h, const char *device, const device_settings *settings,
                          brim_error *err) {
-    *h = (harness){.device_bytes = DEVICE_BYTES, .host_bytes = HOST_BYTES};
+    return harness_open_with(h, device, settings, DEVICE_BYTES, HOST_BYTES, err);
+}
+
+brim_status harness_open_with(harness *h, const char *device, const device_settings *settings,
+                              int64_t device_bytes, int64_t host_bytes, brim_error *err) {
+    *h = (harness){.device_bytes = device_bytes, .host_bytes = host_bytes};
     device_settings own = settings ? *settings : (device_settings){0};
     // PoCL compiles a kernel once more when it is asked for its binary: much for one that runs
     // once.

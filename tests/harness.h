@@ -37,6 +37,9 @@ typedef struct harness_results {
 
 brim_status harness_open(harness *h, const char *device, const device_settings *settings,
                          brim_error *err);
+// The same with as many bytes of memory: some devices pay for each byte.
+brim_status harness_open_with(harness *h, const char *device, const device_settings *settings,
+                              int64_t device_bytes, int64_t host_bytes, brim_error *err);
 void harness_close(harness *h);
 
 // wanted: by value id of g. Results are named for the run and forgotten after it; leaves other than
