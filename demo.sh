@@ -42,5 +42,5 @@ if [ $# -eq 0 ] && [ -e out/demo/latest ]; then
     echo "Going on from out/demo (delete it to start anew)"
 fi
 exec build/bin/train_gpt --data "$text" --out out/demo "${again[@]}" \
-    --layers 3 --heads 4 --dim 128 --seq 128 --batch 4 --steps 12500 --lr 3e-3 --min-lr 0 --warmup 100 --beta2 0.99 \
-    --eval-every 1250 --sample 800 --temperature 0.3 --top-p 0.9 --prompt "The rim of a " "$@"
+    --layers 3 --heads 4 --dim 128 --seq 128 --batch 4 --steps 11500 --lr 3e-3 --min-lr 0 --warmup 100 --beta2 0.99 \
+    --eval-every 1150 --sample 800 --temperature 0.3 --top-p 0.9 --prompt "The rim of a " "$@"
