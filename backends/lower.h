@@ -8,7 +8,7 @@
 
 #include "backends/backend.h"
 #include "graph/graph.h"
-#include "graph/layout.h"
+#include "graph/memory_plan.h"
 
 typedef struct operand {
     brim_dtype dtype;

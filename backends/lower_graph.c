@@ -176,7 +176,7 @@ brim_status lower_graph(const brim_graph *g, const graph_layout *layout,
                   .micro_batches = micro_batches,
                   .err = err};
     l.program->micro_batches = micro_batches;
-    l.program->device_bytes = plan->peak_bytes;
+    l.program->device_bytes = plan->peak_bytes[SPACE_DEVICE];
     lay_out_staging(&l, out);
     l.sections = micro_batches > 1 ? SECTION_ALL : SECTION_LAST;
     copy_inputs(&l, out);

@@ -12,8 +12,9 @@
 #include <brim/dtype.h>
 #include "core/arena.h"
 #include "core/error.h"
+#include "graph/spaces.h"
 
-typedef enum memory_space { SPACE_DEVICE, SPACE_HOST } memory_space; // HOST: the staging area, pinned where possible
+
 
 // Bytes of one memory space. Offsets are of the whole space; the backend cuts it into chunks.
 typedef struct byte_range {

@@ -14,7 +14,7 @@
 #include "core/size.h"
 #include "graph/graph.h"
 
-enum { SPACES = 2, STEPS = 2 };
+enum { STEPS = 2 };
 
 typedef struct piece {
     int32_t wrote[QUEUE_COUNT], read[QUEUE_COUNT]; // positions in the queue, from 1; 0: never

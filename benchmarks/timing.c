@@ -14,7 +14,7 @@ brim_status timed_graph_plan(timed_graph *x, brim_graph *g, const compile_target
 }
 
 int64_t timed_graph_device_bytes(const timed_graph *x) {
-    return x->compiled.plan.peak_bytes;
+    return x->compiled.plan.peak_bytes[SPACE_DEVICE];
 }
 
 int64_t timed_graph_host_bytes(const timed_graph *x) {

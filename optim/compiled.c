@@ -76,7 +76,7 @@ static brim_status plan_with(compiled *out, const brim_graph *g, const bool *rec
     plan_request request = {
         .alignment = traits->alignment,
         .chunk_bytes = traits->chunk_bytes,
-        .transient_base = target->owner ? target->owner->plan.persistent_bytes : 0,
+        .transient_base = {target->owner ? target->owner->plan.persistent_bytes[SPACE_DEVICE] : 0},
         .workspace = node_workspace,
         .persistent = shared_offset,
         .user = &context,
@@ -85,7 +85,7 @@ static brim_status plan_with(compiled *out, const brim_graph *g, const bool *rec
 }
 
 static bool fits(const compiled *c, const compile_target *target) {
-    return !target->arena_bytes || c->plan.peak_bytes <= target->arena_bytes;
+    return !target->arena_bytes || c->plan.peak_bytes[SPACE_DEVICE] <= target->arena_bytes;
 }
 
 static bool plan_level(compiled *out, const brim_graph *g, const recompute_levels *levels,

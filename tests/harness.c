@@ -123,7 +123,7 @@ static void make_program(run_state *s) {
     plan_request request = {
         .alignment = traits->alignment,
         .chunk_bytes = traits->chunk_bytes,
-        .transient_base = FIRST_OFFSET,
+        .transient_base = {FIRST_OFFSET},
         .workspace = lower_workspace_bytes,
         .user = &workspace,
         .guard_bytes = GUARD_BYTES,
@@ -133,11 +133,11 @@ static void make_program(run_state *s) {
                     h->device, &s->lowered, s->err) ||
         program_verify(s->lowered.program, s->err))
         return;
-    if (s->plan.peak_bytes + GUARD_BYTES > h->device_bytes ||
+    if (s->plan.peak_bytes[SPACE_DEVICE] + GUARD_BYTES > h->device_bytes ||
         s->lowered.program->host_bytes > h->host_bytes) {
         brim_fail(s->err, BRIM_MEMORY,
                   "the harness has %lld bytes of device memory, %lld are wanted",
-                  (long long)h->device_bytes, (long long)s->plan.peak_bytes);
+                  (long long)h->device_bytes, (long long)s->plan.peak_bytes[SPACE_DEVICE]);
         return;
     }
     h->backend->load(h->device, s->lowered.program, &s->loaded, s->err);
@@ -156,7 +156,7 @@ static value_id find_source(const run_state *s, value_role role, const char *nam
 }
 
 static void poison_memory(run_state *s) {
-    int64_t bytes = s->plan.peak_bytes + GUARD_BYTES;
+    int64_t bytes = s->plan.peak_bytes[SPACE_DEVICE] + GUARD_BYTES;
     uint32_t *pattern = brim_calloc_array((size_t)bytes / 4 + 1, 4, s->err);
     for (int64_t i = 0; pattern && i <= bytes / 4; i++) pattern[i] = poison;
     if (pattern) s->h->backend->write(s->h->device, 0, pattern, bytes, s->err);
@@ -219,7 +219,7 @@ static void cover(uint8_t *covered, const storage_place *place) {
 
 // What lies between storages is as it was.
 static void check_guards(run_state *s) {
-    int64_t bytes = s->plan.peak_bytes + GUARD_BYTES;
+    int64_t bytes = s->plan.peak_bytes[SPACE_DEVICE] + GUARD_BYTES;
     uint8_t *covered = brim_calloc_array((size_t)bytes, 1, s->err);
     uint8_t *memory = brim_calloc_array((size_t)bytes, 1, s->err);
     if (covered && memory && !s->h->backend->read(s->h->device, 0, memory, bytes, s->err)) {

@@ -435,8 +435,8 @@ static void fill_leaves(const machine *m, bool variables, int micro) {
 void sandbox_run_planned(const brim_graph *g, const graph_layout *layout,
                          const graph_schedule *schedule, const memory_plan *plan, int micro_batches,
                          uint64_t seed, sandbox_outcome *out) {
-    machine m = {g, layout, plan, allocate(plan->peak_bytes, 1), seed};
-    memset(m.memory, 0xff, (size_t)plan->peak_bytes); // NaN in every float type
+    machine m = {g, layout, plan, allocate(plan->peak_bytes[SPACE_DEVICE], 1), seed};
+    memset(m.memory, 0xff, (size_t)plan->peak_bytes[SPACE_DEVICE]); // NaN in every float type
     fill_leaves(&m, true, 0);
     for (int micro = 0; micro < micro_batches; micro++) {
         int section = micro == micro_batches - 1 ? SECTION_LAST
