@@ -166,8 +166,7 @@ static void make(planner *p) {
         if (space == SPACE_DEVICE) collect_workspaces(p);
         if (!failed(p->err)) place_transient(p, space);
     }
-    if (!failed(p->err))
-        memory_plan_verify(p->g, p->layout, p->schedule, request, plan, p->err);
+    if (!failed(p->err)) memory_plan_verify(p->g, p->layout, p->schedule, request, plan, p->err);
 }
 
 static brim_status check_request(const plan_request *r, brim_error *err) {
@@ -180,8 +179,7 @@ static brim_status check_request(const plan_request *r, brim_error *err) {
                      "memory plan: alignment %" PRId64 ", chunk %" PRId64 ", base %" PRId64
                      ", guard %" PRId64
                      "; expected a power of two, a multiple of it, and nothing negative",
-                     r->alignment, r->chunk_bytes, r->transient_base[SPACE_DEVICE],
-                     r->guard_bytes);
+                     r->alignment, r->chunk_bytes, r->transient_base[SPACE_DEVICE], r->guard_bytes);
 }
 
 brim_status memory_plan_make(const brim_graph *g, const graph_layout *layout,
@@ -220,8 +218,8 @@ void memory_plan_free(memory_plan *plan) {
 
 // Looking up --------------------------------------------------------------------------------------
 
-const storage_place *memory_plan_place(const memory_plan *plan, value_id storage, memory_space space,
-                                       int32_t position) {
+const storage_place *memory_plan_place(const memory_plan *plan, value_id storage,
+                                       memory_space space, int32_t position) {
     const storage_place *home = &plan->storage[storage];
     if (home->space == space) return home;
     for (int32_t i = plan->first_stay[storage]; i < plan->first_stay[storage + 1]; i++) {

@@ -1,17 +1,18 @@
 // Where every byte of a step lies, and when it is where.
 //
-// 1. plan_request says what is to be at home where (homes.h decides), and which nodes run on the host.
+// 1. plan_request says what is to be at home where (homes.h decides), and which nodes run on the
+// host.
 // 2. memory_plan_make: every storage's place at its home, its stays nearer to the device, the
 //    transfers between them, and all offsets. The result has passed memory_plan_verify.
 // 3. Lowering asks memory_plan_place where a node finds an operand.
 //
-// A storage (graph/layout.h) has its home in one space. A node runs on the device or on the host and
-// needs its operands in its own space. Where a storage's home is further out than that, it has
+// A storage (graph/layout.h) has its home in one space. A node runs on the device or on the host
+// and needs its operands in its own space. Where a storage's home is further out than that, it has
 // *stays* there: intervals of the schedule in which a copy of it lies in nearer memory, fetched
 // before the first use and stored after the last write, as a cache line is. Between file and device
-// it passes through the host: a stay there for each fetch and store. Where a home is nearer than the
-// node (a scalar on the device that a host update reads), the copy goes the other way, and only ever
-// to be read.
+// it passes through the host: a stay there for each fetch and store. Where a home is nearer than
+// the node (a scalar on the device that a host update reads), the copy goes the other way, and only
+// ever to be read.
 //
 // All lifetimes are known, so all spaces are packed before the first step: what persists
 // (parameters, states, ...) at the start of each space, the rest by lifetime behind it.
@@ -39,7 +40,8 @@ typedef struct stay {
     uint8_t store; // those in which it is written back, after the node at last_use has run
 } stay;
 
-// A copy between two spaces, due at a position: before its node, or after it. In order of execution.
+// A copy between two spaces, due at a position: before its node, or after it. In order of
+// execution.
 typedef struct transfer {
     int32_t stay;
     bool store; // or a fetch
@@ -53,25 +55,26 @@ typedef struct transfer {
 typedef struct stream_times {
     const double *start; // by position, and one more: when a node starts, if none waits for a copy
     double bytes_per_second[SPACES][SPACES]; // [from][to], of neighbours
-    int64_t ahead[SPACES]; // bytes that may lie fetched and not yet used, or stored and not yet gone
+    int64_t
+        ahead[SPACES]; // bytes that may lie fetched and not yet used, or stored and not yet gone
 } stream_times;
 
 typedef struct plan_request {
-    int64_t alignment;      // of every storage, a power of two
-    int64_t chunk_bytes;    // no place on the device may straddle a multiple of this; 0: no limit
+    int64_t alignment;   // of every storage, a power of two
+    int64_t chunk_bytes; // no place on the device may straddle a multiple of this; 0: no limit
     int64_t transient_base[SPACES]; // everything that `persistent` does not place starts here at
-                            // the earliest (several programs share one persistent region)
+                                    // the earliest (several programs share one persistent region)
     // Bytes that a node needs on the device while it runs; less than 0 is an error. May be NULL.
     int64_t (*workspace)(const brim_graph *, node_id, void *user);
-    // Offset at its home of a persistent storage that another program has placed already, or -1. May
-    // be NULL.
+    // Offset at its home of a persistent storage that another program has placed already, or -1.
+    // May be NULL.
     int64_t (*persistent)(const brim_graph *, value_id, void *user);
     void *user;
     int64_t guard_bytes; // unused bytes kept before, between and after places (tests poison them)
 
-    const memory_space *home; // by value id, of storages; NULL: all on the device. Inputs, control
-                              // values and named results must be there
-    const bool *on_host;      // by node id: runs on the host; NULL: none. Only UPDATE nodes may
+    const memory_space *home;  // by value id, of storages; NULL: all on the device. Inputs, control
+                               // values and named results must be there
+    const bool *on_host;       // by node id: runs on the host; NULL: none. Only UPDATE nodes may
     const stream_times *times; // NULL: stays are as short as can be
 } plan_request;
 
@@ -94,8 +97,8 @@ brim_status memory_plan_make(const brim_graph *g, const graph_layout *layout,
 void memory_plan_free(memory_plan *plan);
 
 // Where a storage is for the node at that position: at home, or the stay which covers it.
-const storage_place *memory_plan_place(const memory_plan *plan, value_id storage, memory_space space,
-                                       int32_t position);
+const storage_place *memory_plan_place(const memory_plan *plan, value_id storage,
+                                       memory_space space, int32_t position);
 
 // The two ends of a transfer.
 typedef struct transfer_ends {
@@ -110,8 +113,8 @@ brim_status memory_plan_verify(const brim_graph *g, const graph_layout *layout,
                                const graph_schedule *schedule, const plan_request *request,
                                const memory_plan *plan, brim_error *err);
 
-// Prints places with bytes, times and offsets, the bytes of each class, and how close the packing is
-// to the bound.
+// Prints places with bytes, times and offsets, the bytes of each class, and how close the packing
+// is to the bound.
 void memory_plan_print(const brim_graph *g, const memory_plan *plan, FILE *out);
 
 #endif

@@ -1,7 +1,7 @@
 // The proof that a memory plan is right, from the graph, the layout and the schedule: it trusts
 // nothing in the plan but offsets. Two passes over the schedule give each place its first and last
-// use; a sweep over time keeps the blocks alive sorted by offset, so that a new one is compared with
-// its neighbours only. That what is read is what was written, stay_verify.c proves.
+// use; a sweep over time keeps the blocks alive sorted by offset, so that a new one is compared
+// with its neighbours only. That what is read is what was written, stay_verify.c proves.
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -73,10 +73,10 @@ static void check_block(plan_checker *c, const live_block *b, int64_t bytes) {
 static void touch(plan_checker *c, live_block *place, const storage_place *at, int32_t position) {
     const memory_plan *plan = c->plan;
     bool home = at >= plan->storage && at < plan->storage + plan->values;
-    live_block *b = &place[home ? at - plan->storage
-                                : plan->values +
-                                      ((const stay *)((const char *)at - offsetof(stay, place)) -
-                                       plan->stay)];
+    live_block *b =
+        &place[home ? at - plan->storage
+                    : plan->values +
+                          ((const stay *)((const char *)at - offsetof(stay, place)) - plan->stay)];
     b->first = position < b->first ? position : b->first;
     b->last = position > b->last ? position : b->last;
 }
@@ -84,13 +84,11 @@ static void touch(plan_checker *c, live_block *place, const storage_place *at, i
 // By every node that is not a mere view of it, and by copies.
 static void use(plan_checker *c, live_block *place, value_id v, node_id n, int32_t position) {
     memory_space space = c->plan->on_host[n] ? SPACE_HOST : SPACE_DEVICE;
-    const storage_place *at =
-        memory_plan_place(c->plan, c->layout->of[v].storage, space, position);
+    const storage_place *at = memory_plan_place(c->plan, c->layout->of[v].storage, space, position);
     if (at->space != space) {
-        brim_fail(c->err, BRIM_MEMORY,
-                  "memory plan: value %d (%s) is not where node %d (%s) needs it", v,
-                  c->g->value[v].name ? c->g->value[v].name : "", n,
-                  op_table[c->g->node[n].op].name);
+        brim_fail(
+            c->err, BRIM_MEMORY, "memory plan: value %d (%s) is not where node %d (%s) needs it", v,
+            c->g->value[v].name ? c->g->value[v].name : "", n, op_table[c->g->node[n].op].name);
         return;
     }
     touch(c, place, at, position);

@@ -12,7 +12,8 @@ typedef struct flow {
     const graph_layout *layout;
     const graph_schedule *schedule;
     const memory_plan *plan;
-    bool *persistent; // by storage: keeps its value from section to section
+    bool *persistent; // by storage: keeps its value from step to step
+    bool *invariant;  // by storage: from a step's first micro-batch to the last
     bool *fresh;      // by storage: not written yet in this section, nor kept from the last one
     int64_t *newest;  // by storage: the version written last
     int64_t *home;    // by storage: the version that its home holds
@@ -74,8 +75,8 @@ static void run_section(flow *f, uint8_t section) {
     int32_t next = 0;
     if (f->plan->stays) memset(f->held, 0, (size_t)f->plan->stays * sizeof *f->held);
     for (value_id v = 0; v < g->values; v++) {
-        f->fresh[v] = !f->persistent[v];
-        if (f->persistent[v]) continue;
+        f->fresh[v] = !f->persistent[v] && (!f->invariant[v] || section == SECTION_FIRST);
+        if (!f->fresh[v]) continue;
         f->home[v] = NOTHING;
         if (g->value[v].role == ROLE_INPUT) f->home[v] = ++f->newest[v]; // the step's own
     }
@@ -108,13 +109,12 @@ static void run_steps(flow *f) {
     for (value_id v = 0; v < f->g->values; v++) {
         node_id n = f->g->value[v].producer;
         value_id s = f->layout->of[v].storage;
-        f->persistent[s] |= storage_is_persistent(f->g, f->layout, s) ||
-                            (n >= 0 && f->g->node[n].sections == SECTION_FIRST &&
-                             !op_is_view(f->g->node[n].op));
+        f->persistent[v] = storage_is_persistent(f->g, f->layout, v);
+        f->invariant[s] |=
+            n >= 0 && f->g->node[n].sections == SECTION_FIRST && !op_is_view(f->g->node[n].op);
         f->home[v] = f->newest[v] = NOTHING + 1;
     }
     for (int step = 0; step < STEPS && !failed(f->err); step++) {
-        // What the first micro-batch makes for all of them is made anew.
         for (size_t i = 0; i < sizeof sections && !failed(f->err); i++)
             if (sections[i] == SECTION_LAST || used & sections[i]) run_section(f, sections[i]);
         if (!failed(f->err)) check_homes(f);
@@ -127,12 +127,14 @@ brim_status stay_verify(const brim_graph *g, const graph_layout *layout,
     size_t values = (size_t)g->values;
     flow f = {.g = g, .layout = layout, .schedule = schedule, .plan = plan, .err = err};
     f.persistent = brim_calloc_array(values, sizeof *f.persistent, err);
+    f.invariant = brim_calloc_array(values, sizeof *f.invariant, err);
     f.fresh = brim_calloc_array(values, sizeof *f.fresh, err);
     f.newest = brim_calloc_array(values, sizeof *f.newest, err);
     f.home = brim_calloc_array(values, sizeof *f.home, err);
     f.held = brim_calloc_array((size_t)plan->stays, sizeof *f.held, err);
     if (!failed(err)) run_steps(&f);
     free(f.persistent);
+    free(f.invariant);
     free(f.fresh);
     free(f.newest);
     free(f.home);

@@ -20,10 +20,11 @@ typedef struct maker {
     const graph_schedule *schedule;
     const plan_request *request;
     memory_plan *plan;
-    int32_t end;         // the last position
-    bool *persistent;    // by storage
-    bool *invariant;     // by storage: written in a step's first micro-batch only, read in all
-    int32_t *first_node_use; // by storage, and one more: nodes' uses are node_use[first_node_use[v]] ..
+    int32_t end;      // the last position
+    bool *persistent; // by storage
+    bool *invariant;  // by storage: written in a step's first micro-batch only, read in all
+    int32_t
+        *first_node_use; // by storage, and one more: nodes' uses are node_use[first_node_use[v]] ..
     use *node_use;
     use *scratch; // uses of one storage in one space
     size_t scratch_capacity, stay_capacity, transfer_capacity;
@@ -58,8 +59,8 @@ static void add_use(maker *m, value_id v, int32_t position, uint8_t reads, uint8
     use *list = m->node_use + m->first_node_use[v];
     int32_t moment = MOMENTS * position + AT;
     if (!count[v] || list[count[v] - 1].moment != moment)
-        list[count[v]++] = (use){.moment = moment,
-                                 .space = space_of_node(m, m->schedule->order[position])};
+        list[count[v]++] =
+            (use){.moment = moment, .space = space_of_node(m, m->schedule->order[position])};
     list[count[v] - 1].reads |= reads;
     list[count[v] - 1].writes |= writes;
 }
@@ -157,14 +158,20 @@ static bool idle_too_long(const maker *m, value_id v, memory_space space, const 
     return t->start[to] - t->start[from + 1] > again;
 }
 
-// Is the storage written by a node of another space between two uses?
+// Does a node there use the storage at home, or nearer to its home than `space` is? What is further
+// from home passes through `space` itself.
+static bool on_the_side_of_home(const maker *m, value_id v, memory_space space, memory_space node) {
+    return m->plan->storage[v].space < space ? node < space : node > space;
+}
+
+// Is it written on that side between two uses?
 static bool written_between(const maker *m, value_id v, memory_space space, const use *a,
                             const use *b) {
     const use *list;
     int32_t count = node_uses(m, v, &list);
     for (int32_t i = 0; i < count; i++)
         if (list[i].writes && list[i].moment > a->moment && list[i].moment < b->moment &&
-            list[i].space != space)
+            on_the_side_of_home(m, v, space, list[i].space))
             return true;
     return false;
 }
@@ -172,22 +179,24 @@ static bool written_between(const maker *m, value_id v, memory_space space, cons
 // The sections in which uses first .. last - 1 of a list read or write.
 static uint8_t sections_between(const use *list, int32_t first, int32_t last, bool writes) {
     uint8_t sections = 0;
-    for (int32_t i = first; i < last; i++) sections |= writes ? list[i].writes : sections_of(&list[i]);
+    for (int32_t i = first; i < last; i++)
+        sections |= writes ? list[i].writes : sections_of(&list[i]);
     return sections;
 }
 
-// Nodes' uses elsewhere, behind a moment.
+// Nodes' uses on the side of home, behind a moment.
 static uint8_t used_later(const maker *m, value_id v, int32_t moment, memory_space space) {
     const use *list;
     int32_t count = node_uses(m, v, &list);
     uint8_t sections = 0;
     for (int32_t i = 0; i < count; i++)
-        if (list[i].moment > moment && list[i].space != space) sections |= sections_of(&list[i]);
+        if (list[i].moment > moment && on_the_side_of_home(m, v, space, list[i].space))
+            sections |= sections_of(&list[i]);
     return sections;
 }
 
-// In which sections the stay of uses first .. last - 1 must be filled: where its first use reads, or
-// adds to what an earlier stay has written.
+// In which sections the stay of uses first .. last - 1 must be filled: where its first use reads,
+// or adds to what an earlier stay has written.
 static uint8_t fetch_sections(const use *list, int32_t first, int32_t last) {
     uint8_t fetch = 0, seen = 0;
     for (int32_t i = first; i < last; i++) {
@@ -202,9 +211,14 @@ static uint8_t store_sections(const maker *m, value_id v, memory_space space, co
                               int32_t first, int32_t last, int32_t count) {
     value_role role = m->g->value[v].role;
     uint8_t written = sections_between(list, first, last, true);
-    if (m->invariant[v] || (m->persistent[v] && role != ROLE_ACCUMULATOR)) return written;
-    uint8_t later = sections_between(list, last, count, false) |
-                    used_later(m, v, list[last - 1].moment, space);
+    if (m->persistent[v] && role != ROLE_ACCUMULATOR) return written;
+    uint8_t later =
+        sections_between(list, last, count, false) | used_later(m, v, list[last - 1].moment, space);
+    if (m->invariant[v]) // later micro-batches read it wherever this one does
+        later |=
+            (sections_between(list, 0, count, false) | used_later(m, v, -1, space)) > SECTION_FIRST
+                ? SECTION_FIRST
+                : 0;
     if (role == ROLE_ACCUMULATOR) later |= SECTION_FIRST | SECTION_MIDDLE; // the next micro-batch
     return written & later;
 }
@@ -220,8 +234,8 @@ static void add_stay(maker *m, value_id v, memory_space space, const use *list, 
               .last_use = position_of(list[last - 1].moment)};
     s.place = (storage_place){space, -1, plan->storage[v].bytes, s.first_use, s.last_use};
     bool copied_out = plan->storage[v].space < space; // from the device, to be read on the host
-    s.fetch = copied_out ? sections_between(list, first, last, false)
-                         : fetch_sections(list, first, last);
+    s.fetch =
+        copied_out ? sections_between(list, first, last, false) : fetch_sections(list, first, last);
     if (!copied_out) s.store = store_sections(m, v, space, list, first, last, count);
     plan->stay[plan->stays++] = s;
 }
@@ -287,15 +301,15 @@ static int32_t earliest_fetch(const maker *m, const stay *s, int32_t index) {
     int32_t count = node_uses(m, s->storage, &list);
     for (int32_t i = 0; i < count; i++) {
         int32_t at = position_of(list[i].moment);
-        if (list[i].writes && list[i].space != s->place.space && at < s->first_use &&
-            at + 1 > earliest)
+        if (list[i].writes && at < s->first_use && at + 1 > earliest &&
+            on_the_side_of_home(m, s->storage, s->place.space, list[i].space))
             earliest = at + 1;
     }
     return earliest;
 }
 
-// Copies come one after another, each as late as it still is in time, and no more than `ahead` bytes
-// before their use.
+// Copies come one after another, each as late as it still is in time, and no more than `ahead`
+// bytes before their use.
 static void fetch_ahead(maker *m, timed *list, int32_t count, memory_space space) {
     const stream_times *t = m->request->times;
     double rate = t->bytes_per_second[space + 1][space], next = t->start[m->end + 1];
@@ -432,14 +446,15 @@ static void order_transfers(maker *m) {
         const transfer *t = &plan->transfer[i];
         const stay *s = &plan->stay[t->stay];
         bool copied_out = plan->storage[s->storage].space < s->place.space;
-        int32_t nearness = t->after || copied_out ? (int32_t)s->place.space
-                                                  : SPACES - (int32_t)s->place.space;
+        int32_t nearness =
+            t->after || copied_out ? (int32_t)s->place.space : SPACES - (int32_t)s->place.space;
         // What is needed first is fetched first.
         int64_t urgency = t->after ? 0 : s->first_use;
-        list[i] = (transfer_order){
-            (((int64_t)t->position * 2 + t->after) * (SPACES + 1) + nearness) * ((int64_t)m->end + 2) +
-                urgency,
-            *t};
+        list[i] =
+            (transfer_order){(((int64_t)t->position * 2 + t->after) * (SPACES + 1) + nearness) *
+                                     ((int64_t)m->end + 2) +
+                                 urgency,
+                             *t};
     }
     if (list && plan->transfers) qsort(list, (size_t)plan->transfers, sizeof *list, by_key);
     for (int32_t i = 0; i < plan->transfers && list; i++) plan->transfer[i] = list[i].t;
@@ -481,8 +496,8 @@ static void check_request(maker *m) {
     for (value_id v = 0; r->home && v < g->values && !failed(m->err); v++) {
         if (m->layout->of[v].storage != v || r->home[v] == SPACE_DEVICE) continue;
         value_role role = g->value[v].role;
-        bool fixed = role == ROLE_INPUT || role == ROLE_CONTROL ||
-                     (role == ROLE_RESULT && m->persistent[v]);
+        bool fixed =
+            role == ROLE_INPUT || role == ROLE_CONTROL || (role == ROLE_RESULT && m->persistent[v]);
         if ((unsigned)r->home[v] >= SPACES || fixed)
             refuse_home(m, v, "must have its home on the device");
         else if (r->home[v] == SPACE_FILE && !m->persistent[v])
