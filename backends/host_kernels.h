@@ -19,4 +19,6 @@ typedef struct host_kernel {
     void (*run)(const host_argument *argument, int64_t first, int64_t count);
 } host_kernel;
 
+const host_kernel *host_kernel_find(const char *name);
+
 #endif

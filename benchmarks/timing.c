@@ -58,7 +58,8 @@ brim_status timed_graph_seconds(timed_graph *x, const compile_target *target, do
     compiled *c = &x->compiled;
     if (failed(err)) return err->status;
     // Other graphs use the same staging area.
-    memcpy(target->backend->host_memory(target->device), c->inputs, (size_t)c->lowered.slot_bytes);
+    memcpy((uint8_t *)target->backend->host_memory(target->device) + c->lowered.staging, c->inputs,
+           (size_t)c->lowered.slot_bytes);
     if (target->backend->profile(c->loaded, SECTION_LAST, x->record, err)) return err->status;
     const program *p = c->lowered.program;
     *seconds = 0;

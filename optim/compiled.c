@@ -198,7 +198,7 @@ brim_status compiled_run(compiled *c, const compile_target *target, const contro
     for (int64_t m = 0; m < c->micro_batches; m++)
         write_control(c->inputs + m * c->lowered.slot_bytes + c->lowered.control_offset, control,
                       (int32_t)m);
-    memcpy(host, c->inputs, (size_t)(c->micro_batches * c->lowered.slot_bytes));
+    memcpy(host + c->lowered.staging, c->inputs, (size_t)(c->micro_batches * c->lowered.slot_bytes));
     for (int64_t m = 0; m < c->micro_batches; m++)
         if (target->backend->run(c->loaded, section_of(m, c->micro_batches), (int32_t)m, err))
             return err->status;
@@ -211,7 +211,7 @@ const void *compiled_result(const compiled *c, const compile_target *target, con
         const graph_value *v = &c->graph->value[c->lowered.result[i].value];
         if (!v->name || strcmp(v->name, name) != 0) continue;
         if (value) *value = v;
-        return (const uint8_t *)target->backend->host_memory(target->device) +
+        return (const uint8_t *)target->backend->host_memory(target->device) + c->lowered.staging +
                c->lowered.result[i].offset;
     }
     return NULL;

@@ -181,7 +181,7 @@ static void write_variables(run_state *s, const leaf_values *leaves) {
 }
 
 static void stage_inputs(run_state *s, const leaf_values *leaves) {
-    uint8_t *host = s->h->backend->host_memory(s->h->device);
+    uint8_t *host = s->h->backend->host_memory(s->h->device) + s->lowered.staging;
     for (int32_t m = 0; m < s->micro_batches && !failed(s->err); m++) {
         uint8_t *slot = host + m * s->lowered.slot_bytes;
         for (int32_t i = 0; i < s->lowered.inputs; i++) {
@@ -237,7 +237,7 @@ static void check_guards(run_state *s) {
 }
 
 static void take_results(run_state *s, const bool *wanted, harness_results *out) {
-    const uint8_t *host = s->h->backend->host_memory(s->h->device);
+    const uint8_t *host = s->h->backend->host_memory(s->h->device) + s->lowered.staging;
     out->of = brim_calloc_array((size_t)s->source->values, sizeof *out->of, s->err);
     out->values = s->source->values;
     for (int32_t i = 0; i < s->lowered.results && !failed(s->err); i++) {
