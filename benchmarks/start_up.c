@@ -112,7 +112,8 @@ uint8_t training_section(const training_run *t, int64_t i) {
 }
 
 void training_stage(training_run *t) {
-    memcpy(t->target.backend->host_memory(t->target.device), t->compiled.inputs,
+    memcpy((uint8_t *)t->target.backend->host_memory(t->target.device) + t->compiled.lowered.staging,
+           t->compiled.inputs,
            (size_t)(t->compiled.micro_batches * t->compiled.lowered.slot_bytes));
 }
 
