@@ -1,11 +1,11 @@
-// Trains a GPT on the user's own text. See --help.
+// Trains a language model on the user's own text. See --help.
 #include <dirent.h>
 #include <float.h>
 #include <math.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include "gpt.h"
+#include "model.h"
 #include "sample.h"
 #include "text_figures.h"
 #include "train_gpt_options.h"
@@ -17,7 +17,6 @@ enum {
     SAMPLE_LENGTH = 256
 };
 static const double held_out_fraction = 0.02;
-static const char parameter_prefix[] = "transformer.";
 
 static volatile sig_atomic_t interrupted;
 
@@ -43,7 +42,7 @@ static void catch_signals(void) {
 
 typedef struct run {
     train_options options;
-    gpt_config config;
+    model_config config;
     brim_dataset *data;
     brim_loader train, held_out;
     brim_trainer *trainer;
@@ -83,17 +82,32 @@ static int64_t or_else(int64_t given, int64_t otherwise) {
     return given ? given : otherwise;
 }
 
+// The usual width of SwiGLU: two thirds of 4 width, for as many parameters as two products would
+// have, in whole multiples of what kernels like.
+static int64_t usual_ffn(int64_t width) {
+    enum { UNIT = 64 };
+    return (8 * width / 3 + UNIT - 1) / UNIT * UNIT;
+}
+
 static void fresh_config(run *r, brim_error *err) {
     const train_options *o = &r->options;
-    bool text = is_text(r);
-    r->config =
-        (gpt_config){.vocabulary = or_else(o->vocabulary, text ? TEXT_VOCABULARY : GPT2_VOCABULARY),
-                     .positions = or_else(o->sequence, 256),
-                     .width = or_else(o->width, 384),
-                     .layers = or_else(o->layers, 6),
-                     .heads = or_else(o->heads, 6),
-                     .norm_eps = 1e-5};
-    gpt_config_check(&r->config, err);
+    bool text = is_text(r), llama = o->architecture == MODEL_LLAMA;
+    model_config c = {.architecture = o->architecture,
+                      .vocabulary =
+                          or_else(o->vocabulary, text ? TEXT_VOCABULARY : GPT2_VOCABULARY),
+                      .positions = or_else(o->sequence, 256),
+                      .width = or_else(o->width, 384),
+                      .layers = or_else(o->layers, 6),
+                      .heads = or_else(o->heads, 6),
+                      .norm_eps = 1e-5};
+    if (llama) {
+        c.kv_heads = or_else(o->kv_heads, c.heads);
+        c.ffn = or_else(o->ffn, usual_ffn(c.width));
+        c.rotary_base = 10000;
+        c.tied = true;
+    }
+    r->config = c;
+    model_config_check(&r->config, err);
 }
 
 typedef struct given_size {
@@ -104,11 +118,18 @@ typedef struct given_size {
 // What the command line says of sizes must agree with what is continued.
 static void check_given(const run *r, const char *file, brim_error *err) {
     const train_options *o = &r->options;
-    const gpt_config *c = &r->config;
+    const model_config *c = &r->config;
+    bool llama = c->architecture == MODEL_LLAMA;
     const given_size sizes[] = {{"layers", o->layers, c->layers},
                                 {"heads", o->heads, c->heads},
+                                {"kv-heads", o->kv_heads, or_else(c->kv_heads, c->heads)},
                                 {"dim", o->width, c->width},
+                                {"ffn", o->ffn, llama ? c->ffn : 4 * c->width},
                                 {"vocab", o->vocabulary, c->vocabulary}};
+    if (o->architecture_given && o->architecture != c->architecture)
+        brim_fail(err, BRIM_ARGUMENT, "--arch %s contradicts %s, which says %s",
+                  model_architecture_name(o->architecture), file,
+                  model_architecture_name(c->architecture));
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         if (sizes[i].given && sizes[i].given != sizes[i].kept)
             brim_fail(err, BRIM_ARGUMENT, "--%s %lld contradicts %s, which says %lld",
@@ -145,7 +166,7 @@ static void choose_config(run *r, brim_error *err) {
         fresh_config(r, err);
         return;
     }
-    gpt_config_read(file, &r->config, err);
+    model_config_read(file, &r->config, err);
     if (err->status) return;
     check_given(r, file, err);
     if (o->sequence > r->config.positions)
@@ -221,7 +242,7 @@ static void create_trainer(run *r, brim_error *err) {
     const train_options *o = &r->options;
     r->config.dropout = o->dropout;
     r->trainer = brim_trainer_create(
-        gpt_build, &r->config,
+        model_build, &r->config,
         &(brim_trainer_options){.batch = o->batch,
                                 .length = o->sequence,
                                 .accumulate = o->accumulate,
@@ -242,13 +263,13 @@ static void create_trainer(run *r, brim_error *err) {
         err);
     if (!o->sequential)
         r->evaluation =
-            brim_trainer_program(r->trainer, gpt_build, &r->config, o->batch, o->sequence, err);
+            brim_trainer_program(r->trainer, model_build, &r->config, o->batch, o->sequence, err);
     if (o->sample) {
         r->sample_length = o->sequence < SAMPLE_LENGTH ? o->sequence : SAMPLE_LENGTH;
-        r->next =
-            brim_trainer_program(r->trainer, gpt_build_next, &r->config, 1, r->sample_length, err);
+        r->next = brim_trainer_program(r->trainer, model_build_next, &r->config, 1,
+                                       r->sample_length, err);
     }
-    char *config = gpt_config_text(&r->config, err);
+    char *config = model_config_text(&r->config, err);
     if (config) brim_trainer_attach(r->trainer, "config.json", config, err);
     free(config);
     brim_trainer_prepare(r->trainer, err);
@@ -259,7 +280,7 @@ static void load_weights(run *r, brim_error *err) {
     char file[4096];
     if (o->init) {
         checkpoint_file(file, o->init, "model.safetensors", err);
-        brim_trainer_load_model(r->trainer, file, parameter_prefix, err);
+        brim_trainer_load_model(r->trainer, file, model_prefix(&r->config), err);
     }
     if (o->resume && brim_trainer_resume(r->trainer, o->out, err) == BRIM_OK)
         brim_loader_restore(&r->train, brim_trainer_noted(r->trainer, "data_position", 0), err);

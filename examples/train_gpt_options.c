@@ -8,12 +8,12 @@
 const char *argp_program_version = "train_gpt (Brim) 0.1.0";
 
 static const char description[] =
-    "Trains a GPT-2 style language model on text or token files.\v"
+    "Trains a language model, GPT-2 or Llama in kind, on text or token files.\v"
     "FILEs are UTF-8 text (plain or gzip), taken as bytes, or token files (.bin) in llm.c's "
     "format. The last 2% of the "
     "data are held out for evaluation unless --sequential is given.\n\n"
     "OUT/step-N holds model.safetensors and config.json, which Hugging Face's "
-    "GPT2LMHeadModel.from_pretrained opens, and the "
+    "AutoModelForCausalLM.from_pretrained opens, and the "
     "training state that --resume continues from. Ctrl-C saves and ends.\n\n"
     "Example:\n  train_gpt --data book.txt --layers 4 --heads 4 --dim 256 --seq 256 --batch 8 "
     "--steps 1000 --sample 400";
@@ -33,7 +33,11 @@ typedef struct option_row {
 static const option_row rows[] = {
     {"layers", "N", KIND_INTEGER, AT(layers), 1, 1e4, "blocks (default 6)"},
     {"heads", "N", KIND_INTEGER, AT(heads), 1, 1e4, "attention heads (default 6)"},
+    {"kv-heads", "N", KIND_INTEGER, AT(kv_heads), 1, 1e4,
+     "llama: heads of keys and values, which divide the heads (default: as many)"},
     {"dim", "N", KIND_INTEGER, AT(width), 1, 1e6, "width of the residual stream (default 384)"},
+    {"ffn", "N", KIND_INTEGER, AT(ffn), 1, 1e7,
+     "llama: width inside a feed-forward block (default 8/3 of --dim, rounded up to 64)"},
     {"seq", "N", KIND_INTEGER, AT(sequence), 1, 1e7,
      "tokens in a sequence (default 256, or all positions of --init)"},
     {"vocab", "N", KIND_INTEGER, AT(vocabulary), 1, 1e9,
@@ -83,7 +87,7 @@ static const option_row rows[] = {
 };
 enum { ROWS = sizeof rows / sizeof *rows, FIRST_KEY = 1000 };
 enum { LONGEST_PATH = 3900 }; // with the names of files behind it, it is still a path
-enum { KEY_DATA = 500, KEY_SCHEDULE, KEY_PRECISION, KEY_RESUME, KEY_SEQUENTIAL };
+enum { KEY_DATA = 500, KEY_ARCHITECTURE, KEY_SCHEDULE, KEY_PRECISION, KEY_RESUME, KEY_SEQUENTIAL };
 
 static const char *const schedules[] = {"constant", "linear", "cosine"};
 static const char *const precisions[] = {"f32", "bf16", "f16"};
@@ -122,6 +126,17 @@ static int parse_choice(const char *option, const char *text, const char *const 
     return 0;
 }
 
+static void parse_architecture(const char *text, parse_state *s) {
+    const char *name;
+    for (int i = 0; (name = model_architecture_name((model_architecture)i)); i++) {
+        if (strcmp(text, name) != 0) continue;
+        s->options->architecture = (model_architecture)i;
+        s->options->architecture_given = true;
+        return;
+    }
+    brim_fail(s->err, BRIM_ARGUMENT, "option --arch is \"%s\"; expected gpt2 or llama", text);
+}
+
 static void add_file(const char *file, parse_state *s) {
     train_options *o = s->options;
     const char **files = realloc(o->files, (size_t)(o->file_count + 1) * sizeof *files);
@@ -144,6 +159,9 @@ static error_t parse_one(int key, char *text, struct argp_state *state) {
     case KEY_DATA:
     case ARGP_KEY_ARG:
         add_file(text, s);
+        break;
+    case KEY_ARCHITECTURE:
+        parse_architecture(text, s);
         break;
     case KEY_SCHEDULE:
         o->schedule = (brim_schedule_kind)parse_choice("schedule", text, schedules, s);
@@ -168,6 +186,14 @@ static error_t parse_one(int key, char *text, struct argp_state *state) {
 static void list_options(struct argp_option *list) {
     *list++ = (struct argp_option){
         "data", KEY_DATA, "FILE...", 0, "text or token files; may be repeated", 0};
+    *list++ = (struct argp_option){
+        "arch",
+        KEY_ARCHITECTURE,
+        "KIND",
+        0,
+        "gpt2 (learned positions, GELU), or llama (rotary positions, RMS norm, grouped heads, "
+        "SwiGLU) (default gpt2)",
+        0};
     for (int i = 0; i < ROWS; i++)
         *list++ =
             (struct argp_option){rows[i].name, FIRST_KEY + i, rows[i].argument, 0, rows[i].help, 0};
@@ -182,7 +208,9 @@ static void list_options(struct argp_option *list) {
 }
 
 static void check_together(const train_options *o, brim_error *err) {
-    bool sizes = o->layers || o->heads || o->width || o->vocabulary;
+    bool llama_sizes = o->kv_heads || o->ffn;
+    bool sizes =
+        o->layers || o->heads || o->width || o->vocabulary || o->architecture_given || llama_sizes;
     if (o->file_count == 0)
         brim_fail(err, BRIM_ARGUMENT, "no data; expected --data FILE (see --help)");
     if (o->steps && o->epochs)
@@ -192,9 +220,12 @@ static void check_together(const train_options *o, brim_error *err) {
                   "--init and --resume contradict each other: one starts a run, the other goes on "
                   "with it");
     if (o->init && sizes)
-        brim_fail(err, BRIM_ARGUMENT,
-                  "--init takes --layers, --heads, --dim and --vocab from its config.json; leave "
-                  "them out");
+        brim_fail(
+            err, BRIM_ARGUMENT,
+            "--init takes --arch, --layers, --heads, --kv-heads, --dim, --ffn and --vocab from "
+            "its config.json; leave them out");
+    if (llama_sizes && !o->resume && o->architecture != MODEL_LLAMA)
+        brim_fail(err, BRIM_ARGUMENT, "--kv-heads and --ffn are sizes of --arch llama");
     if (o->sequential && o->eval_every)
         brim_fail(
             err, BRIM_ARGUMENT,
@@ -227,7 +258,7 @@ brim_status train_options_parse(int argc, char **argv, train_options *out, brim_
                            .top_p = 1,
                            .schedule = BRIM_COSINE,
                            .out = "out"};
-    struct argp_option list[ROWS + 6];
+    struct argp_option list[ROWS + 7];
     list_options(list);
     struct argp parser = {list, parse_one, "--data FILE...", description, 0, 0, 0};
     parse_state state = {out, err};

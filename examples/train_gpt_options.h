@@ -3,11 +3,14 @@
 #define EXAMPLES_TRAIN_GPT_OPTIONS_H
 
 #include <brim/brim.h>
+#include "model.h"
 
 typedef struct train_options {
     const char **files;
     int file_count;
-    int64_t layers, heads, width, sequence, vocabulary; // 0: not given
+    model_architecture architecture;
+    bool architecture_given;
+    int64_t layers, heads, kv_heads, width, ffn, sequence, vocabulary; // 0: not given
     int64_t batch, accumulate;
     int64_t steps, epochs; // 0: not given
     int64_t warmup, save_every, eval_every, sample;

@@ -116,17 +116,23 @@ typedef struct qkv_values {
     brim_value q, k, v;
 } qkv_values;
 
+// One statement each: C leaves the order inside an initialiser open, and parameters are numbered as
+// they are made.
 static qkv_values project_qkv(brim_value x, int64_t heads, int64_t kv_heads, int64_t size,
                               const brim_self_attention_options *o) {
-    if (o->q_name)
-        return (qkv_values){project_heads(x, o->q_name, heads, size, &o->qkv),
-                            project_heads(x, o->k_name, kv_heads, size, &o->qkv),
-                            project_heads(x, o->v_name, kv_heads, size, &o->qkv)};
+    qkv_values p;
+    if (o->q_name) {
+        p.q = project_heads(x, o->q_name, heads, size, &o->qkv);
+        p.k = project_heads(x, o->k_name, kv_heads, size, &o->qkv);
+        p.v = project_heads(x, o->v_name, kv_heads, size, &o->qkv);
+        return p;
+    }
     brim_value packed = brim_linear_with(x, o->qkv_name ? o->qkv_name : "qkv",
                                          (heads + 2 * kv_heads) * size, &o->qkv);
-    return (qkv_values){take_heads(packed, 0, heads, size),
-                        take_heads(packed, heads, kv_heads, size),
-                        take_heads(packed, heads + kv_heads, kv_heads, size)};
+    p.q = take_heads(packed, 0, heads, size);
+    p.k = take_heads(packed, heads, kv_heads, size);
+    p.v = take_heads(packed, heads + kv_heads, kv_heads, size);
+    return p;
 }
 
 brim_value brim_self_attention(brim_value x, const char *name, int64_t heads,
