@@ -1,10 +1,12 @@
 // The examples' models: their sizes against published ones, and config.json in Hugging Face's form.
 #include <check.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "core/files.h"
 #include "examples/model.h"
+#include "examples/presets.h"
 #include "graph/graph.h"
 #include "graph/shape.h"
 #include "tests/test_core.h"
@@ -151,6 +153,67 @@ START_TEST(refuses_sizes) {
 }
 END_TEST
 
+START_TEST(presets_have_the_published_parameters) {
+    err = (brim_error){0};
+    int presets = 0;
+    for (const model_preset *p; (p = model_preset_at(presets)); presets++) {
+        ck_assert_msg(model_config_check(&p->config, &err) == BRIM_OK, "%s: %s", p->name, err.text);
+        ck_assert_msg(model_parameters(&p->config) == p->parameters, "%s: %lld, published %lld",
+                      p->name, (long long)model_parameters(&p->config), (long long)p->parameters);
+        ck_assert_ptr_eq(model_preset_find(p->name, &err), p);
+    }
+    ck_assert_int_eq(presets, 10);
+    ck_assert_ptr_null(model_preset_find("llama-9b", &err));
+    ck_assert_msg(strstr(err.text, "there is no model \"llama-9b\"; there is: gpt2 gpt2-medium") &&
+                      strstr(err.text, "qwen-32b"),
+                  "%s", err.text);
+}
+END_TEST
+
+// The rules that stand in examples/data/gpus.def; typing errors break them.
+START_TEST(gpu_presets_are_plausible) {
+    err = (brim_error){0};
+    int presets = 0;
+    for (const gpu_preset *p; (p = gpu_preset_at(presets)); presets++) {
+        ck_assert_ptr_eq(gpu_preset_find(p->name, &err), p);
+        double ratio = p->tflops_16 / p->tflops_32;
+        bool geforce_tensor = p->cuda && strncmp(p->name, "rtx", 3) == 0;
+        double expected = strncmp(p->name, "rtx2", 4) == 0 ? 4 : 2;
+        if (geforce_tensor)
+            ck_assert_msg(fabs(ratio / expected - 1) <= 0.01, "%s: %g times f32", p->name, ratio);
+        ck_assert_msg(ratio >= 1 && p->memory_mib % 1024 == 0 && p->watts >= 100, "%s", p->name);
+        brim_rates r = gpu_preset_rates(p);
+        ck_assert_int_eq(r.memory_bytes, p->memory_mib << 20);
+        ck_assert(r.link_both > r.link_in && r.link_both < r.link_in + r.link_out);
+        ck_assert(r.overhead_bytes > 0 && r.launch > 0 && r.host > 0 && r.matmul_16 > 0);
+    }
+    ck_assert_int_eq(presets, 19);
+    ck_assert_ptr_null(gpu_preset_find("rtx9090", &err));
+    ck_assert_msg(strstr(err.text, "there is no GPU \"rtx9090\"; there is: gtx1080ti p40"), "%s",
+                  err.text);
+}
+END_TEST
+
+// The figures that the project's aims are stated with.
+START_TEST(rates_of_an_rtx_4090) {
+    err = (brim_error){0};
+    brim_rates r = gpu_preset_rates(gpu_preset_find("rtx4090", &err));
+    ASSERT_FINE(err);
+    ck_assert_double_eq_tol(r.matmul_16, 0.6 * 165.2e12, 1e6);
+    ck_assert_double_eq_tol(r.memory, 0.85 * 1008e9, 1e3);
+    ck_assert_double_eq(r.link_in, 24e9);
+    ck_assert_double_eq(r.link_out, 24e9);
+    ck_assert_double_eq(r.link_both, 40e9);
+    ck_assert_double_eq(r.host, 60e9);
+    r = gpu_preset_rates(gpu_preset_find("rtx4060ti", &err)); // half as many lanes
+    ck_assert_double_eq(r.link_in, 12e9);
+    r = gpu_preset_rates(gpu_preset_find("p40", &err)); // PCIe 3
+    ck_assert_double_eq(r.link_both, 20e9);
+    r = gpu_preset_rates(gpu_preset_find("arcb580", &err)); // no matrix units through OpenCL
+    ck_assert_double_eq(r.matmul_16, r.matmul_32);
+}
+END_TEST
+
 Suite *model_suite(void) {
     Suite *s = suite_create("model");
     TCase *tc = tcase_create("model");
@@ -158,6 +221,9 @@ Suite *model_suite(void) {
     tcase_add_loop_test(tc, writes_config_json, 0, READ_CASES);
     tcase_add_loop_test(tc, counts_parameters, 0, READ_CASES);
     tcase_add_loop_test(tc, refuses_sizes, 0, (int)(sizeof refusals / sizeof *refusals));
+    tcase_add_test(tc, presets_have_the_published_parameters);
+    tcase_add_test(tc, gpu_presets_are_plausible);
+    tcase_add_test(tc, rates_of_an_rtx_4090);
     suite_add_tcase(s, tc);
     return s;
 }
