@@ -3,16 +3,22 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include "backends/paper.h"
 #include "core/alloc.h"
 #include "core/clock.h"
 #include "graph/pass_recompute.h"
 #include "optim/initialize.h"
 #include "optim/training_graph.h"
 
-// The caller's strings may die before the trainer does.
-static void keep_strings(brim_trainer *t, brim_error *err) {
+// What the caller's pointers lead to may die before the trainer does.
+static void keep_pointed_to(brim_trainer *t, brim_error *err) {
     brim_trainer_options *o = &t->options;
     if (o->device) o->device = arena_strdup(&t->memory, o->device, err);
+    if (o->paper) {
+        brim_rates *paper = arena_alloc(&t->memory, sizeof *paper, err);
+        if (paper) *paper = *o->paper;
+        o->paper = paper;
+    }
     if (o->group_count == 0) return;
     brim_parameter_group *groups =
         arena_array(&t->memory, (size_t)o->group_count, sizeof *groups, err);
@@ -21,6 +27,18 @@ static void keep_strings(brim_trainer *t, brim_error *err) {
     for (int i = 0; i < o->group_count; i++)
         groups[i].pattern = arena_strdup(&t->memory, groups[i].pattern, err);
     o->groups = groups;
+}
+
+static brim_status open_device(brim_trainer *t, brim_error *err) {
+    const char *name = t->options.device ? t->options.device : "auto";
+    compile_target *target = &t->target;
+    if (!t->options.paper)
+        return backend_open(name, &(device_settings){0}, &target->backend, &target->device, err);
+    bool opencl = strcmp(name, "opencl") == 0;
+    if (!opencl && strcmp(name, "cuda") != 0 && strcmp(name, "auto") != 0)
+        return brim_fail(err, BRIM_ARGUMENT,
+                         "device \"%s\": a device on paper is \"cuda\" or \"opencl\"", name);
+    return paper_open(t->options.paper, !opencl, &target->backend, &target->device, err);
 }
 
 static void list_parameters(brim_trainer *t, brim_error *err) {
@@ -51,13 +69,12 @@ brim_trainer *brim_trainer_create(brim_builder build, void *user,
     if (!t) return NULL;
     t->options = checked;
     t->progress.scale = loss_scale_start();
-    keep_strings(t, err);
+    keep_pointed_to(t, err);
     t->target.no_fusion = checked.no_fusion;
 
     // The graph first: a mistake in the script is found before a device is looked for.
     brim_graph *g = training_graph(build, user, &t->options, err);
-    if (g && backend_open(checked.device ? checked.device : "auto", &(device_settings){0},
-                          &t->target.backend, &t->target.device, err)) {
+    if (g && open_device(t, err)) {
         brim_graph_free(g);
         g = NULL;
     }
@@ -131,6 +148,7 @@ static int64_t staging_bytes(const compiled *c) {
 
 static brim_status lower_all(brim_trainer *t, brim_error *err) {
     compiled *c = &t->training;
+    if (c->lowered.program) return BRIM_OK; // what comes after it has failed before
     if (lower_graph(c->graph, &c->layout, &c->schedule, &c->plan, (int32_t)c->micro_batches,
                     t->target.backend, t->target.device, &c->lowered, err))
         return err->status;

@@ -8,6 +8,7 @@
 #ifndef BRIM_TRAIN_H
 #define BRIM_TRAIN_H
 
+#include <brim/device.h>
 #include <brim/graph.h>
 
 #ifdef __cplusplus
@@ -67,6 +68,9 @@ typedef struct brim_trainer_options {
     // free on the device. Where a step needs more, as little as possible of its forward pass is recomputed in the
     // backward pass so that it fits: slower, and to the same bits.
     int64_t arena_bytes;
+    // Plans for a device that is not there: the trainer can be described and printed, and cannot step. `device` then says
+    // how the card would be driven: "cuda" (NULL too) or "opencl". Copied.
+    const brim_rates *paper;
     // For tests and comparisons: results have the same bits with and without.
     bool no_fusion;
 } brim_trainer_options;
