@@ -1,6 +1,5 @@
 #include "model.h"
 
-#include <stddef.h>
 #include "gpt.h"
 #include "llama.h"
 
@@ -28,9 +27,35 @@ int64_t model_parameters(const model_config *config) {
 }
 
 const char *model_architecture_name(model_architecture architecture) {
-    return (size_t)architecture < sizeof kinds / sizeof *kinds ? kinds[architecture].name : NULL;
+    return kinds[architecture].name;
 }
 
 const char *model_prefix(const model_config *config) {
     return kinds[config->architecture].prefix;
+}
+
+// The usual width of SwiGLU: two thirds of 4 width, for as many parameters as two products would
+// have, in whole multiples of what kernels like.
+static int64_t usual_ffn(int64_t width) {
+    enum { UNIT = 64 };
+    return (8 * width / 3 + UNIT - 1) / UNIT * UNIT;
+}
+
+static void or_else(int64_t *size, int64_t otherwise) {
+    if (*size == 0) *size = otherwise;
+}
+
+model_config model_config_complete(const model_config *config) {
+    model_config c = *config;
+    or_else(&c.positions, 256);
+    or_else(&c.width, 384);
+    or_else(&c.layers, 6);
+    or_else(&c.heads, 6);
+    if (c.norm_eps == 0) c.norm_eps = 1e-5;
+    if (c.architecture == MODEL_GPT2) return c;
+    or_else(&c.kv_heads, c.heads);
+    or_else(&c.ffn, usual_ffn(c.width));
+    if (c.rotary_base == 0) c.rotary_base = 10000;
+    c.tied = true;
+    return c;
 }

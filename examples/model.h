@@ -43,7 +43,7 @@ brim_loss model_build_next(brim_graph *g, int64_t batch, int64_t length, void *u
 // Elements of all parameters.
 int64_t model_parameters(const model_config *config);
 
-// "gpt2", "llama"; NULL beyond the last.
+// "gpt2", "llama".
 const char *model_architecture_name(model_architecture architecture);
 
 // What some files leave away from the names of parameters: "transformer.", "model.".
@@ -54,6 +54,10 @@ const char *model_prefix(const model_config *config);
 brim_status model_config_read(const char *file, model_config *out, brim_error *err);
 // The text of such a file; the caller frees it. NULL on error.
 char *model_config_text(const model_config *config, brim_error *err);
+
+// Sizes that are 0 filled in: a small model's, so that a few options describe one. The vocabulary
+// must be there; a Llama's head is tied.
+model_config model_config_complete(const model_config *config);
 
 // An error, with the sizes named, if they make no sense together.
 brim_status model_config_check(const model_config *config, brim_error *err);

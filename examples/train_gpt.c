@@ -82,31 +82,13 @@ static int64_t or_else(int64_t given, int64_t otherwise) {
     return given ? given : otherwise;
 }
 
-// The usual width of SwiGLU: two thirds of 4 width, for as many parameters as two products would
-// have, in whole multiples of what kernels like.
-static int64_t usual_ffn(int64_t width) {
-    enum { UNIT = 64 };
-    return (8 * width / 3 + UNIT - 1) / UNIT * UNIT;
-}
-
 static void fresh_config(run *r, brim_error *err) {
     const train_options *o = &r->options;
-    bool text = is_text(r), llama = o->architecture == MODEL_LLAMA;
-    model_config c = {.architecture = o->architecture,
-                      .vocabulary =
-                          or_else(o->vocabulary, text ? TEXT_VOCABULARY : GPT2_VOCABULARY),
-                      .positions = or_else(o->sequence, 256),
-                      .width = or_else(o->width, 384),
-                      .layers = or_else(o->layers, 6),
-                      .heads = or_else(o->heads, 6),
-                      .norm_eps = 1e-5};
-    if (llama) {
-        c.kv_heads = or_else(o->kv_heads, c.heads);
-        c.ffn = or_else(o->ffn, usual_ffn(c.width));
-        c.rotary_base = 10000;
-        c.tied = true;
-    }
-    r->config = c;
+    model_config c = o->sizes;
+    c.architecture = o->architecture > 0 ? (model_architecture)o->architecture : MODEL_GPT2;
+    c.positions = o->sequence;
+    if (!c.vocabulary) c.vocabulary = is_text(r) ? TEXT_VOCABULARY : GPT2_VOCABULARY;
+    r->config = model_config_complete(&c);
     model_config_check(&r->config, err);
 }
 
@@ -117,18 +99,18 @@ typedef struct given_size {
 
 // What the command line says of sizes must agree with what is continued.
 static void check_given(const run *r, const char *file, brim_error *err) {
-    const train_options *o = &r->options;
-    const model_config *c = &r->config;
-    bool llama = c->architecture == MODEL_LLAMA;
-    const given_size sizes[] = {{"layers", o->layers, c->layers},
-                                {"heads", o->heads, c->heads},
-                                {"kv-heads", o->kv_heads, or_else(c->kv_heads, c->heads)},
-                                {"dim", o->width, c->width},
-                                {"ffn", o->ffn, llama ? c->ffn : 4 * c->width},
-                                {"vocab", o->vocabulary, c->vocabulary}};
-    if (o->architecture_given && o->architecture != c->architecture)
+    const model_config *given = &r->options.sizes, *c = &r->config;
+    int64_t ffn = c->architecture == MODEL_LLAMA ? c->ffn : 4 * c->width;
+    const given_size sizes[] = {{"layers", given->layers, c->layers},
+                                {"heads", given->heads, c->heads},
+                                {"kv-heads", given->kv_heads, or_else(c->kv_heads, c->heads)},
+                                {"dim", given->width, c->width},
+                                {"ffn", given->ffn, ffn},
+                                {"vocab", given->vocabulary, c->vocabulary}};
+    int architecture = r->options.architecture;
+    if (architecture >= 0 && architecture != (int)c->architecture)
         brim_fail(err, BRIM_ARGUMENT, "--arch %s contradicts %s, which says %s",
-                  model_architecture_name(o->architecture), file,
+                  model_architecture_name((model_architecture)architecture), file,
                   model_architecture_name(c->architecture));
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         if (sizes[i].given && sizes[i].given != sizes[i].kept)
@@ -247,7 +229,7 @@ static void create_trainer(run *r, brim_error *err) {
                                 .length = o->sequence,
                                 .accumulate = o->accumulate,
                                 .device = o->device,
-                                .precision = o->precision,
+                                .precision = (brim_precision)o->precision,
                                 .seed = (uint64_t)o->seed,
                                 .optimizer = {.kind = BRIM_ADAMW,
                                               .lr = (float)o->lr,
@@ -256,7 +238,7 @@ static void create_trainer(run *r, brim_error *err) {
                                               .eps = not_the_default(o->eps),
                                               .weight_decay = (float)o->weight_decay,
                                               .clip = (float)o->clip},
-                                .schedule = {.kind = o->schedule,
+                                .schedule = {.kind = (brim_schedule_kind)o->schedule,
                                              .warmup = o->warmup,
                                              .steps = r->steps,
                                              .min_lr = (float)o->min_lr}},
