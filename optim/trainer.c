@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <brim/report.h>
 #include "backends/paper.h"
 #include "core/alloc.h"
 #include "core/clock.h"
@@ -59,6 +60,16 @@ static int64_t arena_limit(const brim_trainer *t) {
     return asked > 0 && asked < there ? asked : there;
 }
 
+static brim_status check_arena(const brim_trainer *t, int64_t device, brim_error *err) {
+    int64_t limit = t->target.arena_bytes;
+    if (limit && device > limit)
+        return brim_fail(err, BRIM_MEMORY,
+                         "an arena of %lld bytes is needed, also if everything that can be is "
+                         "recomputed; %lld bytes may be used: %lld bytes are missing",
+                         (long long)device, (long long)limit, (long long)(device - limit));
+    return err->status;
+}
+
 brim_trainer *brim_trainer_create(brim_builder build, void *user,
                                   const brim_trainer_options *options, brim_error *err) {
     if (failed(err)) return NULL;
@@ -80,6 +91,7 @@ brim_trainer *brim_trainer_create(brim_builder build, void *user,
     }
     if (g) t->target.arena_bytes = arena_limit(t);
     if (g) compiled_plan(&t->training, g, t->options.accumulate, &t->target, err);
+    if (!failed(err) && t->options.paper) check_arena(t, t->training.plan.peak_bytes, err);
     if (!failed(err)) list_parameters(t, err);
     t->build_seconds = clock_seconds() - start;
     if (failed(err)) {
@@ -167,12 +179,7 @@ static brim_status reserve(brim_trainer *t, brim_error *err) {
         device = larger(device, p->compiled.plan.peak_bytes);
         host = larger(host, staging_bytes(&p->compiled));
     }
-    int64_t limit = t->target.arena_bytes;
-    if (limit && device > limit)
-        return brim_fail(err, BRIM_MEMORY,
-                         "an arena of %lld bytes is needed, also if everything that can be is "
-                         "recomputed; %lld bytes may be used: %lld bytes are missing",
-                         (long long)device, (long long)limit, (long long)(device - limit));
+    if (check_arena(t, device, err)) return err->status;
     return t->target.backend->reserve(t->target.device, device, host, err);
 }
 
@@ -317,4 +324,12 @@ void brim_trainer_print(const brim_trainer *t, FILE *out) {
     if (!t) return;
     memory_plan_print(t->training.graph, &t->training.plan, out);
     if (t->training.lowered.program) program_print(t->training.lowered.program, out);
+}
+
+void brim_trainer_explain(const brim_trainer *t, FILE *out) {
+    char arena[32], kept[32];
+    brim_trainer_info info = brim_trainer_describe(t);
+    fprintf(out, "device memory %s, of it %s for parameters and states\n",
+            brim_bytes_text(info.device_bytes, arena, sizeof arena),
+            brim_bytes_text(info.persistent_bytes, kept, sizeof kept));
 }
