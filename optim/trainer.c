@@ -91,7 +91,7 @@ brim_trainer *brim_trainer_create(brim_builder build, void *user,
     }
     if (g) t->target.arena_bytes = arena_limit(t);
     if (g) compiled_plan(&t->training, g, t->options.accumulate, &t->target, err);
-    if (!failed(err) && t->options.paper) check_arena(t, t->training.plan.peak_bytes, err);
+    if (!failed(err) && t->options.paper) check_arena(t, t->training.plan.peak_bytes[SPACE_DEVICE], err);
     if (!failed(err)) list_parameters(t, err);
     t->build_seconds = clock_seconds() - start;
     if (failed(err)) {
@@ -327,9 +327,9 @@ void brim_trainer_print(const brim_trainer *t, FILE *out) {
 }
 
 void brim_trainer_explain(const brim_trainer *t, FILE *out) {
-    char arena[32], kept[32];
+    char all[32], kept[32];
     brim_trainer_info info = brim_trainer_describe(t);
     fprintf(out, "device memory %s, of it %s for parameters and states\n",
-            brim_bytes_text(info.device_bytes, arena, sizeof arena),
+            brim_bytes_text(info.device_bytes, all, sizeof all),
             brim_bytes_text(info.persistent_bytes, kept, sizeof kept));
 }
