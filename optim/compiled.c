@@ -79,7 +79,7 @@ static brim_status plan_with(compiled *out, const brim_graph *g, const bool *rec
     plan_request request = {
         .alignment = traits->alignment,
         .chunk_bytes = traits->chunk_bytes,
-        .transient_base = target->owner ? target->owner->plan.persistent_bytes : 0,
+        .transient_base = {target->owner ? target->owner->plan.persistent_bytes[SPACE_DEVICE] : 0},
         .workspace = node_workspace,
         .persistent = shared_offset,
         .user = &context,
@@ -88,7 +88,7 @@ static brim_status plan_with(compiled *out, const brim_graph *g, const bool *rec
 }
 
 static bool fits(const compiled *c, const compile_target *target) {
-    return !target->arena_bytes || c->plan.peak_bytes <= target->arena_bytes;
+    return !target->arena_bytes || c->plan.peak_bytes[SPACE_DEVICE] <= target->arena_bytes;
 }
 
 static bool plan_level(compiled *out, const brim_graph *g, const recompute_levels *levels,
@@ -201,7 +201,7 @@ brim_status compiled_run(compiled *c, const compile_target *target, const contro
     for (int64_t m = 0; m < c->micro_batches; m++)
         write_control(c->inputs + m * c->lowered.slot_bytes + c->lowered.control_offset, control,
                       (int32_t)m);
-    memcpy(host, c->inputs, (size_t)(c->micro_batches * c->lowered.slot_bytes));
+    memcpy(host + c->lowered.staging, c->inputs, (size_t)(c->micro_batches * c->lowered.slot_bytes));
     for (int64_t m = 0; m < c->micro_batches; m++)
         if (target->backend->run(c->loaded, section_of(m, c->micro_batches), (int32_t)m, err))
             return err->status;
@@ -214,7 +214,7 @@ const void *compiled_result(const compiled *c, const compile_target *target, con
         const graph_value *v = &c->graph->value[c->lowered.result[i].value];
         if (!v->name || strcmp(v->name, name) != 0) continue;
         if (value) *value = v;
-        return (const uint8_t *)target->backend->host_memory(target->device) +
+        return (const uint8_t *)target->backend->host_memory(target->device) + c->lowered.staging +
                c->lowered.result[i].offset;
     }
     return NULL;

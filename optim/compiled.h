@@ -6,7 +6,7 @@
 #include "backends/backend.h"
 #include "backends/lower.h"
 #include "graph/graph.h"
-#include "graph/layout.h"
+#include "graph/memory_plan.h"
 
 typedef struct compiled {
     brim_graph *graph;

@@ -144,9 +144,9 @@ static brim_status lower_all(brim_trainer *t, brim_error *err) {
 }
 
 static brim_status reserve(brim_trainer *t, brim_error *err) {
-    int64_t device = t->training.plan.peak_bytes, host = staging_bytes(&t->training);
+    int64_t device = t->training.plan.peak_bytes[SPACE_DEVICE], host = staging_bytes(&t->training);
     for (brim_program *p = t->programs; p; p = p->next) {
-        device = larger(device, p->compiled.plan.peak_bytes);
+        device = larger(device, p->compiled.plan.peak_bytes[SPACE_DEVICE]);
         host = larger(host, staging_bytes(&p->compiled));
     }
     int64_t limit = t->target.arena_bytes;
@@ -270,13 +270,13 @@ brim_trainer_info brim_trainer_describe(const brim_trainer *t) {
     const device_traits *traits = t->target.backend->traits(t->target.device);
     brim_trainer_info info = {.device = traits->name,
                               .backend = traits->backend,
-                              .device_bytes = c->plan.peak_bytes,
-                              .persistent_bytes = c->plan.persistent_bytes,
+                              .device_bytes = c->plan.peak_bytes[SPACE_DEVICE],
+                              .persistent_bytes = c->plan.persistent_bytes[SPACE_DEVICE],
                               .steps = t->progress.steps,
                               .build_seconds = t->build_seconds,
                               .compile_seconds = t->compile_seconds};
     for (const brim_program *p = t->programs; p; p = p->next)
-        info.device_bytes = larger(info.device_bytes, p->compiled.plan.peak_bytes);
+        info.device_bytes = larger(info.device_bytes, p->compiled.plan.peak_bytes[SPACE_DEVICE]);
     for (int i = 0; i < t->parameters; i++) {
         const graph_value *v = &c->graph->value[t->parameter[i]];
         int64_t elements = shape_elements(&v->shape);
