@@ -37,9 +37,7 @@ static void write_variables(training_run *t, brim_error *err) {
         float *data = brim_calloc_array(count, sizeof *data, err);
         if (data && v->role == ROLE_PARAMETER)
             initialize_parameter(data, count, v->init, 1, v->name);
-        if (data)
-            t->target.backend->write(t->target.device, t->compiled.plan.storage[id].offset, data,
-                                     (int64_t)(count * sizeof *data), err);
+        if (data) compiled_write_variable(&t->compiled, &t->target, id, data, err);
         free(data);
     }
 }

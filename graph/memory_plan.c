@@ -246,6 +246,7 @@ static const char *const class_names[] = {
     [ROLE_INPUT] = "inputs",
     [ROLE_PARAMETER] = "parameters",
     [ROLE_STATE] = "states",
+    [ROLE_COPY] = "copies",
     [ROLE_ACCUMULATOR] = "accumulators",
     [ROLE_CONTROL] = "control",
 };

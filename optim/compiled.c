@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "core/alloc.h"
+#include "core/dtype.h"
 #include "graph/pass_recompute.h"
 #include "graph/passes.h"
 #include "graph/recompute_levels.h"
@@ -16,8 +17,10 @@ static void replace(brim_graph **g, brim_graph *next) {
 }
 
 // All that comes before the decision what to recompute. Takes g over.
-static brim_graph *first_passes(brim_graph *g, int64_t micro_batches, brim_error *err) {
+static brim_graph *first_passes(brim_graph *g, int64_t micro_batches, const compiled *owner,
+                                brim_error *err) {
     if (!failed(err)) replace(&g, pass_prune(g, err));
+    if (!failed(err)) replace(&g, pass_compute_copies(g, owner ? owner->graph : NULL, err));
     if (!failed(err)) replace(&g, pass_densify(g, err));
     if (!failed(err)) pass_sections(g, micro_batches, err);
     return g;
@@ -120,7 +123,7 @@ static void plan_to_fit(compiled *out, const brim_graph *g, const compile_target
 
 brim_status compiled_plan(compiled *out, brim_graph *graph, int64_t micro_batches,
                           const compile_target *target, brim_error *err) {
-    brim_graph *g = first_passes(graph, micro_batches, err);
+    brim_graph *g = first_passes(graph, micro_batches, target->owner, err);
     out->micro_batches = micro_batches;
     if (!failed(err) && !plan_with(out, g, NULL, target, err) && !fits(out, target))
         plan_to_fit(out, g, target, err);
@@ -225,4 +228,31 @@ value_id compiled_variable(const compiled *c, const char *name) {
             return id;
     }
     return -1;
+}
+
+static brim_status write_leaf(const compiled *c, const compile_target *target, value_id id,
+                              const void *data, size_t bytes, brim_error *err) {
+    return target->backend->write(target->device, c->plan.storage[id].offset, data, (int64_t)bytes,
+                                  err);
+}
+
+static brim_status write_copy(const compiled *c, const compile_target *target, value_id copy,
+                              const float *data, brim_error *err) {
+    const graph_value *v = &c->graph->value[copy];
+    size_t count = (size_t)shape_elements(&v->shape), bytes = count * brim_dtype_bytes(v->dtype);
+    void *rounded = brim_calloc_array(bytes, 1, err);
+    if (!rounded) return err->status;
+    dtype_from_f32(v->dtype, data, rounded, count);
+    write_leaf(c, target, copy, rounded, bytes, err);
+    free(rounded);
+    return err->status;
+}
+
+brim_status compiled_write_variable(const compiled *c, const compile_target *target, value_id id,
+                                    const void *data, brim_error *err) {
+    const graph_value *v = &c->graph->value[id];
+    value_id copy = v->role == ROLE_PARAMETER ? compute_copy_of(c->graph, id) : -1;
+    size_t bytes = (size_t)shape_elements(&v->shape) * sizeof(float);
+    if (write_leaf(c, target, id, data, bytes, err) || copy < 0) return err->status;
+    return write_copy(c, target, copy, data, err);
 }

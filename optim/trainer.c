@@ -203,8 +203,7 @@ static brim_status initialize(brim_trainer *t, brim_error *err) {
         if (!data) break;
         if (v->role == ROLE_PARAMETER)
             initialize_parameter(data, count, v->init, t->options.seed, v->name);
-        t->target.backend->write(t->target.device, t->training.plan.storage[id].offset, data,
-                                 (int64_t)(count * sizeof *data), err);
+        compiled_write_variable(&t->training, &t->target, id, data, err);
         free(data);
     }
     return err->status;

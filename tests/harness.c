@@ -167,9 +167,7 @@ static void poison_memory(run_state *s) {
 static void write_variables(run_state *s, const leaf_values *leaves) {
     for (value_id v = 0; v < s->graph->values && !failed(s->err); v++) {
         const graph_value *value = &s->graph->value[v];
-        if (value->role != ROLE_PARAMETER && value->role != ROLE_STATE &&
-            value->role != ROLE_ACCUMULATOR)
-            continue;
+        if (!role_is_variable(value->role)) continue;
         value_id from = find_source(s, value->role, value->name);
         int64_t bytes = value_bytes(s->graph, v);
         void *data = from < 0 ? NULL : brim_calloc_array((size_t)bytes, 1, s->err);
@@ -248,8 +246,7 @@ static void take_results(run_state *s, const bool *wanted, harness_results *out)
     }
     for (value_id v = 0; v < s->graph->values && !failed(s->err); v++) {
         const graph_value *value = &s->graph->value[v];
-        if (value->role == ROLE_RESULT || value->role == ROLE_INPUT || value->role == ROLE_CONTROL)
-            continue;
+        if (!role_is_variable(value->role)) continue;
         value_id to = find_source(s, value->role, value->name);
         if (to < 0 || !wanted[to]) continue;
         int64_t bytes = value_bytes(s->graph, v);

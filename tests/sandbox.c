@@ -45,7 +45,7 @@ static float leaf_element(const graph_value *v, int64_t i, int micro) {
 }
 
 static bool is_variable(const graph_value *v) {
-    return v->role == ROLE_PARAMETER || v->role == ROLE_STATE || v->role == ROLE_ACCUMULATOR;
+    return role_is_variable(v->role);
 }
 
 // Elementwise -------------------------------------------------------------------------------------
