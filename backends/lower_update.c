@@ -59,10 +59,18 @@ static void lower_optimizer(lowering *l, const char *entry, int adamw, const dou
         argument[count++] = arg_read(&scalar);
     }
     flat f = flat_of(l, &x[0], vectors, node->outputs + 1);
-    argument[count++] = arg_i64(f.count);
-    argument[count++] = arg_i32(f.split.per);
-    for (int i = 0; i < constant_count; i++) argument[count++] = arg_f32(constants[i]);
     bool copies = node->op == OP_ADAMW_CAST || node->op == OP_SGD_CAST;
+    bool host = lower_on_host(l);
+    argument[count++] = arg_i64(f.count);
+    if (!host) argument[count++] = arg_i32(f.split.per);
+    for (int i = 0; i < constant_count; i++) argument[count++] = arg_f32(constants[i]);
+    if (host) {
+        char name[32];
+        snprintf(name, sizeof name, "%s%s%s", entry, copies ? "_" : "",
+                 copies ? brim_dtype_name(x[node->outputs - 1].dtype) : "");
+        lower_host(l, name, argument, count);
+        return;
+    }
     int kernel = lower_kernel(l, "optimizer", entry, f.split.group, "-DADAMW=%d -DALIGNED=%d%s%s",
                               adamw, f.aligned, copies ? " -DCOPY=" : "",
                               copies ? brim_dtype_name(x[node->outputs - 1].dtype) : "");
