@@ -155,7 +155,8 @@ static brim_status reserve(brim_trainer *t, brim_error *err) {
                          "an arena of %lld bytes is needed, also if everything that can be is "
                          "recomputed; %lld bytes may be used: %lld bytes are missing",
                          (long long)device, (long long)limit, (long long)(device - limit));
-    return t->target.backend->reserve(t->target.device, device, host, err);
+    memory_request request = {.device_bytes = device, .host_bytes = host};
+    return t->target.backend->reserve(t->target.device, &request, err);
 }
 
 static brim_status load_all(brim_trainer *t, brim_error *err) {
