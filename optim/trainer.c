@@ -180,7 +180,11 @@ static brim_status reserve(brim_trainer *t, brim_error *err) {
         host = larger(host, staging_bytes(&p->compiled));
     }
     if (check_arena(t, device, err)) return err->status;
-    return t->target.backend->reserve(t->target.device, device, host, err);
+    memory_request request = {.device_bytes = device,
+                              .host_bytes = host,
+                              .file_bytes = t->training.plan.peak_bytes[SPACE_FILE],
+                              .file_directory = t->options.disk};
+    return t->target.backend->reserve(t->target.device, &request, err);
 }
 
 static brim_status load_all(brim_trainer *t, brim_error *err) {
