@@ -15,7 +15,8 @@
 // No multiple of a vector, and more than two of the kernels' blocks.
 enum { COUNT = 2711, TENSORS = 5, SCALARS = 5, ARGUMENTS = 20 };
 
-typedef enum input_kind { ORDINARY, ANY_BITS, CORNERS, SKIPPED, INPUT_KINDS } input_kind;
+// TIES: parameters half-way between two copies, and an update that leaves them as they are.
+typedef enum input_kind { ORDINARY, ANY_BITS, CORNERS, TIES, SKIPPED, INPUT_KINDS } input_kind;
 
 static const struct {
     op_id op;
@@ -60,6 +61,14 @@ static float ordinary(philox_block b, bool positive) {
     return positive ? fabsf(x) : x;
 }
 
+// Between two neighbours in bf16, or in f16, among whose are its subnormal numbers and the
+// greatest.
+static float tie(philox_block b, bool bf16) {
+    if (bf16) return f32_from_bits((b.v[0] & 0xffff0000) | 0x8000);
+    float x = ((float)(b.v[0] % 2048) + 0.5f) * exp2f((float)(b.v[1] % 30) - 24);
+    return b.v[2] & 1 ? x : -x;
+}
+
 static float number(input_kind kind, uint64_t stream, uint64_t i) {
     philox_block b = philox_at(5, stream, i);
     switch (kind) {
@@ -67,6 +76,8 @@ static float number(input_kind kind, uint64_t stream, uint64_t i) {
         return f32_from_bits(b.v[2]);
     case CORNERS:
         return corner(b.v[2] ^ b.v[3]);
+    case TIES:
+        return stream % TENSORS ? 0 : tie(b, i % 2);
     default:
         return ordinary(b, stream % TENSORS == 2);
     }
@@ -80,6 +91,7 @@ static void fill(operands *o, int update, input_kind kind) {
                     .scalar = {0.37f, 0.0123f, 0.271f, 0.00299f},
                     .attr.optimizer = {0.9f, 0.95f, 1e-8f, 0.1f, 0.75f}};
     o->scalar[o->scalars - 1] = kind == SKIPPED ? 0 : 1;
+    if (kind == TIES) o->attr.optimizer.decay = 0;
     for (int k = 0; k <= o->variables; k++)
         for (int i = 0; i < COUNT; i++) {
             float x = number(kind, (uint64_t)(update * TENSORS + k), (uint64_t)i);
@@ -201,7 +213,8 @@ static void expect_same(const operands *found, const operands *expected, const c
         }
 }
 
-static const char *const input_names[] = {"ordinary numbers", "any bits", "corners", "skipped"};
+static const char *const input_names[] = {"ordinary numbers", "any bits", "corners", "ties",
+                                          "skipped"};
 
 static void check_variants(const operands *start, const operands *expected, const char *input) {
     static const int64_t pieces[] = {COUNT, 1, 7, 1000, 1024};
@@ -301,7 +314,7 @@ END_TEST
 
 START_TEST(sums) {
     static float x[COUNT], start[COUNT], sum[COUNT];
-    for (int kind = 0; kind < SKIPPED; kind++)
+    for (int kind = 0; kind <= CORNERS; kind++)
         for (int v = 0; v < HOST_VARIANTS; v++) {
             if (!host_variant_runs((host_variant)v)) continue;
             for (int i = 0; i < COUNT; i++) {
