@@ -385,7 +385,7 @@ int main(int argc, char **argv) {
     argp_parse(&(struct argp){option_list, parse_option, NULL, description, 0, 0, 0}, argc, argv, 0,
                0, &o);
     o.start.config.positions = o.start.length;
-    gpt_config_check(&o.start.config, &err);
+    model_config_check(&o.start.config, &err);
     if (!failed(&err)) run(&o, &err);
     return brim_error_report(&err);
 }

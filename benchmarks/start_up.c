@@ -70,8 +70,9 @@ static void lower_and_load(training_run *t, const start_options *o, start_times 
                 target->backend, target->device, &c->lowered, err);
     times->lower = lap(since);
     if (failed(err)) return;
-    target->backend->reserve(target->device, c->plan.peak_bytes[SPACE_DEVICE] + o->spare_device,
-                             c->lowered.program->host_bytes + o->spare_host, err);
+    memory_request request = {.device_bytes = c->plan.peak_bytes[SPACE_DEVICE] + o->spare_device,
+                              .host_bytes = c->lowered.program->host_bytes + o->spare_host};
+    target->backend->reserve(target->device, &request, err);
     times->reserve = lap(since);
     compiled_load(c, target, err);
     times->load = lap(since);
@@ -110,7 +111,8 @@ uint8_t training_section(const training_run *t, int64_t i) {
 }
 
 void training_stage(training_run *t) {
-    memcpy(t->target.backend->host_memory(t->target.device), t->compiled.inputs,
+    memcpy((uint8_t *)t->target.backend->host_memory(t->target.device) + t->compiled.lowered.staging,
+           t->compiled.inputs,
            (size_t)(t->compiled.micro_batches * t->compiled.lowered.slot_bytes));
 }
 

@@ -224,7 +224,7 @@ const storage_place *memory_plan_place(const memory_plan *plan, value_id storage
     if (home->space == space) return home;
     for (int32_t i = plan->first_stay[storage]; i < plan->first_stay[storage + 1]; i++) {
         const stay *s = &plan->stay[i];
-        if (s->place.space == space && s->place.first <= position && position <= s->last_use)
+        if (s->place.space == space && s->fetch_at <= position && position <= s->last_use)
             return &s->place;
     }
     return home;

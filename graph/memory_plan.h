@@ -36,8 +36,11 @@ typedef struct stay {
     value_id storage;
     storage_place place;
     int32_t first_use, last_use;
-    uint8_t fetch; // SECTION_* in which it is filled, before the node at place.first runs
-    uint8_t store; // those in which it is written back, after the node at last_use has run
+    int32_t fetch_at; // the position before whose node it is filled
+    uint8_t fetch;    // SECTION_* in which that happens
+    int32_t store_at; // the position after whose node it is written back: of its last write
+    uint8_t store;    // sections in which that happens
+    bool whole;       // takes its bytes for all of a step, and is filled once
 } stay;
 
 // A copy between two spaces, due at a position: before its node, or after it. In order of
@@ -75,6 +78,8 @@ typedef struct plan_request {
     const memory_space *home;  // by value id, of storages; NULL: all on the device. Inputs, control
                                // values and named results must be there
     const bool *on_host;       // by node id: runs on the host; NULL: none. Only UPDATE nodes may
+    const bool *whole; // by value id: where its home is not on the device, it has one stay there that
+                       // lasts for the whole step and is filled once; NULL: none
     const stream_times *times; // NULL: stays are as short as can be
 } plan_request;
 

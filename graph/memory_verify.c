@@ -163,6 +163,7 @@ static void collect(plan_checker *c, live_block *place, bool *always) {
         live_block *b = &place[plan->values + i];
         b->kind = BLOCK_STAY;
         b->id = plan->stay[i].storage;
+        if (plan->stay[i].whole) b->first = 0, b->last = INT32_MAX - 1;
         add(c, *b, &plan->stay[i].place, storage_bytes(c, b->id));
     }
     for (int32_t at = 0; at < c->schedule->count && !failed(c->err) && c->request->workspace;

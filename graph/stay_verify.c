@@ -70,10 +70,11 @@ static void run_transfers(flow *f, int32_t *next, int32_t position, bool after, 
     }
 }
 
-static void run_section(flow *f, uint8_t section) {
+static void run_section(flow *f, uint8_t section, bool first) {
     const brim_graph *g = f->g;
     int32_t next = 0;
-    if (f->plan->stays) memset(f->held, 0, (size_t)f->plan->stays * sizeof *f->held);
+    for (int32_t i = 0; i < f->plan->stays; i++)
+        if (!f->plan->stay[i].whole || first) f->held[i] = NOTHING;
     for (value_id v = 0; v < g->values; v++) {
         f->fresh[v] = !f->persistent[v] && (!f->invariant[v] || section == SECTION_FIRST);
         if (!f->fresh[v]) continue;
@@ -115,8 +116,12 @@ static void run_steps(flow *f) {
         f->home[v] = f->newest[v] = NOTHING + 1;
     }
     for (int step = 0; step < STEPS && !failed(f->err); step++) {
-        for (size_t i = 0; i < sizeof sections && !failed(f->err); i++)
-            if (sections[i] == SECTION_LAST || used & sections[i]) run_section(f, sections[i]);
+        bool first = true;
+        for (size_t i = 0; i < sizeof sections && !failed(f->err); i++) {
+            if (sections[i] != SECTION_LAST && !(used & sections[i])) continue;
+            run_section(f, sections[i], first);
+            first = false;
+        }
         if (!failed(f->err)) check_homes(f);
     }
 }

@@ -20,9 +20,10 @@ typedef struct maker {
     const graph_schedule *schedule;
     const plan_request *request;
     memory_plan *plan;
-    int32_t end;      // the last position
-    bool *persistent; // by storage
-    bool *invariant;  // by storage: written in a step's first micro-batch only, read in all
+    int32_t end;           // the last position
+    uint8_t first_section; // that a step runs
+    bool *persistent;      // by storage
+    bool *invariant;       // by storage: written in a step's first micro-batch only, read in all
     int32_t
         *first_node_use; // by storage, and one more: nodes' uses are node_use[first_node_use[v]] ..
     use *node_use;
@@ -137,9 +138,9 @@ static int32_t uses_in(maker *m, value_id v, memory_space space) {
         const stay *s = &plan->stay[i];
         if (s->place.space + 1 != space) continue;
         if (s->fetch)
-            m->scratch[count++] = (use){MOMENTS * s->place.first + BEFORE, s->fetch, 0, space};
+            m->scratch[count++] = (use){MOMENTS * s->fetch_at + BEFORE, s->fetch, 0, space};
         if (s->store)
-            m->scratch[count++] = (use){MOMENTS * s->last_use + AFTER, 0, s->store, space};
+            m->scratch[count++] = (use){MOMENTS * s->store_at + AFTER, 0, s->store, space};
     }
     if (relays) qsort(m->scratch, (size_t)count, sizeof *m->scratch, by_moment);
     return count;
@@ -164,14 +165,15 @@ static bool on_the_side_of_home(const maker *m, value_id v, memory_space space, 
     return m->plan->storage[v].space < space ? node < space : node > space;
 }
 
-// Is it written on that side between two uses?
-static bool written_between(const maker *m, value_id v, memory_space space, const use *a,
-                            const use *b) {
+// Does a node on that side use it between two uses, so that one stay cannot hold both? It can where
+// the node only reads, and nothing is written in the stay after that.
+static bool used_at_home_between(const maker *m, value_id v, memory_space space, const use *a,
+                                 const use *b, bool written_later) {
     const use *list;
     int32_t count = node_uses(m, v, &list);
     for (int32_t i = 0; i < count; i++)
-        if (list[i].writes && list[i].moment > a->moment && list[i].moment < b->moment &&
-            on_the_side_of_home(m, v, space, list[i].space))
+        if (list[i].moment > a->moment && list[i].moment < b->moment &&
+            (list[i].writes || written_later) && on_the_side_of_home(m, v, space, list[i].space))
             return true;
     return false;
 }
@@ -232,23 +234,66 @@ static void add_stay(maker *m, value_id v, memory_space space, const use *list, 
     stay s = {.storage = v,
               .first_use = position_of(list[first].moment),
               .last_use = position_of(list[last - 1].moment)};
+    s.fetch_at = s.first_use;
+    for (int32_t i = first; i < last; i++)
+        if (list[i].writes) s.store_at = position_of(list[i].moment);
     s.place = (storage_place){space, -1, plan->storage[v].bytes, s.first_use, s.last_use};
     bool copied_out = plan->storage[v].space < space; // from the device, to be read on the host
     s.fetch =
         copied_out ? sections_between(list, first, last, false) : fetch_sections(list, first, last);
-    if (!copied_out) s.store = store_sections(m, v, space, list, first, last, count);
+    if (copied_out) { // host updates still read it while the next step has begun
+        s.place.first = 0;
+        s.place.last = m->end;
+    } else {
+        s.store = store_sections(m, v, space, list, first, last, count);
+    }
     plan->stay[plan->stays++] = s;
+}
+
+// What is made there stays there: only what outlives the step is filled, and written back.
+static void last_for_the_step(const maker *m, stay *s, int32_t last_moment) {
+    value_id v = s->storage;
+    bool outlives = m->persistent[v] && m->g->value[v].role != ROLE_ACCUMULATOR;
+    s->whole = true;
+    s->place.first = 0;
+    s->place.last = m->end;
+    s->fetch = outlives && s->fetch ? m->first_section : 0;
+    if (!outlives) s->store &= used_later(m, v, last_moment, SPACE_DEVICE);
+}
+
+// Is it to be there for the whole step? Not where its home is written while it is still used.
+static bool is_whole(const maker *m, value_id v, memory_space space, const use *list,
+                     int32_t count) {
+    if (space != SPACE_DEVICE || !m->request->whole || !m->request->whole[v] || !count)
+        return false;
+    int32_t last_write = -1;
+    for (int32_t i = 0; i < count; i++)
+        if (list[i].writes) last_write = list[i].moment;
+    const use *node;
+    int32_t nodes = node_uses(m, v, &node);
+    for (int32_t i = 0; i < nodes; i++) {
+        if (!on_the_side_of_home(m, v, space, node[i].space)) continue;
+        if (node[i].moment < last_write) return false;
+        if (node[i].writes &&
+            (node[i].writes != SECTION_LAST || node[i].moment < list[count - 1].moment))
+            return false;
+    }
+    return true;
 }
 
 static void split_uses(maker *m, value_id v, memory_space space) {
     int32_t count = uses_in(m, v, space), first = 0;
     bool copied_out = m->plan->storage[v].space < space;
     use *list = m->scratch;
+    bool whole = is_whole(m, v, space, list, count);
     for (int32_t i = 1; i <= count && !failed(m->err); i++) {
-        bool apart = i == count || written_between(m, v, space, &list[i - 1], &list[i]) ||
-                     (!copied_out && idle_too_long(m, v, space, &list[i - 1], &list[i]));
+        bool apart = i == count ||
+                     used_at_home_between(m, v, space, &list[i - 1], &list[i],
+                                          sections_between(list, i, count, true)) ||
+                     (!copied_out && !whole && idle_too_long(m, v, space, &list[i - 1], &list[i]));
         if (!apart) continue;
         add_stay(m, v, space, list, first, i, count);
+        if (whole) last_for_the_step(m, &m->plan->stay[m->plan->stays - 1], list[i - 1].moment);
         first = i;
     }
 }
@@ -327,7 +372,9 @@ static void fetch_ahead(maker *m, timed *list, int32_t count, memory_space space
         if (j > 0 && list[j - 1].use > first) first = list[j - 1].use;
         int32_t earliest = earliest_fetch(m, s, list[k].stay);
         if (earliest > first) first = earliest;
-        if (first < s->place.first) s->place.first = first;
+        if (first >= s->first_use) continue;
+        s->fetch_at = first;
+        if (!s->whole) s->place.first = first;
     }
 }
 
@@ -361,7 +408,7 @@ static void spread_in_time(maker *m, int32_t first, memory_space space) {
         if (plan->storage[s->storage].space <= space) continue; // copied out, to be read
         double bytes = (double)s->place.bytes;
         if (s->fetch) fetch[fetches++] = (timed){i, s->first_use, bytes, 0};
-        if (s->store) store[stores++] = (timed){i, s->last_use, bytes, 0};
+        if (s->store) store[stores++] = (timed){i, s->store_at, bytes, 0};
     }
     if (!failed(m->err)) {
         fetch_ahead(m, fetch, fetches, space);
@@ -464,8 +511,8 @@ static void order_transfers(maker *m) {
 static void list_transfers(maker *m) {
     for (int32_t i = 0; i < m->plan->stays && !failed(m->err); i++) {
         const stay *s = &m->plan->stay[i];
-        add_transfer(m, (transfer){i, false, s->place.first, false, s->fetch});
-        add_transfer(m, (transfer){i, true, s->last_use, true, s->store});
+        add_transfer(m, (transfer){i, false, s->fetch_at, false, s->fetch});
+        add_transfer(m, (transfer){i, true, s->store_at, true, s->store});
     }
     if (!failed(m->err)) order_transfers(m);
 }
@@ -525,6 +572,9 @@ static void make(maker *m) {
     memory_plan *plan = m->plan;
     for (value_id v = 0; v < g->values; v++)
         m->persistent[v] = storage_is_persistent(g, m->layout, v);
+    uint8_t used = 0;
+    for (node_id n = 0; n < g->nodes; n++) used |= g->node[n].sections;
+    m->first_section = used & SECTION_FIRST ? SECTION_FIRST : SECTION_LAST;
     check_request(m);
     if (!failed(m->err)) list_node_uses(m);
     for (value_id v = 0; v < g->values; v++) {

@@ -230,10 +230,16 @@ value_id compiled_variable(const compiled *c, const char *name) {
     return -1;
 }
 
+byte_range compiled_range(const compiled *c, value_id id) {
+    const storage_place *home = &c->plan.storage[id];
+    return (byte_range){home->space, home->offset, home->bytes};
+}
+
 static brim_status write_leaf(const compiled *c, const compile_target *target, value_id id,
                               const void *data, size_t bytes, brim_error *err) {
-    return target->backend->write(target->device, c->plan.storage[id].offset, data, (int64_t)bytes,
-                                  err);
+    byte_range range = compiled_range(c, id);
+    range.bytes = (int64_t)bytes;
+    return device_write_range(target->backend, target->device, &range, data, err);
 }
 
 static brim_status write_copy(const compiled *c, const compile_target *target, value_id copy,

@@ -3,16 +3,23 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <brim/report.h>
+#include "backends/paper.h"
 #include "core/alloc.h"
 #include "core/clock.h"
 #include "graph/pass_recompute.h"
 #include "optim/initialize.h"
 #include "optim/training_graph.h"
 
-// The caller's strings may die before the trainer does.
-static void keep_strings(brim_trainer *t, brim_error *err) {
+// What the caller's pointers lead to may die before the trainer does.
+static void keep_pointed_to(brim_trainer *t, brim_error *err) {
     brim_trainer_options *o = &t->options;
     if (o->device) o->device = arena_strdup(&t->memory, o->device, err);
+    if (o->paper) {
+        brim_rates *paper = arena_alloc(&t->memory, sizeof *paper, err);
+        if (paper) *paper = *o->paper;
+        o->paper = paper;
+    }
     if (o->group_count == 0) return;
     brim_parameter_group *groups =
         arena_array(&t->memory, (size_t)o->group_count, sizeof *groups, err);
@@ -21,6 +28,18 @@ static void keep_strings(brim_trainer *t, brim_error *err) {
     for (int i = 0; i < o->group_count; i++)
         groups[i].pattern = arena_strdup(&t->memory, groups[i].pattern, err);
     o->groups = groups;
+}
+
+static brim_status open_device(brim_trainer *t, brim_error *err) {
+    const char *name = t->options.device ? t->options.device : "auto";
+    compile_target *target = &t->target;
+    if (!t->options.paper)
+        return backend_open(name, &(device_settings){0}, &target->backend, &target->device, err);
+    bool opencl = strcmp(name, "opencl") == 0;
+    if (!opencl && strcmp(name, "cuda") != 0 && strcmp(name, "auto") != 0)
+        return brim_fail(err, BRIM_ARGUMENT,
+                         "device \"%s\": a device on paper is \"cuda\" or \"opencl\"", name);
+    return paper_open(t->options.paper, !opencl, &target->backend, &target->device, err);
 }
 
 static void list_parameters(brim_trainer *t, brim_error *err) {
@@ -41,6 +60,16 @@ static int64_t arena_limit(const brim_trainer *t) {
     return asked > 0 && asked < there ? asked : there;
 }
 
+static brim_status check_arena(const brim_trainer *t, int64_t device, brim_error *err) {
+    int64_t limit = t->target.arena_bytes;
+    if (limit && device > limit)
+        return brim_fail(err, BRIM_MEMORY,
+                         "an arena of %lld bytes is needed, also if everything that can be is "
+                         "recomputed; %lld bytes may be used: %lld bytes are missing",
+                         (long long)device, (long long)limit, (long long)(device - limit));
+    return err->status;
+}
+
 brim_trainer *brim_trainer_create(brim_builder build, void *user,
                                   const brim_trainer_options *options, brim_error *err) {
     if (failed(err)) return NULL;
@@ -51,18 +80,18 @@ brim_trainer *brim_trainer_create(brim_builder build, void *user,
     if (!t) return NULL;
     t->options = checked;
     t->progress.scale = loss_scale_start();
-    keep_strings(t, err);
+    keep_pointed_to(t, err);
     t->target.no_fusion = checked.no_fusion;
 
     // The graph first: a mistake in the script is found before a device is looked for.
     brim_graph *g = training_graph(build, user, &t->options, err);
-    if (g && backend_open(checked.device ? checked.device : "auto", &(device_settings){0},
-                          &t->target.backend, &t->target.device, err)) {
+    if (g && open_device(t, err)) {
         brim_graph_free(g);
         g = NULL;
     }
     if (g) t->target.arena_bytes = arena_limit(t);
     if (g) compiled_plan(&t->training, g, t->options.accumulate, &t->target, err);
+    if (!failed(err) && t->options.paper) check_arena(t, t->training.plan.peak_bytes[SPACE_DEVICE], err);
     if (!failed(err)) list_parameters(t, err);
     t->build_seconds = clock_seconds() - start;
     if (failed(err)) {
@@ -131,6 +160,7 @@ static int64_t staging_bytes(const compiled *c) {
 
 static brim_status lower_all(brim_trainer *t, brim_error *err) {
     compiled *c = &t->training;
+    if (c->lowered.program) return BRIM_OK; // what comes after it has failed before
     if (lower_graph(c->graph, &c->layout, &c->schedule, &c->plan, (int32_t)c->micro_batches,
                     t->target.backend, t->target.device, &c->lowered, err))
         return err->status;
@@ -149,13 +179,12 @@ static brim_status reserve(brim_trainer *t, brim_error *err) {
         device = larger(device, p->compiled.plan.peak_bytes[SPACE_DEVICE]);
         host = larger(host, staging_bytes(&p->compiled));
     }
-    int64_t limit = t->target.arena_bytes;
-    if (limit && device > limit)
-        return brim_fail(err, BRIM_MEMORY,
-                         "an arena of %lld bytes is needed, also if everything that can be is "
-                         "recomputed; %lld bytes may be used: %lld bytes are missing",
-                         (long long)device, (long long)limit, (long long)(device - limit));
-    return t->target.backend->reserve(t->target.device, device, host, err);
+    if (check_arena(t, device, err)) return err->status;
+    memory_request request = {.device_bytes = device,
+                              .host_bytes = host,
+                              .file_bytes = t->training.plan.peak_bytes[SPACE_FILE],
+                              .file_directory = t->options.disk};
+    return t->target.backend->reserve(t->target.device, &request, err);
 }
 
 static brim_status load_all(brim_trainer *t, brim_error *err) {
@@ -298,4 +327,12 @@ void brim_trainer_print(const brim_trainer *t, FILE *out) {
     if (!t) return;
     memory_plan_print(t->training.graph, &t->training.plan, out);
     if (t->training.lowered.program) program_print(t->training.lowered.program, out);
+}
+
+void brim_trainer_explain(const brim_trainer *t, FILE *out) {
+    char all[32], kept[32];
+    brim_trainer_info info = brim_trainer_describe(t);
+    fprintf(out, "device memory %s, of it %s for parameters and states\n",
+            brim_bytes_text(info.device_bytes, all, sizeof all),
+            brim_bytes_text(info.persistent_bytes, kept, sizeof kept));
 }

@@ -35,10 +35,12 @@ static void random_times(random_homes *h, int32_t count, uint64_t *random) {
 void random_homes_make(random_homes *h, planned *p, uint64_t seed) {
     uint64_t random = seed;
     *h = (random_homes){.home = calloc((size_t)p->g->values, sizeof *h->home),
-                        .on_host = calloc((size_t)p->g->nodes, sizeof *h->on_host)};
+                        .on_host = calloc((size_t)p->g->nodes, sizeof *h->on_host),
+                        .whole = calloc((size_t)p->g->values, sizeof *h->whole)};
     for (value_id v = 0; v < p->g->values; v++) {
         h->home[v] = random_home(p, v, &random);
         h->away += h->home[v] != SPACE_DEVICE;
+        h->whole[v] = sandbox_below(&random, 3) == 0;
     }
     for (node_id n = 0; n < p->g->nodes; n++) {
         h->on_host[n] = sandbox_below(&random, 2) && may_run_on_host(p, h, &p->g->node[n]);
@@ -47,11 +49,13 @@ void random_homes_make(random_homes *h, planned *p, uint64_t seed) {
     random_times(h, p->schedule.count, &random);
     p->request.home = h->home;
     p->request.on_host = h->on_host;
+    p->request.whole = h->whole;
     p->request.times = sandbox_below(&random, 3) ? &h->times : NULL;
 }
 
 void random_homes_free(random_homes *h) {
     free(h->home);
     free(h->on_host);
+    free(h->whole);
     free(h->start);
 }

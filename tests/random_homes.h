@@ -10,7 +10,7 @@
 
 typedef struct random_homes {
     memory_space *home;
-    bool *on_host;
+    bool *on_host, *whole;
     double *start;
     stream_times times;
     int away;  // storages whose home is not on the device

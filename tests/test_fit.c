@@ -13,17 +13,17 @@ enum { LAYERS = 4, WIDTH = 24, HEADS = 2, LENGTH = 40, BATCH = 3, VOCABULARY = 6
 
 static brim_error err;
 
-static gpt_config config(void) {
-    return (gpt_config){.vocabulary = VOCABULARY,
-                        .positions = LENGTH,
-                        .width = WIDTH,
-                        .layers = LAYERS,
-                        .heads = HEADS,
-                        .dropout = 0.1,
-                        .norm_eps = 1e-5};
+static model_config config(void) {
+    return (model_config){.vocabulary = VOCABULARY,
+                          .positions = LENGTH,
+                          .width = WIDTH,
+                          .layers = LAYERS,
+                          .heads = HEADS,
+                          .dropout = 0.1,
+                          .norm_eps = 1e-5};
 }
 
-static brim_trainer *make_trainer(gpt_config *c, brim_precision precision, int64_t accumulate,
+static brim_trainer *make_trainer(model_config *c, brim_precision precision, int64_t accumulate,
                                   int64_t arena_bytes) {
     brim_trainer_options options = {.batch = BATCH,
                                     .length = LENGTH,
@@ -46,7 +46,7 @@ typedef struct outcome {
 } outcome;
 
 static outcome train(brim_precision precision, int64_t accumulate, int64_t arena_bytes) {
-    gpt_config c = config();
+    model_config c = config();
     brim_trainer *t = make_trainer(&c, precision, accumulate, arena_bytes);
     outcome out = {.info = brim_trainer_describe(t)};
     for (int step = 0; step < STEPS; step++) {
@@ -76,7 +76,7 @@ static void expect_same(const outcome *a, const outcome *b) {
 
 // The arena of the least plan that there is.
 static int64_t least_arena(brim_precision precision, int64_t accumulate) {
-    gpt_config c = config();
+    model_config c = config();
     brim_trainer *t = make_trainer(&c, precision, accumulate, 1);
     int64_t bytes = brim_trainer_describe(t).device_bytes;
     brim_trainer_free(t);
@@ -87,7 +87,7 @@ static int64_t least_arena(brim_precision precision, int64_t accumulate) {
 
 // A stretch for each attention and each MLP; each level needs no more memory than the one before.
 START_TEST(levels_of_a_transformer) {
-    gpt_config c = config();
+    model_config c = config();
     brim_trainer *t = make_trainer(&c, BRIM_PRECISION_F32, 1, 0);
     int64_t all = brim_trainer_describe(t).device_bytes, before = all;
     brim_trainer_free(t);
@@ -141,7 +141,7 @@ END_TEST
 
 START_TEST(what_cannot_fit_is_said) {
     if (!any_device_under_test()) return;
-    gpt_config c = config();
+    model_config c = config();
     int64_t least = least_arena(BRIM_PRECISION_F32, 1);
     brim_trainer *t = make_trainer(&c, BRIM_PRECISION_F32, 1, least - 1000);
     brim_trainer_prepare(t, &err);

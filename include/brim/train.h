@@ -8,6 +8,7 @@
 #ifndef BRIM_TRAIN_H
 #define BRIM_TRAIN_H
 
+#include <brim/device.h>
 #include <brim/graph.h>
 
 #ifdef __cplusplus
@@ -67,6 +68,13 @@ typedef struct brim_trainer_options {
     // free on the device. Where a step needs more, as little as possible of its forward pass is recomputed in the
     // backward pass so that it fits: slower, and to the same bits.
     int64_t arena_bytes;
+    // Plans for a device that is not there: the trainer can be described and printed, and cannot step. `device` then says
+    // how the card would be driven: "cuda" (NULL too) or "opencl". Copied.
+    const brim_rates *paper;
+    int64_t step_batch;            // sequences in a step: batch * accumulate
+    int64_t vram_bytes, ram_bytes; // budgets; 0: what is free
+    const char *disk;              // a folder, and the bytes in it that may be used
+    int64_t disk_bytes;
     // For tests and comparisons: results have the same bits with and without.
     bool no_fusion;
 } brim_trainer_options;
@@ -175,6 +183,8 @@ typedef struct brim_trainer_info {
 // Prepares everything if that has not happened yet (the first step does too).
 BRIM_API brim_status brim_trainer_prepare(brim_trainer *trainer, brim_error *err);
 BRIM_API brim_trainer_info brim_trainer_describe(const brim_trainer *trainer);
+// The plan for people: what lies where, the time of a step and what limits it.
+BRIM_API void brim_trainer_explain(const brim_trainer *trainer, FILE *out);
 // The training step's memory plan, then its records, as text.
 BRIM_API void brim_trainer_print(const brim_trainer *trainer, FILE *out);
 
