@@ -327,9 +327,9 @@ void brim_trainer_print(const brim_trainer *t, FILE *out) {
 }
 
 void brim_trainer_explain(const brim_trainer *t, FILE *out) {
-    char arena[32], kept[32];
+    char all[32], kept[32];
     brim_trainer_info info = brim_trainer_describe(t);
     fprintf(out, "device memory %s, of it %s for parameters and states\n",
-            brim_bytes_text(info.device_bytes, arena, sizeof arena),
+            brim_bytes_text(info.device_bytes, all, sizeof all),
             brim_bytes_text(info.persistent_bytes, kept, sizeof kept));
 }
