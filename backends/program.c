@@ -60,6 +60,10 @@ int32_t program_add_record(program *p, const program_record *record, brim_error 
         launch->argument =
             keep(p, launch->argument, launch->arguments, sizeof *launch->argument, err);
     }
+    if (r.kind == RECORD_HOST) {
+        host_record *host = &r.as.host;
+        host->argument = keep(p, host->argument, host->arguments, sizeof *host->argument, err);
+    }
     if (!grow_by_one((void **)&p->record, p->records, &p->record_capacity, sizeof r, err) ||
         failed(err))
         return -1;
@@ -85,14 +89,22 @@ const char *record_kind_name(record_kind kind) {
     static const char *const names[] = {[RECORD_LAUNCH] = "launch",
                                         [RECORD_MATMUL] = "matmul",
                                         [RECORD_COPY] = "copy",
-                                        [RECORD_FILL] = "fill"};
+                                        [RECORD_FILL] = "fill",
+                                        [RECORD_HOST] = "host"};
     return (unsigned)kind < sizeof names / sizeof *names ? names[kind] : "unknown";
 }
 
 const char *queue_name(queue_id queue) {
     static const char *const names[QUEUE_COUNT] = {
-        [QUEUE_COMPUTE] = "compute", [QUEUE_IN] = "in", [QUEUE_OUT] = "out"};
+        [QUEUE_COMPUTE] = "compute", [QUEUE_IN] = "in",     [QUEUE_OUT] = "out",
+        [QUEUE_HOST] = "host",       [QUEUE_READ] = "read", [QUEUE_WRITE] = "write"};
     return (unsigned)queue < QUEUE_COUNT ? names[queue] : "unknown";
+}
+
+const char *space_name(memory_space space) {
+    static const char *const names[SPACES] = {
+        [SPACE_DEVICE] = "device", [SPACE_HOST] = "host", [SPACE_FILE] = "file"};
+    return (unsigned)space < SPACES ? names[space] : "unknown";
 }
 
 const char *sections_name(uint8_t sections) {
@@ -102,10 +114,6 @@ const char *sections_name(uint8_t sections) {
 }
 
 // ---- text ---------------------------------------------------------------------------------------
-
-static const char *space_name(memory_space space) {
-    return space == SPACE_DEVICE ? "device" : "host";
-}
 
 static void print_range(const byte_range *r, FILE *out) {
     fprintf(out, "%s[%lld..%lld)", space_name(r->space), (long long)r->offset,
@@ -145,6 +153,13 @@ static void print_launch(const program_record *r, FILE *out) {
     fprintf(out, " )");
 }
 
+static void print_host(const program_record *r, FILE *out) {
+    const host_record *h = &r->as.host;
+    fprintf(out, " %s (", h->kernel ? h->kernel->name : "unknown");
+    for (int i = 0; i < h->arguments; i++) print_argument(&h->argument[i], out);
+    fprintf(out, " )");
+}
+
 static void print_matmul(const program_record *r, FILE *out) {
     const matmul_record *m = &r->as.matmul;
     const matmul_shape *s = &m->shape;
@@ -181,7 +196,8 @@ static void print_record(const program *p, int32_t index, FILE *out) {
                                    FILE *) = {[RECORD_LAUNCH] = print_launch,
                                               [RECORD_MATMUL] = print_matmul,
                                               [RECORD_COPY] = print_copy,
-                                              [RECORD_FILL] = print_fill};
+                                              [RECORD_FILL] = print_fill,
+                                              [RECORD_HOST] = print_host};
     const program_record *r = &p->record[index];
     fprintf(out, "%d %s %s %s", index, sections_name(r->sections), queue_name(r->queue),
             record_kind_name(r->kind));
@@ -195,11 +211,10 @@ static void print_record(const program *p, int32_t index, FILE *out) {
 }
 
 void program_print(const program *p, FILE *out) {
-    fprintf(
-        out,
-        "program: %d records, %d kernels, device %lld bytes, host %lld bytes, %d micro-batches\n",
-        p->records, p->kernels, (long long)p->device_bytes, (long long)p->host_bytes,
-        p->micro_batches);
+    fprintf(out, "program: %d records, %d kernels, device %lld bytes, host %lld bytes, ",
+            p->records, p->kernels, (long long)p->device_bytes, (long long)p->host_bytes);
+    if (p->file_bytes) fprintf(out, "file %lld bytes, ", (long long)p->file_bytes);
+    fprintf(out, "%d micro-batches\n", p->micro_batches);
     for (int i = 0; i < p->kernels; i++)
         fprintf(out, "kernel %d %s of %s, groups of %d, %s\n", i, p->kernel[i].name,
                 p->kernel[i].file, p->kernel[i].group, p->kernel[i].defines);

@@ -1,7 +1,7 @@
 // The flat program: what lowering makes of a scheduled and planned graph, and all that a backend ever sees.
 //
 // A program is a list of records in the order of submission. Each says on which queue it runs, which bytes it touches,
-// and which earlier records of other queues it waits for; program_verify proves that any two records that touch
+// and which records of other queues it waits for; program_verify proves that any two records that touch
 // the same bytes, one of them writing, are ordered. The text form (program_print) is compared with golden files.
 #ifndef BRIM_BACKENDS_PROGRAM_H
 #define BRIM_BACKENDS_PROGRAM_H
@@ -10,10 +10,11 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <brim/dtype.h>
+#include "backends/host_kernels.h"
 #include "core/arena.h"
 #include "core/error.h"
+#include "graph/spaces.h"
 
-typedef enum memory_space { SPACE_DEVICE, SPACE_HOST } memory_space; // HOST: the staging area, pinned where possible
 
 // Bytes of one memory space. Offsets are of the whole space; the backend cuts it into chunks.
 typedef struct byte_range {
@@ -66,16 +67,36 @@ typedef struct matmul_record {
     int64_t workspace_bytes;
 } matmul_record;
 
-// Host to device, device to host, or within the device. The staging area holds the inputs of all micro-batches of a
-// step: the host side of a copy moves by host_stride times the micro-batch's index.
+// Between host and device or within the device, on a queue of the device; or from the file to the host (QUEUE_READ) and
+// back (QUEUE_WRITE). The staging area holds the inputs of all micro-batches of a step: the host side of a copy that
+// touches no file moves by host_stride times the micro-batch's index.
 typedef struct copy_record {
     byte_range from, to;
     int64_t host_stride;
 } copy_record;
 typedef struct fill_record { byte_range range; uint32_t pattern; } fill_record; // bytes a multiple of 4
 
-typedef enum record_kind { RECORD_LAUNCH, RECORD_MATMUL, RECORD_COPY, RECORD_FILL } record_kind;
-typedef enum queue_id { QUEUE_COMPUTE, QUEUE_IN, QUEUE_OUT, QUEUE_COUNT } queue_id;
+// As a launch, but on the CPU: a BUFFER argument is an offset into the host space. On QUEUE_HOST only, and all that it
+// touches is in the host space.
+typedef struct host_record {
+    const host_kernel *kernel; // outlives the program
+    int32_t arguments;
+    const kernel_argument *argument;
+} host_record;
+
+typedef enum record_kind { RECORD_LAUNCH, RECORD_MATMUL, RECORD_COPY, RECORD_FILL, RECORD_HOST } record_kind;
+
+// The first three are queues of the device; on the others threads of ours work.
+typedef enum queue_id {
+    QUEUE_COMPUTE,
+    QUEUE_IN,
+    QUEUE_OUT,
+    DEVICE_QUEUES,
+    QUEUE_HOST = DEVICE_QUEUES,
+    QUEUE_READ,
+    QUEUE_WRITE,
+    QUEUE_COUNT
+} queue_id;
 
 typedef struct program_record {
     record_kind kind;
@@ -85,14 +106,15 @@ typedef struct program_record {
     const char *label;
     int32_t accesses, waits;
     const record_access *access;
-    // Indices of earlier records in other queues. What is waited for is such a record's latest run, whichever section and
-    // step it was in; nothing, where it never ran.
+    // Indices of records in other queues. What is waited for is such a record's latest run, whichever section and step it
+    // was in: of the section or step before, where it stands later in the list; nothing, where it never ran.
     const int32_t *wait;
     union {
         launch_record launch;
         matmul_record matmul;
         copy_record copy;
         fill_record fill;
+        host_record host;
     } as;
 } program_record;
 
@@ -101,7 +123,7 @@ typedef struct program {
     program_record *record;
     kernel_spec *kernel;
     int32_t records, record_capacity, kernels, kernel_capacity;
-    int64_t device_bytes, host_bytes; // extents of the two spaces
+    int64_t device_bytes, host_bytes, file_bytes; // extents of the spaces
     int32_t micro_batches;            // of a step, at least 1: FIRST, MIDDLE and LAST, or LAST alone
 } program;
 
@@ -116,7 +138,11 @@ int32_t program_add_kernel(program *p, const kernel_spec *spec, brim_error *err)
 // The names that program_print and messages use: "launch", "compute", "first+last".
 const char *record_kind_name(record_kind kind);
 const char *queue_name(queue_id queue);
+const char *space_name(memory_space space);
 const char *sections_name(uint8_t sections);
+
+// Gives every record the waits that the declared accesses need, whatever waits it had, and no wait that others imply.
+brim_status program_order(program *p, brim_error *err);
 
 // Proves that no wait is missing and that every access lies inside its space: steps are run one after another, without
 // a wait on the host between them, each as its sections in order.

@@ -3,7 +3,7 @@
 // First each record alone: what it names exists, and every byte it uses is declared and lies inside
 // its space. Then the order: steps are unrolled into runs of records (section by section, two
 // steps), and each run gets a vector clock, the latest run of every queue that is certain to be
-// over when it starts. Both spaces are cut at every end of an access; each piece remembers, for
+// over when it starts. Each space is cut at every end of an access; each piece remembers, for
 // each queue, its last write and its last read. A run may touch a piece only if its clock covers
 // those. Queues are in order, so the last one of a queue stands for all before it.
 #include "backends/program.h"
@@ -14,7 +14,7 @@
 #include "core/size.h"
 #include "graph/graph.h"
 
-enum { SPACES = 2, STEPS = 2 };
+enum { STEPS = 2 };
 
 typedef struct piece {
     int32_t wrote[QUEUE_COUNT], read[QUEUE_COUNT]; // positions in the queue, from 1; 0: never
@@ -68,14 +68,31 @@ static bool declared(const program_record *r, const byte_range *range, bool writ
     return false;
 }
 
-static bool declared_byte(const program_record *r, int64_t offset, bool writes) {
-    return declared(r, &(byte_range){SPACE_DEVICE, offset, 1}, writes);
+static bool declared_byte(const program_record *r, memory_space space, int64_t offset,
+                          bool writes) {
+    return declared(r, &(byte_range){space, offset, 1}, writes);
+}
+
+// Is every buffer argument a declared byte of the space?
+static bool arguments_declared(const program_record *r, memory_space space,
+                               const kernel_argument *argument, int32_t arguments) {
+    for (int i = 0; i < arguments; i++) {
+        const kernel_argument *a = &argument[i];
+        if (a->kind == ARGUMENT_BUFFER && a->as.offset != -1 &&
+            !declared_byte(r, space, a->as.offset, false))
+            return false;
+    }
+    return true;
 }
 
 static bool range_fits(const program *p, const byte_range *r, int64_t shift) {
-    int64_t space = r->space == SPACE_HOST ? p->host_bytes : p->device_bytes, end;
+    const int64_t extent[SPACES] = {[SPACE_DEVICE] = p->device_bytes,
+                                         [SPACE_HOST] = p->host_bytes,
+                                         [SPACE_FILE] = p->file_bytes};
+    int64_t end;
     return (unsigned)r->space < SPACES && r->offset >= 0 && r->bytes >= 0 &&
-           i64_add(r->offset, r->bytes, &end) && i64_add(end, shift, &end) && end <= space;
+           i64_add(r->offset, r->bytes, &end) && i64_add(end, shift, &end) &&
+           end <= extent[r->space];
 }
 
 // How far the host side of a record's accesses moves for a micro-batch.
@@ -91,12 +108,8 @@ static const char *check_launch(const program *p, const program_record *r) {
         return "its kernel is incomplete";
     for (int i = 0; i < 3; i++)
         if (l->grid[i] < 1) return "its grid is empty";
-    for (int i = 0; i < l->arguments; i++) {
-        const kernel_argument *a = &l->argument[i];
-        if (a->kind == ARGUMENT_BUFFER && a->as.offset != -1 &&
-            !declared_byte(r, a->as.offset, false))
-            return "a buffer argument points outside the declared accesses";
-    }
+    if (!arguments_declared(r, SPACE_DEVICE, l->argument, l->arguments))
+        return "a buffer argument points outside the declared accesses";
     return NULL;
 }
 
@@ -106,21 +119,36 @@ static const char *check_matmul(const program *p, const program_record *r) {
     byte_range workspace = {SPACE_DEVICE, m->workspace, m->workspace_bytes};
     (void)p;
     if (s->m < 1 || s->n < 1 || s->k < 1 || s->batch < 1) return "its product is empty";
-    if (!declared_byte(r, m->a, false) || !declared_byte(r, m->b, false))
+    if (!declared_byte(r, SPACE_DEVICE, m->a, false) ||
+        !declared_byte(r, SPACE_DEVICE, m->b, false))
         return "an operand lies outside the declared accesses";
-    if (!declared_byte(r, m->c, true)) return "its result lies outside the declared writes";
+    if (!declared_byte(r, SPACE_DEVICE, m->c, true))
+        return "its result lies outside the declared writes";
     if (m->workspace_bytes && !declared(r, &workspace, true))
         return "its workspace lies outside the declared writes";
     return NULL;
+}
+
+// Which queue a copy belongs to, by its two sides; NULL where it is there.
+static const char *check_copy_queue(const program_record *r) {
+    memory_space from = r->as.copy.from.space, to = r->as.copy.to.space;
+    if (from == SPACE_HOST && to == SPACE_HOST) return "it copies within the host";
+    if (from == SPACE_FILE && to == SPACE_HOST)
+        return r->queue == QUEUE_READ ? NULL : "it reads the file, and is not on queue read";
+    if (from == SPACE_HOST && to == SPACE_FILE)
+        return r->queue == QUEUE_WRITE ? NULL : "it writes the file, and is not on queue write";
+    if (from == SPACE_FILE || to == SPACE_FILE) return "it copies between the file and the device";
+    return r->queue < DEVICE_QUEUES ? NULL : "it is not on a queue of the device";
 }
 
 static const char *check_copy(const program *p, const program_record *r) {
     const copy_record *c = &r->as.copy;
     (void)p;
     if (c->from.bytes != c->to.bytes || c->from.bytes < 1) return "its two sides differ in bytes";
-    if (c->from.space == SPACE_HOST && c->to.space == SPACE_HOST)
-        return "it copies within the host";
+    const char *what = check_copy_queue(r);
+    if (what) return what;
     if (c->host_stride < 0) return "its host stride is negative";
+    if (c->host_stride && r->queue >= DEVICE_QUEUES) return "a copy of the file has a host stride";
     if (!declared(r, &c->from, false)) return "its source lies outside the declared accesses";
     if (!declared(r, &c->to, true)) return "its destination lies outside the declared writes";
     return NULL;
@@ -135,13 +163,33 @@ static const char *check_fill(const program *p, const program_record *r) {
     return declared(r, range, true) ? NULL : "its bytes lie outside the declared writes";
 }
 
+static const char *check_host(const program *p, const program_record *r) {
+    const host_record *h = &r->as.host;
+    (void)p;
+    if (!h->kernel || !h->kernel->run) return "its kernel does not exist";
+    int32_t count = h->kernel->count_argument;
+    if (count < 0 || count >= h->arguments || h->argument[count].kind != ARGUMENT_I64)
+        return "its kernel's number of elements is no argument";
+    for (int i = 0; i < r->accesses; i++)
+        if (r->access[i].range.space != SPACE_HOST) return "an access lies outside the host space";
+    if (!arguments_declared(r, SPACE_HOST, h->argument, h->arguments))
+        return "a buffer argument points outside the declared accesses";
+    return NULL;
+}
+
 static const char *check_common(const program *p, int32_t index) {
     const program_record *r = &p->record[index];
     if ((unsigned)r->queue >= QUEUE_COUNT) return "its queue does not exist";
+    if (r->kind == RECORD_HOST && r->queue != QUEUE_HOST) return "it is not on queue host";
+    if (r->kind != RECORD_HOST && r->kind != RECORD_COPY && r->queue >= DEVICE_QUEUES)
+        return "it is not on a queue of the device";
     if (!r->sections || r->sections > SECTION_ALL) return "it runs in no section";
-    for (int i = 0; i < r->waits; i++)
-        if (r->wait[i] < 0 || r->wait[i] >= index)
-            return "it waits for a record that is not earlier";
+    for (int i = 0; i < r->waits; i++) {
+        if (r->wait[i] < 0 || r->wait[i] >= p->records)
+            return "it waits for a record that does not exist";
+        if (p->record[r->wait[i]].queue == r->queue)
+            return "it waits for a record of its own queue";
+    }
     for (int i = 0; i < r->accesses; i++) {
         const byte_range *range = &r->access[i].range;
         int64_t shift = range->space == SPACE_HOST ? host_shift(r, p->micro_batches - 1) : 0;
@@ -155,7 +203,8 @@ static brim_status check_records(const program *p, brim_error *err) {
                                          const program_record *) = {[RECORD_LAUNCH] = check_launch,
                                                                     [RECORD_MATMUL] = check_matmul,
                                                                     [RECORD_COPY] = check_copy,
-                                                                    [RECORD_FILL] = check_fill};
+                                                                    [RECORD_FILL] = check_fill,
+                                                                    [RECORD_HOST] = check_host};
     if (failed(err)) return err->status;
     if (p->micro_batches < 1) return brim_fail(err, BRIM_GRAPH, "a program has no micro-batches");
     for (int32_t i = 0; i < p->records; i++) {
@@ -241,8 +290,8 @@ static brim_status report(proof *f, const run *now, const run *before, int64_t f
         "(%s \"%s\", queue %s, section %s), and both touch %s bytes %lld to %lld",
         now->record, record_kind_name(b->kind), b->label, queue_name(b->queue),
         sections_name(now->section), before->record, record_kind_name(a->kind), a->label,
-        queue_name(a->queue), sections_name(before->section),
-        space == SPACE_DEVICE ? "device" : "host", (long long)from, (long long)to - 1);
+        queue_name(a->queue), sections_name(before->section), space_name(space), (long long)from,
+        (long long)to - 1);
 }
 
 static brim_status touch(proof *f, const run *x, int access, const clock_vector *clock) {

@@ -83,12 +83,6 @@ static float *fetch(brim_trainer *t, value_id id, size_t *bytes, brim_error *err
     return data;
 }
 
-static brim_status put(brim_trainer *t, value_id id, const void *data, size_t bytes,
-                       brim_error *err) {
-    return t->target.backend->write(t->target.device, t->training.plan.storage[id].offset, data,
-                                    (int64_t)bytes, err);
-}
-
 static const graph_value *value_at(const brim_trainer *t, value_id id) {
     return &t->training.graph->value[id];
 }
@@ -266,7 +260,7 @@ static void load_tensor(brim_trainer *t, value_id id, const safetensors *file, c
     float *data = brim_calloc_array(found->count, sizeof *data, err);
     if (!data) return;
     dtype_to_f32(found->dtype, found->data, data, found->count);
-    put(t, id, data, found->count * sizeof *data, err);
+    compiled_write_variable(&t->training, &t->target, id, data, err);
     free(data);
 }
 
@@ -339,7 +333,7 @@ static void restore_state(brim_trainer *t, const state_reader *r, brim_error *er
     for (value_id id = 0; next_state(t, &id) && !failed(err); id++) {
         const graph_value *v = value_at(t, id);
         const void *data = state_tensor(r, v->name, BRIM_F32, v->shape.rank, v->shape.dim, err);
-        if (data) put(t, id, data, (size_t)shape_elements(&v->shape) * sizeof(float), err);
+        if (data) compiled_write_variable(&t->training, &t->target, id, data, err);
     }
     restore_notes(t, r, err);
     training_progress p = {

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "core/alloc.h"
+#include "core/dtype.h"
 #include "graph/pass_recompute.h"
 #include "graph/passes.h"
 #include "graph/recompute_levels.h"
@@ -16,8 +17,10 @@ static void replace(brim_graph **g, brim_graph *next) {
 }
 
 // All that comes before the decision what to recompute. Takes g over.
-static brim_graph *first_passes(brim_graph *g, int64_t micro_batches, brim_error *err) {
+static brim_graph *first_passes(brim_graph *g, int64_t micro_batches, const compiled *owner,
+                                brim_error *err) {
     if (!failed(err)) replace(&g, pass_prune(g, err));
+    if (!failed(err)) replace(&g, pass_compute_copies(g, owner ? owner->graph : NULL, err));
     if (!failed(err)) replace(&g, pass_densify(g, err));
     if (!failed(err)) pass_sections(g, micro_batches, err);
     return g;
@@ -76,7 +79,7 @@ static brim_status plan_with(compiled *out, const brim_graph *g, const bool *rec
     plan_request request = {
         .alignment = traits->alignment,
         .chunk_bytes = traits->chunk_bytes,
-        .transient_base = target->owner ? target->owner->plan.persistent_bytes : 0,
+        .transient_base = {target->owner ? target->owner->plan.persistent_bytes[SPACE_DEVICE] : 0},
         .workspace = node_workspace,
         .persistent = shared_offset,
         .user = &context,
@@ -85,7 +88,7 @@ static brim_status plan_with(compiled *out, const brim_graph *g, const bool *rec
 }
 
 static bool fits(const compiled *c, const compile_target *target) {
-    return !target->arena_bytes || c->plan.peak_bytes <= target->arena_bytes;
+    return !target->arena_bytes || c->plan.peak_bytes[SPACE_DEVICE] <= target->arena_bytes;
 }
 
 static bool plan_level(compiled *out, const brim_graph *g, const recompute_levels *levels,
@@ -120,7 +123,7 @@ static void plan_to_fit(compiled *out, const brim_graph *g, const compile_target
 
 brim_status compiled_plan(compiled *out, brim_graph *graph, int64_t micro_batches,
                           const compile_target *target, brim_error *err) {
-    brim_graph *g = first_passes(graph, micro_batches, err);
+    brim_graph *g = first_passes(graph, micro_batches, target->owner, err);
     out->micro_batches = micro_batches;
     if (!failed(err) && !plan_with(out, g, NULL, target, err) && !fits(out, target))
         plan_to_fit(out, g, target, err);
@@ -198,7 +201,7 @@ brim_status compiled_run(compiled *c, const compile_target *target, const contro
     for (int64_t m = 0; m < c->micro_batches; m++)
         write_control(c->inputs + m * c->lowered.slot_bytes + c->lowered.control_offset, control,
                       (int32_t)m);
-    memcpy(host, c->inputs, (size_t)(c->micro_batches * c->lowered.slot_bytes));
+    memcpy(host + c->lowered.staging, c->inputs, (size_t)(c->micro_batches * c->lowered.slot_bytes));
     for (int64_t m = 0; m < c->micro_batches; m++)
         if (target->backend->run(c->loaded, section_of(m, c->micro_batches), (int32_t)m, err))
             return err->status;
@@ -211,7 +214,7 @@ const void *compiled_result(const compiled *c, const compile_target *target, con
         const graph_value *v = &c->graph->value[c->lowered.result[i].value];
         if (!v->name || strcmp(v->name, name) != 0) continue;
         if (value) *value = v;
-        return (const uint8_t *)target->backend->host_memory(target->device) +
+        return (const uint8_t *)target->backend->host_memory(target->device) + c->lowered.staging +
                c->lowered.result[i].offset;
     }
     return NULL;
@@ -225,4 +228,31 @@ value_id compiled_variable(const compiled *c, const char *name) {
             return id;
     }
     return -1;
+}
+
+static brim_status write_leaf(const compiled *c, const compile_target *target, value_id id,
+                              const void *data, size_t bytes, brim_error *err) {
+    return target->backend->write(target->device, c->plan.storage[id].offset, data, (int64_t)bytes,
+                                  err);
+}
+
+static brim_status write_copy(const compiled *c, const compile_target *target, value_id copy,
+                              const float *data, brim_error *err) {
+    const graph_value *v = &c->graph->value[copy];
+    size_t count = (size_t)shape_elements(&v->shape), bytes = count * brim_dtype_bytes(v->dtype);
+    void *rounded = brim_calloc_array(bytes, 1, err);
+    if (!rounded) return err->status;
+    dtype_from_f32(v->dtype, data, rounded, count);
+    write_leaf(c, target, copy, rounded, bytes, err);
+    free(rounded);
+    return err->status;
+}
+
+brim_status compiled_write_variable(const compiled *c, const compile_target *target, value_id id,
+                                    const void *data, brim_error *err) {
+    const graph_value *v = &c->graph->value[id];
+    value_id copy = v->role == ROLE_PARAMETER ? compute_copy_of(c->graph, id) : -1;
+    size_t bytes = (size_t)shape_elements(&v->shape) * sizeof(float);
+    if (write_leaf(c, target, id, data, bytes, err) || copy < 0) return err->status;
+    return write_copy(c, target, copy, data, err);
 }

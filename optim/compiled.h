@@ -6,7 +6,7 @@
 #include "backends/backend.h"
 #include "backends/lower.h"
 #include "graph/graph.h"
-#include "graph/layout.h"
+#include "graph/memory_plan.h"
 
 typedef struct compiled {
     brim_graph *graph;
@@ -56,5 +56,10 @@ const void *compiled_result(const compiled *c, const compile_target *target, con
 
 // The leaf of that name, or -1.
 value_id compiled_variable(const compiled *c, const char *name);
+
+// Writes a parameter or state from as many f32 as it has elements (a state's at any address): a
+// parameter together with its compute copy.
+brim_status compiled_write_variable(const compiled *c, const compile_target *target, value_id id,
+                                    const void *data, brim_error *err);
 
 #endif

@@ -91,7 +91,7 @@ brim_trainer *brim_trainer_create(brim_builder build, void *user,
     }
     if (g) t->target.arena_bytes = arena_limit(t);
     if (g) compiled_plan(&t->training, g, t->options.accumulate, &t->target, err);
-    if (!failed(err) && t->options.paper) check_arena(t, t->training.plan.peak_bytes, err);
+    if (!failed(err) && t->options.paper) check_arena(t, t->training.plan.peak_bytes[SPACE_DEVICE], err);
     if (!failed(err)) list_parameters(t, err);
     t->build_seconds = clock_seconds() - start;
     if (failed(err)) {
@@ -174,9 +174,9 @@ static brim_status lower_all(brim_trainer *t, brim_error *err) {
 }
 
 static brim_status reserve(brim_trainer *t, brim_error *err) {
-    int64_t device = t->training.plan.peak_bytes, host = staging_bytes(&t->training);
+    int64_t device = t->training.plan.peak_bytes[SPACE_DEVICE], host = staging_bytes(&t->training);
     for (brim_program *p = t->programs; p; p = p->next) {
-        device = larger(device, p->compiled.plan.peak_bytes);
+        device = larger(device, p->compiled.plan.peak_bytes[SPACE_DEVICE]);
         host = larger(host, staging_bytes(&p->compiled));
     }
     if (check_arena(t, device, err)) return err->status;
@@ -203,8 +203,7 @@ static brim_status initialize(brim_trainer *t, brim_error *err) {
         if (!data) break;
         if (v->role == ROLE_PARAMETER)
             initialize_parameter(data, count, v->init, t->options.seed, v->name);
-        t->target.backend->write(t->target.device, t->training.plan.storage[id].offset, data,
-                                 (int64_t)(count * sizeof *data), err);
+        compiled_write_variable(&t->training, &t->target, id, data, err);
         free(data);
     }
     return err->status;
@@ -296,13 +295,13 @@ brim_trainer_info brim_trainer_describe(const brim_trainer *t) {
     const device_traits *traits = t->target.backend->traits(t->target.device);
     brim_trainer_info info = {.device = traits->name,
                               .backend = traits->backend,
-                              .device_bytes = c->plan.peak_bytes,
-                              .persistent_bytes = c->plan.persistent_bytes,
+                              .device_bytes = c->plan.peak_bytes[SPACE_DEVICE],
+                              .persistent_bytes = c->plan.persistent_bytes[SPACE_DEVICE],
                               .steps = t->progress.steps,
                               .build_seconds = t->build_seconds,
                               .compile_seconds = t->compile_seconds};
     for (const brim_program *p = t->programs; p; p = p->next)
-        info.device_bytes = larger(info.device_bytes, p->compiled.plan.peak_bytes);
+        info.device_bytes = larger(info.device_bytes, p->compiled.plan.peak_bytes[SPACE_DEVICE]);
     for (int i = 0; i < t->parameters; i++) {
         const graph_value *v = &c->graph->value[t->parameter[i]];
         int64_t elements = shape_elements(&v->shape);

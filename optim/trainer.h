@@ -46,9 +46,4 @@ struct brim_trainer {
     double build_seconds, compile_seconds;
 };
 
-// Device offset and elements of a named variable; an error names it where there is none, or where
-// count differs.
-brim_status trainer_locate(brim_trainer *t, const char *name, size_t count, int64_t *offset,
-                           brim_error *err);
-
 #endif

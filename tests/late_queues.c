@@ -110,17 +110,17 @@ static uint32_t draw(void) {
 }
 
 // A favourite is kept for a while, so that a queue can run far ahead of the others.
-static command *choose(command *head[QUEUE_COUNT]) {
+static command *choose(command *head[DEVICE_QUEUES]) {
     if (late.held >= 0) {
-        for (int k = 1; k <= QUEUE_COUNT; k++) {
-            command *c = head[(late.held + k) % QUEUE_COUNT];
+        for (int k = 1; k <= DEVICE_QUEUES; k++) {
+            command *c = head[(late.held + k) % DEVICE_QUEUES];
             if (c && may_run(c)) return c;
         }
         return NULL;
     }
-    if (late.favourite < 0 || draw() % 8 == 0) late.favourite = (int)(draw() % QUEUE_COUNT);
-    for (int k = 0; k < QUEUE_COUNT; k++) {
-        command *c = head[(late.favourite + k) % QUEUE_COUNT];
+    if (late.favourite < 0 || draw() % 8 == 0) late.favourite = (int)(draw() % DEVICE_QUEUES);
+    for (int k = 0; k < DEVICE_QUEUES; k++) {
+        command *c = head[(late.favourite + k) % DEVICE_QUEUES];
         if (c && may_run(c)) return c;
     }
     return NULL;
@@ -135,7 +135,7 @@ static void forget(command *c) {
 
 // Runs one more command; false where none is left, or none can ever run.
 static bool step(cl_int *status) {
-    command *head[QUEUE_COUNT] = {NULL};
+    command *head[DEVICE_QUEUES] = {NULL};
     int32_t earliest = -1;
     for (int32_t i = late.first; i < late.commands; i++) {
         command *c = late.command[i];
@@ -157,7 +157,7 @@ static bool step(cl_int *status) {
 }
 
 static int queue_index(cl_command_queue queue) {
-    for (int q = 0; q < QUEUE_COUNT; q++)
+    for (int q = 0; q < DEVICE_QUEUES; q++)
         if (late.device->queue[q] == queue) return q;
     return -1;
 }

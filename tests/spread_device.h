@@ -17,7 +17,7 @@ typedef struct spread_device {
     int32_t drop;                      // -1: none
     void (*dropped)(queue_id awaited); // NULL, or told the queue of the record not waited for
     // Of the programs loaded so far:
-    int32_t queues[QUEUE_COUNT]; // records
+    int32_t queues[DEVICE_QUEUES]; // records
     int32_t waits;
     int32_t matter;     // waits without which the last one is wrong
     brim_error verdict; // of the verifier over the program that lacks a wait

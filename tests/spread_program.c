@@ -8,7 +8,7 @@
 
 // The positions in each queue that are certain to be over when a record starts, and its own.
 typedef struct known {
-    int32_t at[QUEUE_COUNT];
+    int32_t at[DEVICE_QUEUES];
 } known;
 
 typedef struct spreading {
@@ -47,7 +47,7 @@ static void choose_queues(program *p, uint32_t seed) {
     for (int32_t i = 0; i < p->records; i++)
         p->record[i].queue = p->record[i].kind == RECORD_MATMUL
                                  ? QUEUE_COMPUTE
-                                 : (queue_id)(philox_at(seed, 1, (uint64_t)i).v[0] % QUEUE_COUNT);
+                                 : (queue_id)(philox_at(seed, 1, (uint64_t)i).v[0] % DEVICE_QUEUES);
     for (uint8_t section = 1; section <= SECTION_LAST; section *= 2) {
         int32_t first, last;
         first_and_last(p, section, &first, &last);
@@ -60,7 +60,7 @@ static bool *wait_of(spreading *s, int32_t record, int32_t awaited) {
 }
 
 static void learn(known *to, const known *from) {
-    for (int q = 0; q < QUEUE_COUNT; q++)
+    for (int q = 0; q < DEVICE_QUEUES; q++)
         if (from->at[q] > to->at[q]) to->at[q] = from->at[q];
 }
 
@@ -72,7 +72,7 @@ static void await(spreading *s, int32_t record, int32_t awaited) {
 // The waits of one section's records, in their order; those that another section wanted count.
 static void add_waits(spreading *s, uint8_t section) {
     const program *p = s->p;
-    int32_t first, last, latest[QUEUE_COUNT] = {-1, -1, -1};
+    int32_t first, last, latest[DEVICE_QUEUES] = {-1, -1, -1};
     first_and_last(p, section, &first, &last);
     for (int32_t i = first; i >= 0 && i <= last; i++) {
         const program_record *r = &p->record[i];

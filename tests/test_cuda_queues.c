@@ -38,7 +38,7 @@ START_TEST(training_in_any_order) {
         ASSERT_FINE(err);
         const char *difference = training_difference(one, other);
         ck_assert_msg(!*difference, "seed %u, than on one stream: %s", seed, difference);
-        for (int q = 0; q < QUEUE_COUNT; q++) ck_assert_int_gt(spread.queues[q], 5);
+        for (int q = 0; q < DEVICE_QUEUES; q++) ck_assert_int_gt(spread.queues[q], 5);
         ck_assert_int_gt(spread.waits, 10);
         free(other);
     }

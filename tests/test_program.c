@@ -12,6 +12,7 @@ static void open_program(void) {
     ASSERT_FINE(err);
     made->device_bytes = 1000;
     made->host_bytes = 1000;
+    made->file_bytes = 1000;
 }
 
 static void close_program(void) {
@@ -23,6 +24,9 @@ static byte_range device(int64_t offset, int64_t bytes) {
 }
 static byte_range host(int64_t offset, int64_t bytes) {
     return (byte_range){SPACE_HOST, offset, bytes};
+}
+static byte_range file(int64_t offset, int64_t bytes) {
+    return (byte_range){SPACE_FILE, offset, bytes};
 }
 
 // A copy on a queue, in sections, after `wait` (-1: none).
@@ -130,6 +134,18 @@ START_TEST(waits_are_transitive) {
 }
 END_TEST
 
+// What stands later in the list has its latest run in the step before.
+START_TEST(a_later_record_can_be_waited_for) {
+    int fetch = add_copy(QUEUE_READ, SECTION_LAST, file(0, 64), host(0, 64), -1, 0);
+    add_copy(QUEUE_WRITE, SECTION_LAST, host(0, 64), file(0, 64), fetch, 0);
+    ASSERT_REFUSED("record 0 (copy \"move\", queue read, section last) does not wait for record 1");
+    made->records = 0;
+    add_copy(QUEUE_READ, SECTION_LAST, file(0, 64), host(0, 64), 1, 0);
+    add_copy(QUEUE_WRITE, SECTION_LAST, host(0, 64), file(0, 64), fetch, 0);
+    ASSERT_PROVED();
+}
+END_TEST
+
 // A wait for the queue's earlier record says nothing about a later one.
 START_TEST(a_wait_for_too_early_a_record_is_found) {
     int a = add_fill(QUEUE_IN, SECTION_LAST, device(500, 4), -1);
@@ -224,6 +240,87 @@ START_TEST(buffers_must_be_declared) {
 }
 END_TEST
 
+static void add_nothing(const host_argument *argument, int64_t first, int64_t count) {
+    (void)argument, (void)first, (void)count;
+}
+
+static const host_kernel add_kernel = {"add", 2, add_nothing};
+
+// A host kernel at the range's first byte.
+static int add_host(queue_id queue, byte_range range) {
+    kernel_argument argument[] = {{ARGUMENT_BUFFER, {.offset = range.offset}},
+                                  {ARGUMENT_BUFFER, {.offset = -1}},
+                                  {ARGUMENT_I64, {.i64 = range.bytes / 4}}};
+    record_access access = {range, true};
+    program_record r = {.kind = RECORD_HOST,
+                        .queue = queue,
+                        .sections = SECTION_LAST,
+                        .node = -1,
+                        .label = "update",
+                        .accesses = 1,
+                        .access = &access};
+    r.as.host = (host_record){&add_kernel, 3, argument};
+    return program_add_record(made, &r, &err);
+}
+
+START_TEST(host_kernels_are_checked) {
+    add_host(QUEUE_HOST, host(128, 64));
+    ASSERT_PROVED();
+    add_host(QUEUE_COMPUTE, host(128, 64));
+    ASSERT_REFUSED("is not on queue host");
+    made->records = 0;
+    add_host(QUEUE_HOST, device(128, 64));
+    ASSERT_REFUSED("an access lies outside the host space");
+    made->records = 0;
+    int update = add_host(QUEUE_HOST, host(128, 64));
+    made->record[update].as.host.argument = &(kernel_argument){ARGUMENT_BUFFER, {.offset = 64}};
+    made->record[update].as.host.arguments = 1;
+    ASSERT_REFUSED("its kernel's number of elements is no argument");
+    made->records = 0;
+    update = add_host(QUEUE_HOST, host(128, 64));
+    ((kernel_argument *)made->record[update].as.host.argument)[0].as.offset = 127;
+    ASSERT_REFUSED("a buffer argument points outside the declared accesses");
+    made->record[update].as.host.kernel = NULL;
+    ASSERT_REFUSED("its kernel does not exist");
+}
+END_TEST
+
+START_TEST(copies_belong_to_a_queue) {
+    static const struct {
+        queue_id queue;
+        memory_space from, to;
+        const char *refusal;
+    } cases[] = {{QUEUE_READ, SPACE_FILE, SPACE_HOST, NULL},
+                 {QUEUE_WRITE, SPACE_HOST, SPACE_FILE, NULL},
+                 {QUEUE_WRITE, SPACE_FILE, SPACE_HOST, "is not on queue read"},
+                 {QUEUE_READ, SPACE_HOST, SPACE_FILE, "is not on queue write"},
+                 {QUEUE_READ, SPACE_DEVICE, SPACE_HOST, "is not on a queue of the device"},
+                 {QUEUE_HOST, SPACE_HOST, SPACE_DEVICE, "is not on a queue of the device"},
+                 {QUEUE_READ, SPACE_FILE, SPACE_DEVICE, "between the file and the device"},
+                 {QUEUE_WRITE, SPACE_FILE, SPACE_FILE, "between the file and the device"},
+                 {QUEUE_HOST, SPACE_HOST, SPACE_HOST, "within the host"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        made->records = 0;
+        add_copy(cases[i].queue, SECTION_LAST, (byte_range){cases[i].from, 0, 64},
+                 (byte_range){cases[i].to, 128, 64}, -1, 0);
+        program_verify(made, &err);
+        if (cases[i].refusal)
+            ASSERT_FAILS(err, BRIM_GRAPH, cases[i].refusal);
+        else
+            ASSERT_FINE(err);
+    }
+    made->records = 0;
+    add_copy(QUEUE_READ, SECTION_LAST, file(0, 64), host(0, 64), -1, 64);
+    ASSERT_REFUSED("a copy of the file has a host stride");
+    made->records = 0;
+    add_copy(QUEUE_READ, SECTION_LAST, file(960, 64), host(0, 64), -1, 0);
+    ASSERT_REFUSED("an access lies outside its space");
+    made->records = 0;
+    add_fill(QUEUE_WRITE, SECTION_LAST, device(0, 64), -1);
+    ASSERT_REFUSED("is not on a queue of the device");
+}
+END_TEST
+
 START_TEST(results_must_be_declared_as_written) {
     record_access access[] = {
         {device(0, 16), false}, {device(16, 16), false}, {device(32, 16), false}};
@@ -252,7 +349,10 @@ START_TEST(malformed_records_are_refused) {
     ASSERT_REFUSED("runs in no section");
     made->records = 0;
     add_fill(QUEUE_COMPUTE, SECTION_LAST, device(0, 4), 0);
-    ASSERT_REFUSED("waits for a record that is not earlier");
+    ASSERT_REFUSED("waits for a record of its own queue");
+    made->records = 0;
+    add_fill(QUEUE_COMPUTE, SECTION_LAST, device(0, 4), 1);
+    ASSERT_REFUSED("waits for a record that does not exist");
     made->records = 0;
     add_copy(QUEUE_COMPUTE, SECTION_LAST, device(0, 4), device(8, 8), -1, 0);
     ASSERT_REFUSED("its two sides differ in bytes");
@@ -272,18 +372,20 @@ START_TEST(the_text_is_stable) {
     int fetch = add_copy(QUEUE_IN, SECTION_ALL, host(0, 64), device(0, 64), -1, 128);
     add_launch(0, device(0, 64), true);
     add_fill(QUEUE_COMPUTE, SECTION_FIRST, device(64, 8), fetch);
+    add_host(QUEUE_HOST, host(128, 64));
     FILE *out = open_memstream(&text, &size);
     program_print(made, out);
     fclose(out);
     ck_assert_str_eq(
-        text,
-        "program: 3 records, 1 kernels, device 1000 bytes, host 1000 bytes, 2 micro-batches\n"
-        "kernel 0 go of go.k, groups of 64, -DGROUP=64\n"
-        "0 all in copy host[0..64) -> device[0..64) step 128 r host[0..64) w device[0..64) "
-        "\"move\"\n"
-        "1 last compute launch kernel 0 grid 2x1x1 ( @0 null -7 1099511627776l 0.1f ) "
-        "w device[0..64) \"h.0 gelu\"\n"
-        "2 first compute fill device[64..72) = 0x00000000 wait 0 w device[64..72) \"clear\"\n");
+        text, "program: 4 records, 1 kernels, device 1000 bytes, host 1000 bytes, file 1000 bytes, "
+              "2 micro-batches\n"
+              "kernel 0 go of go.k, groups of 64, -DGROUP=64\n"
+              "0 all in copy host[0..64) -> device[0..64) step 128 r host[0..64) w device[0..64) "
+              "\"move\"\n"
+              "1 last compute launch kernel 0 grid 2x1x1 ( @0 null -7 1099511627776l 0.1f ) "
+              "w device[0..64) \"h.0 gelu\"\n"
+              "2 first compute fill device[64..72) = 0x00000000 wait 0 w device[64..72) \"clear\"\n"
+              "3 last host host add ( @128 null 16l ) w host[128..192) \"update\"\n");
     free(text);
 }
 END_TEST
@@ -302,6 +404,7 @@ Suite *program_suite(void) {
     tcase_add_test(order, two_readers_need_no_order);
     tcase_add_test(order, the_next_step_must_wait_too);
     tcase_add_test(order, waits_are_transitive);
+    tcase_add_test(order, a_later_record_can_be_waited_for);
     tcase_add_test(order, a_wait_for_too_early_a_record_is_found);
     tcase_add_test(order, sections_are_run_in_their_order);
     tcase_add_test(order, a_wait_reaches_back_to_an_earlier_section);
@@ -310,6 +413,8 @@ Suite *program_suite(void) {
     tcase_add_test(alone, accesses_must_lie_in_their_space);
     tcase_add_test(alone, every_slot_must_lie_in_the_staging_area);
     tcase_add_test(alone, buffers_must_be_declared);
+    tcase_add_test(alone, host_kernels_are_checked);
+    tcase_add_test(alone, copies_belong_to_a_queue);
     tcase_add_test(alone, results_must_be_declared_as_written);
     tcase_add_test(alone, malformed_records_are_refused);
     tcase_add_test(text, the_text_is_stable);

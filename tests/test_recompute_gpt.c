@@ -140,7 +140,7 @@ static int64_t plan_gpt(int64_t layers, brim_precision precision, plan_way way) 
     // has one, and each of them two derivatives.
     ck_assert_int_eq(count_products(p.g, true), way == MARKED ? 3 * (int)layers : 0);
     ck_assert_int_eq(count_products(p.g, false), 3 * (4 * (int)layers + 1));
-    int64_t bytes = p.plan.peak_bytes - p.plan.persistent_bytes;
+    int64_t bytes = p.plan.peak_bytes[SPACE_DEVICE] - p.plan.persistent_bytes[SPACE_DEVICE];
     planned_free(&p);
     return bytes;
 }

@@ -131,7 +131,7 @@ static bool apply_settings(backend_device *d, brim_error *err) {
 }
 
 static void open_queues(backend_device *d, brim_error *err) {
-    for (int i = 0; i < QUEUE_COUNT && !failed(err); i++) {
+    for (int i = 0; i < DEVICE_QUEUES && !failed(err); i++) {
         cuda_check(&d->cu, d->cu.stream_create(&d->queue[i], CU_STREAM_NON_BLOCKING),
                    "cuStreamCreate", err);
         cuda_check(&d->cu, d->cu.event_create(&d->queue_end[i], CU_EVENT_DISABLE_TIMING),
@@ -153,7 +153,7 @@ static void close_device(backend_device *d) {
     if (d->context && cuda_enter(d, &before, &ignored)) {
         cuda_memory_free(d);
         cuda_matmul_close(d);
-        for (int i = 0; i < QUEUE_COUNT; i++) {
+        for (int i = 0; i < DEVICE_QUEUES; i++) {
             if (d->queue_end[i]) d->cu.event_destroy(d->queue_end[i]);
             if (d->queue[i]) d->cu.stream_destroy(d->queue[i]);
         }

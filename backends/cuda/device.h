@@ -23,8 +23,8 @@ struct backend_device {
     cuda_compiler nvrtc;
     CUdevice id;
     CUcontext context; // the primary one, shared with whoever else uses the device in this process
-    CUstream queue[QUEUE_COUNT];
-    CUevent queue_end[QUEUE_COUNT]; // for joining the queues
+    CUstream queue[DEVICE_QUEUES];
+    CUevent queue_end[DEVICE_QUEUES]; // for joining the queues
     const loaded_program *last_run; // whose records are in the queues
     char identity[160];             // of what compiles: part of the cache's key
     device_settings settings;

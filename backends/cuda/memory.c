@@ -74,7 +74,7 @@ brim_status cuda_reserve(backend_device *d, int64_t device_bytes, int64_t host_b
 void cuda_memory_free(backend_device *d) {
     cuda_memory *m = &d->memory;
     // Nothing may still be on its way, whatever failed before.
-    for (int i = 0; i < QUEUE_COUNT; i++)
+    for (int i = 0; i < DEVICE_QUEUES; i++)
         if (d->queue[i]) d->cu.stream_synchronize(d->queue[i]);
     if (m->base) d->cu.mem_free(m->base);
     if (m->host) d->cu.mem_free_host(m->host);

@@ -190,6 +190,8 @@ static bool prepare_record(loaded_program *l, int32_t i, brim_error *err) {
         return prepare_copy(l, &r->as.copy, &out->as.copy, err);
     case RECORD_FILL:
         return place_range(l->device, &r->as.fill.range, &out->as.fill, err);
+    case RECORD_HOST:
+        break;
     }
     brim_fail(err, BRIM_ARGUMENT, "a record of unknown kind %d", (int)r->kind);
     return false;
@@ -331,6 +333,8 @@ static bool submit_record(loaded_program *l, int32_t i, int32_t micro_batch, CUs
                                                  (size_t)r->as.fill.range.bytes / 4, stream),
                           "cuMemsetD32Async", err);
         break;
+    case RECORD_HOST:
+        break;
     }
     if (!done) brim_error_prefix(err, "record %d (%s)", i, r->label ? r->label : "unnamed");
     return done;
@@ -355,10 +359,10 @@ static bool submit_in_order(loaded_program *l, int32_t i, int32_t micro_batch, b
 // Records wait for records of their own program only: where another program ran last, each queue
 // waits for all.
 static void join_queues(backend_device *d, brim_error *err) {
-    for (int q = 0; q < QUEUE_COUNT && !failed(err); q++)
+    for (int q = 0; q < DEVICE_QUEUES && !failed(err); q++)
         cuda_check(&d->cu, d->cu.event_record(d->queue_end[q], d->queue[q]), "cuEventRecord", err);
-    for (int q = 0; q < QUEUE_COUNT; q++)
-        for (int other = 0; other < QUEUE_COUNT && !failed(err); other++)
+    for (int q = 0; q < DEVICE_QUEUES; q++)
+        for (int other = 0; other < DEVICE_QUEUES && !failed(err); other++)
             if (q != other)
                 cuda_check(&d->cu,
                            d->cu.stream_wait_event(d->queue[q], d->queue_end[other],
@@ -381,7 +385,7 @@ brim_status cuda_run(loaded_program *l, uint8_t section, int32_t micro_batch, br
 brim_status cuda_wait(backend_device *d, brim_error *err) {
     CUcontext before;
     if (!cuda_enter(d, &before, err)) return err->status;
-    for (int q = 0; q < QUEUE_COUNT && !failed(err); q++)
+    for (int q = 0; q < DEVICE_QUEUES && !failed(err); q++)
         cuda_check(&d->cu, d->cu.stream_synchronize(d->queue[q]), "cuStreamSynchronize", err);
     cuda_leave(d, before);
     return err->status;

@@ -254,7 +254,7 @@ static void set_build_options(backend_device *d) {
 
 static bool open_queues(backend_device *d, brim_error *err) {
     cl_int status = CL_SUCCESS;
-    for (int i = 0; i < QUEUE_COUNT; i++) {
+    for (int i = 0; i < DEVICE_QUEUES; i++) {
         if (i == 0 || d->separate_queues)
             d->queue[i] = d->cl.clCreateCommandQueue(d->context, d->id, 0, &status);
         else
@@ -267,12 +267,12 @@ static bool open_queues(backend_device *d, brim_error *err) {
 static void close_device(backend_device *d) {
     if (!d) return;
     opencl_driver *cl = &d->cl;
-    for (int i = 0; i < QUEUE_COUNT; i++) {
+    for (int i = 0; i < DEVICE_QUEUES; i++) {
         if (d->queue[i]) cl->clFinish(d->queue[i]);
     }
     opencl_matmul_close(d);
     opencl_memory_free(d);
-    for (int i = 0; i < QUEUE_COUNT; i++) {
+    for (int i = 0; i < DEVICE_QUEUES; i++) {
         if (d->queue[i] && (i == 0 || d->separate_queues)) cl->clReleaseCommandQueue(d->queue[i]);
     }
     if (d->context) cl->clReleaseContext(d->context);

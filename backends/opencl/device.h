@@ -27,7 +27,7 @@ struct backend_device {
     cl_context context;
     // In order. QUEUE_IN and QUEUE_OUT are the compute queue again where copies gain nothing from
     // queues of their own.
-    cl_command_queue queue[QUEUE_COUNT];
+    cl_command_queue queue[DEVICE_QUEUES];
     bool separate_queues;
     const loaded_program *last_run; // separate queues: whose records are in them
     bool host_is_device;            // a CPU: device memory is host memory

@@ -235,6 +235,8 @@ static bool prepare_record(loaded_program *l, int32_t i, brim_error *err) {
     case RECORD_FILL:
         return place_range(l->device, &r->as.fill.range, &out->as.fill.chunk, &out->as.fill.at,
                            err);
+    case RECORD_HOST:
+        break;
     }
     brim_fail(err, BRIM_ARGUMENT, "a record of unknown kind %d", (int)r->kind);
     return false;
@@ -266,7 +268,7 @@ brim_status opencl_load(backend_device *d, const program *p, loaded_program **ou
     if (!l) return err->status;
     l->device = d;
     l->p = p;
-    size_t records = (size_t)p->records, kernels = (size_t)p->kernels, waits = QUEUE_COUNT;
+    size_t records = (size_t)p->records, kernels = (size_t)p->kernels, waits = DEVICE_QUEUES;
     for (size_t i = 0; i < records; i++) waits += (size_t)p->record[i].waits;
     l->module = brim_calloc_array(kernels, sizeof *l->module, err);
     l->module_owned = brim_calloc_array(kernels, sizeof *l->module_owned, err);
@@ -382,6 +384,8 @@ static bool enqueue_record(loaded_program *l, int32_t i, const submission *s, br
                                                       s->wait, s->event),
                             "clEnqueueFillBuffer", err);
         break;
+    case RECORD_HOST:
+        break;
     }
     if (!done) brim_error_prefix(err, "record %d (%s)", i, r->label ? r->label : "unnamed");
     return done;
@@ -398,14 +402,14 @@ static cl_uint gather_waits(loaded_program *l, const program_record *r) {
 // Records wait for records of their own program only: where another program ran last, each queue
 // waits for all.
 static void join_queues(backend_device *d, brim_error *err) {
-    cl_event end[QUEUE_COUNT] = {NULL};
-    for (int q = 0; q < QUEUE_COUNT && !failed(err); q++)
+    cl_event end[DEVICE_QUEUES] = {NULL};
+    for (int q = 0; q < DEVICE_QUEUES && !failed(err); q++)
         opencl_check(d->cl.clEnqueueMarkerWithWaitList(d->queue[q], 0, NULL, &end[q]),
                      "clEnqueueMarkerWithWaitList", err);
-    for (int q = 0; q < QUEUE_COUNT && !failed(err); q++)
-        opencl_check(d->cl.clEnqueueMarkerWithWaitList(d->queue[q], QUEUE_COUNT, end, NULL),
+    for (int q = 0; q < DEVICE_QUEUES && !failed(err); q++)
+        opencl_check(d->cl.clEnqueueMarkerWithWaitList(d->queue[q], DEVICE_QUEUES, end, NULL),
                      "clEnqueueMarkerWithWaitList", err);
-    for (int q = 0; q < QUEUE_COUNT; q++) {
+    for (int q = 0; q < DEVICE_QUEUES; q++) {
         if (end[q]) d->cl.clReleaseEvent(end[q]);
     }
 }
@@ -446,7 +450,7 @@ brim_status opencl_run(loaded_program *l, uint8_t section, int32_t micro_batch, 
         run_on_queues(l, section, micro_batch, err);
     else
         run_on_one_queue(l, section, micro_batch, err);
-    for (int q = 0; q < QUEUE_COUNT; q++) {
+    for (int q = 0; q < DEVICE_QUEUES; q++) {
         if (q == 0 || d->separate_queues) opencl_check(d->cl.clFlush(d->queue[q]), "clFlush", err);
     }
     return err->status;
@@ -454,7 +458,7 @@ brim_status opencl_run(loaded_program *l, uint8_t section, int32_t micro_batch, 
 
 brim_status opencl_wait(backend_device *d, brim_error *err) {
     if (failed(err)) return err->status;
-    for (int q = 0; q < QUEUE_COUNT; q++) {
+    for (int q = 0; q < DEVICE_QUEUES; q++) {
         if (q > 0 && !d->separate_queues) continue;
         if (!opencl_check(d->cl.clFinish(d->queue[q]), "clFinish", err)) return err->status;
     }
