@@ -7,7 +7,7 @@
 #include <unistd.h>
 #include "core/philox.h"
 
-enum { LATE_MICROSECONDS = 4000, MOST_MICROSECONDS = 200 };
+enum { LATE_MICROSECONDS = 1500, MOST_MICROSECONDS = 200 };
 
 // ---- late tasks ---------------------------------------------------------------------------------
 
