@@ -46,5 +46,7 @@ const kernel_row kernel_table[OP_COUNT] = {
     [OP_DROPOUT] = {lower_dropout, NULL},
     [OP_ACCUMULATE] = {lower_accumulate, NULL},
     [OP_ADAMW] = {lower_adamw, NULL},
+    [OP_ADAMW_CAST] = {lower_adamw, NULL},
     [OP_SGD] = {lower_sgd, NULL},
+    [OP_SGD_CAST] = {lower_sgd, NULL},
 };

@@ -14,10 +14,25 @@
 static byte_range operand_range(const operand *x) {
     int64_t last = 0, bytes = (int64_t)brim_dtype_bytes(x->dtype);
     for (int i = 0; i < x->shape.rank; i++) {
-        if (!x->shape.dim[i]) return (byte_range){SPACE_DEVICE, x->offset, 0};
+        if (!x->shape.dim[i]) return (byte_range){x->range.space, x->offset, 0};
         last += (x->shape.dim[i] - 1) * x->stride[i];
     }
-    return (byte_range){SPACE_DEVICE, x->offset, (last + 1) * bytes};
+    return (byte_range){x->range.space, x->offset, (last + 1) * bytes};
+}
+
+bool lower_on_host(const lowering *l) {
+    return l->plan && l->node && l->plan->on_host[l->node_index];
+}
+
+// Inputs and results, which no node has, are at home on the device.
+static void place_operand(const lowering *l, value_id storage, operand *x) {
+    if (!l->plan) return;
+    memory_space space = lower_on_host(l) ? SPACE_HOST : SPACE_DEVICE;
+    const storage_place *place = memory_plan_place(l->plan, storage, space, l->position);
+    if (place->space != space)
+        brim_fail(l->err, BRIM_GRAPH, "value %d is not where it is used", storage);
+    x->range.space = space;
+    x->offset += place->offset;
 }
 
 operand lower_value(const lowering *l, value_id id) {
@@ -26,7 +41,7 @@ operand lower_value(const lowering *l, value_id id) {
     operand x = {.dtype = v->dtype, .shape = v->shape};
     memcpy(x.stride, place->stride, sizeof x.stride);
     x.offset = place->offset * (int64_t)brim_dtype_bytes(v->dtype);
-    if (l->plan) x.offset += l->plan->storage[place->storage].offset;
+    place_operand(l, place->storage, &x);
     x.range = operand_range(&x);
     return x;
 }
@@ -148,7 +163,6 @@ static const char *make_label(lowering *l, const char *name) {
 }
 
 static void add_record(lowering *l, program_record *record) {
-    record->queue = QUEUE_COMPUTE;
     record->sections = l->sections;
     record->node = l->node_index;
     program_add_record(l->program, record, l->err);
@@ -200,6 +214,25 @@ void lower_launch(lowering *l, int kernel, const int64_t grid[3], const launch_a
     free(access);
 }
 
+// As lower_launch; what a launch's arguments are for the device, these are for the host.
+void lower_host(lowering *l, const char *kernel, const launch_argument *arguments, int count) {
+    kernel_argument *argument = brim_calloc_array((size_t)count, sizeof *argument, l->err);
+    record_access *access = brim_calloc_array((size_t)count, sizeof *access, l->err);
+    program_record r = {.kind = RECORD_HOST, .queue = QUEUE_HOST, .access = access};
+    r.as.host = (host_record){host_kernel_find(kernel), count, argument};
+    r.label = op_label(l, kernel);
+    if (!r.as.host.kernel)
+        brim_fail(l->err, BRIM_UNSUPPORTED, "there is no kernel \"%s\" for the host", kernel);
+    for (int i = 0; i < count && !failed(l->err); i++) {
+        argument[i] = arguments[i].argument;
+        if (argument[i].kind == ARGUMENT_BUFFER && arguments[i].range.bytes)
+            access[r.accesses++] = (record_access){arguments[i].range, arguments[i].writes};
+    }
+    if (!failed(l->err)) add_record(l, &r);
+    free(argument);
+    free(access);
+}
+
 void lower_matmul_record(lowering *l, const matmul_record *record, const operand *a,
                          const operand *b, const operand *c) {
     record_access access[] = {{a->range, false},
@@ -231,6 +264,23 @@ static void emit_copy(lowering *l, byte_range from, byte_range to, int64_t host_
 
 void lower_copy(lowering *l, byte_range from, byte_range to) {
     emit_copy(l, from, to, 0, op_label(l, "copy"));
+}
+
+void lower_transfer(lowering *l, byte_range from, byte_range to, const char *name) {
+    static const queue_id queues[SPACES][SPACES] = {
+        [SPACE_HOST][SPACE_DEVICE] = QUEUE_IN,
+        [SPACE_DEVICE][SPACE_HOST] = QUEUE_OUT,
+        [SPACE_FILE][SPACE_HOST] = QUEUE_READ,
+        [SPACE_HOST][SPACE_FILE] = QUEUE_WRITE,
+    };
+    record_access access[] = {{from, false}, {to, true}};
+    program_record r = {.kind = RECORD_COPY,
+                        .queue = queues[from.space][to.space],
+                        .access = access,
+                        .accesses = 2,
+                        .label = name};
+    r.as.copy = (copy_record){from, to, 0};
+    add_record(l, &r);
 }
 
 void lower_staged_copy(lowering *l, byte_range from, byte_range to, int64_t host_stride,

@@ -8,13 +8,13 @@
 
 #include "backends/backend.h"
 #include "graph/graph.h"
-#include "graph/layout.h"
+#include "graph/memory_plan.h"
 
 typedef struct operand {
     brim_dtype dtype;
     shape shape;
     int64_t stride[BRIM_MAX_DIMS]; // in elements
-    int64_t offset;                // bytes in the device space
+    int64_t offset;                // bytes in its space: the host's for a node that runs there
     byte_range range;              // the bytes it may touch (its extent, or its whole storage where strided)
 } operand;
 
@@ -28,6 +28,7 @@ typedef struct lowering {
     program *program;
     const graph_node *node;
     node_id node_index;
+    int32_t position; // of the node in the schedule
     uint8_t sections; // of the records being emitted
     // The section that a step's first micro-batch runs: SECTION_FIRST, or SECTION_LAST where there is only one. (A rule
     // that does something else in it, as ACCUMULATE, narrows `sections` for each of its records.)
@@ -68,8 +69,16 @@ void lower_launch(lowering *l, int kernel, const int64_t grid[3], const launch_a
     lower_launch(l, kernel, (const int64_t[3]){gx, gy, gz}, (const launch_argument[]){__VA_ARGS__}, \
                  (int)(sizeof((const launch_argument[]){__VA_ARGS__}) / sizeof(launch_argument)))
 void lower_matmul_record(lowering *l, const matmul_record *record, const operand *a, const operand *b, const operand *c);
+// A node that runs on the host: `kernel` names one of backends/host_kernels.h. Operands lie in the host space.
+bool lower_on_host(const lowering *l);
+void lower_host(lowering *l, const char *kernel, const launch_argument *arguments, int count);
+#define LOWER_HOST(l, kernel, ...)                                                                 \
+    lower_host(l, kernel, (const launch_argument[]){__VA_ARGS__},                                  \
+               (int)(sizeof((const launch_argument[]){__VA_ARGS__}) / sizeof(launch_argument)))
 void lower_fill(lowering *l, byte_range range, uint32_t pattern);
 void lower_copy(lowering *l, byte_range from, byte_range to);
+// Between two spaces, on the queue of that way; `name` is the label.
+void lower_transfer(lowering *l, byte_range from, byte_range to, const char *name);
 // With a host side that moves from one micro-batch to the next; `name` is the label.
 void lower_staged_copy(lowering *l, byte_range from, byte_range to, int64_t host_stride, const char *name);
 
@@ -96,6 +105,7 @@ int64_t lower_workspace_bytes(const brim_graph *g, node_id node, void *request);
 typedef struct staging_place { value_id value; int64_t offset, bytes; } staging_place;
 typedef struct lowered {
     program *program;
+    int64_t staging;               // where the staging area begins in the host space; the offsets are within it
     staging_place *input, *result; // inputs in order of value id, results in order of graph->result
     int32_t inputs, results;
     int64_t control_offset; // of the control block in slot 0

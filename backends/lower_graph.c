@@ -57,7 +57,8 @@ static value_id *find_inputs(const brim_graph *g, int32_t *count, brim_error *er
 
 // Inputs and control of every micro-batch, then the results.
 static void lay_out_staging(lowering *l, lowered *out) {
-    int64_t end = 0, all;
+    int64_t end = 0, all, base = l->plan->peak_bytes[SPACE_HOST];
+    out->staging = place_staging(&base, 0, l->err);
     value_id *ids = find_inputs(l->graph, &out->inputs, l->err);
     if (ids) out->input = make_places(l, ids, out->inputs, &end);
     free(ids);
@@ -70,12 +71,14 @@ static void lay_out_staging(lowering *l, lowered *out) {
         end = all;
     out->results = l->graph->results;
     out->result = make_places(l, l->graph->result, out->results, &end);
-    l->program->host_bytes = end;
+    if (!i64_add(out->staging, end, &l->program->host_bytes))
+        brim_fail(l->err, BRIM_MEMORY, "the host space does not fit into 64-bit sizes");
 }
 
-static void stage_in(lowering *l, int64_t host, byte_range to, int64_t host_stride,
-                     const char *name) {
-    lower_staged_copy(l, (byte_range){SPACE_HOST, host, to.bytes}, to, host_stride, name);
+static void stage_in(lowering *l, const lowered *out, int64_t at, byte_range to,
+                     int64_t host_stride, const char *name) {
+    lower_staged_copy(l, (byte_range){SPACE_HOST, out->staging + at, to.bytes}, to, host_stride,
+                      name);
 }
 
 // Control values lie side by side, in the order of their slots: what is between the first and the
@@ -99,14 +102,14 @@ static void copy_control(lowering *l, const lowered *out, int64_t stride) {
     if (last < 0) return;
     block.offset += first * CONTROL_BYTES;
     block.bytes = (last - first + 1) * CONTROL_BYTES;
-    stage_in(l, out->control_offset + first * CONTROL_BYTES, block, stride, "control");
+    stage_in(l, out, out->control_offset + first * CONTROL_BYTES, block, stride, "control");
 }
 
 static void copy_inputs(lowering *l, const lowered *out) {
     int64_t stride = l->micro_batches > 1 ? out->slot_bytes : 0;
     for (int32_t i = 0; i < out->inputs; i++) {
         const staging_place *p = &out->input[i];
-        stage_in(l, p->offset, lower_value(l, p->value).range, stride,
+        stage_in(l, out, p->offset, lower_value(l, p->value).range, stride,
                  l->graph->value[p->value].name);
     }
     copy_control(l, out, stride);
@@ -122,7 +125,8 @@ static void copy_results(lowering *l, const lowered *out) {
             return;
         }
         lower_staged_copy(l, lower_value(l, p->value).range,
-                          (byte_range){SPACE_HOST, p->offset, p->bytes}, 0, v->name);
+                          (byte_range){SPACE_HOST, out->staging + p->offset, p->bytes}, 0,
+                          v->name);
     }
 }
 
@@ -135,13 +139,12 @@ static uint8_t sections_of(const lowering *l, const graph_node *n) {
     return n->sections & (SECTION_FIRST | SECTION_LAST) ? SECTION_LAST : 0;
 }
 
-static void lower_nodes(lowering *l, const graph_schedule *schedule) {
-    for (int32_t i = 0; i < schedule->count && !failed(l->err); i++) {
-        l->node_index = schedule->order[i];
-        l->node = &l->graph->node[l->node_index];
-        l->sections = sections_of(l, l->node);
-        const kernel_row *row = &kernel_table[l->node->op];
-        if (!l->sections) continue;
+static void lower_node(lowering *l, node_id n) {
+    l->node_index = n;
+    l->node = &l->graph->node[n];
+    l->sections = sections_of(l, l->node);
+    const kernel_row *row = &kernel_table[l->node->op];
+    if (l->sections) {
         if (row->lower)
             row->lower(l);
         else
@@ -152,6 +155,36 @@ static void lower_nodes(lowering *l, const graph_schedule *schedule) {
     }
     l->node = NULL;
     l->node_index = -1;
+}
+
+static byte_range range_of(const storage_place *place) {
+    return (byte_range){place->space, place->offset, place->bytes};
+}
+
+// The copies that are due before the node at a position, or after it.
+static void lower_transfers(lowering *l, int32_t *next, int32_t position, bool after) {
+    const memory_plan *plan = l->plan;
+    for (; *next < plan->transfers && !failed(l->err); ++*next) {
+        const transfer *t = &plan->transfer[*next];
+        if (t->position != position || t->after != after) return;
+        const graph_value *v = &l->graph->value[plan->stay[t->stay].storage];
+        transfer_ends ends = memory_plan_ends(plan, t);
+        l->sections = l->micro_batches > 1 ? t->sections : SECTION_LAST;
+        lower_transfer(l, range_of(ends.from), range_of(ends.to),
+                       v->name            ? v->name
+                       : v->producer >= 0 ? op_table[l->graph->node[v->producer].op].name
+                                          : "leaf");
+    }
+}
+
+static void lower_nodes(lowering *l, const graph_schedule *schedule) {
+    int32_t next = 0;
+    for (int32_t i = 0; i < schedule->count && !failed(l->err); i++) {
+        l->position = i;
+        lower_transfers(l, &next, i, false);
+        lower_node(l, schedule->order[i]);
+        lower_transfers(l, &next, i, true);
+    }
 }
 
 brim_status lower_graph(const brim_graph *g, const graph_layout *layout,
@@ -176,13 +209,15 @@ brim_status lower_graph(const brim_graph *g, const graph_layout *layout,
                   .micro_batches = micro_batches,
                   .err = err};
     l.program->micro_batches = micro_batches;
-    l.program->device_bytes = plan->peak_bytes;
+    l.program->device_bytes = plan->peak_bytes[SPACE_DEVICE];
+    l.program->file_bytes = plan->peak_bytes[SPACE_FILE];
     lay_out_staging(&l, out);
     l.sections = micro_batches > 1 ? SECTION_ALL : SECTION_LAST;
     copy_inputs(&l, out);
     lower_nodes(&l, schedule);
     l.sections = SECTION_LAST;
     copy_results(&l, out);
+    program_order(out->program, err);
     program_verify(out->program, err);
     if (failed(err)) lowered_free(out);
     return err->status;

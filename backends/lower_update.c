@@ -1,6 +1,7 @@
 // Rules for updates of variables in place, and for dropout. Operands are dense.
 #include "backends/lower_rules.h"
 
+#include <stdio.h>
 #include "backends/lower_split.h"
 
 // A launch over the elements of `x`.
@@ -20,14 +21,31 @@ static flat flat_of(const lowering *l, const operand *x, const operand *const *v
     return f;
 }
 
+// The host's kernels by the device's name and the dtype that tells them apart.
+static const char *host_name(char name[32], const char *entry, brim_dtype dtype) {
+    bool plain = dtype == BRIM_F32;
+    snprintf(name, 32, "%s%s%s", entry, plain ? "" : "_", plain ? "" : brim_dtype_name(dtype));
+    return name;
+}
+
+static void accumulate_on_host(lowering *l, const char *entry, const operand *sum,
+                               const operand *x) {
+    char name[32];
+    LOWER_HOST(l, host_name(name, entry, sum->dtype), arg_write(sum), arg_read(x),
+               arg_i64(shape_elements(&sum->shape)));
+}
+
 // A step's first micro-batch begins the sum: x itself, without reading what the last step left.
 void lower_accumulate(lowering *l) {
+    bool host = lower_on_host(l);
     operand sum = lower_input(l, 0), x = lower_input(l, 1);
     uint8_t all = l->sections;
     l->sections = all & l->first_section;
-    if (l->sections) lower_copy(l, x.range, sum.range);
+    if (l->sections && host) accumulate_on_host(l, "assign", &sum, &x);
+    if (l->sections && !host) lower_copy(l, x.range, sum.range);
     l->sections = all & ~l->first_section;
-    if (l->sections) {
+    if (l->sections && host) accumulate_on_host(l, "accumulate", &sum, &x);
+    if (l->sections && !host) {
         const operand *vectors[] = {&sum, &x};
         flat f = flat_of(l, &sum, vectors, 2);
         int kernel = lower_kernel(l, "accumulate", "accumulate", f.split.group,
@@ -38,35 +56,56 @@ void lower_accumulate(lowering *l) {
     l->sections = all;
 }
 
-void lower_adamw(lowering *l) {
-    operand p = lower_input(l, 0), m = lower_input(l, 1), v = lower_input(l, 2),
-            g = lower_input(l, 3);
-    operand scale = lower_input(l, 4), lr = lower_input(l, 5), c1 = lower_input(l, 6),
-            c2 = lower_input(l, 7);
-    operand keep = lower_input(l, 8);
-    const operand *vectors[] = {&p, &m, &v, &g};
-    flat f = flat_of(l, &p, vectors, 4);
-    double beta1 = l->node->attr.optimizer.beta1, beta2 = l->node->attr.optimizer.beta2;
+enum { UPDATE_TENSORS = 5, UPDATE_ARGUMENTS = 20 };
+
+// Of ADAMW, SGD, and their forms that write a copy of the parameter as their last variable: the
+// variables, the gradient, and scalars in memory; then what is constant.
+static void lower_optimizer(lowering *l, const char *entry, int adamw, const double *constants,
+                            int constant_count) {
+    const graph_node *node = l->node;
+    operand x[UPDATE_TENSORS];
+    const operand *vectors[UPDATE_TENSORS];
+    launch_argument argument[UPDATE_ARGUMENTS];
+    int count = 0;
+    for (int i = 0; i <= node->outputs; i++) {
+        x[i] = lower_input(l, i);
+        vectors[i] = &x[i];
+        argument[count++] = i < node->outputs ? arg_write(&x[i]) : arg_read(&x[i]);
+    }
+    for (int i = node->outputs + 1; i < node->inputs; i++) {
+        operand scalar = lower_input(l, i);
+        argument[count++] = arg_read(&scalar);
+    }
+    flat f = flat_of(l, &x[0], vectors, node->outputs + 1);
+    bool host = lower_on_host(l);
+    argument[count++] = arg_i64(f.count);
+    if (!host) argument[count++] = arg_i32(f.split.per);
+    for (int i = 0; i < constant_count; i++) argument[count++] = arg_f32(constants[i]);
+    brim_dtype copy = x[node->outputs - 1].dtype; // f32, that of a state, where there is none
+    bool copies = copy != BRIM_F32;
+    if (host) {
+        char name[32];
+        lower_host(l, host_name(name, entry, copy), argument, count);
+        return;
+    }
     int kernel =
-        lower_kernel(l, "optimizer", "adamw", f.split.group, "-DADAMW=1 -DALIGNED=%d", f.aligned);
-    LOWER_LAUNCH(l, kernel, f.split.groups, 1, 1, arg_write(&p), arg_write(&m), arg_write(&v),
-                 arg_read(&g), arg_read(&scale), arg_read(&lr), arg_read(&c1), arg_read(&c2),
-                 arg_read(&keep), arg_i64(f.count), arg_i32(f.split.per), arg_f32(1 - beta1),
-                 arg_f32(beta2), arg_f32(1 - beta2), arg_f32(l->node->attr.optimizer.eps),
-                 arg_f32(l->node->attr.optimizer.decay), arg_f32(l->node->attr.optimizer.lr_scale));
+        lower_kernel(l, "optimizer", entry, f.split.group, "-DADAMW=%d -DALIGNED=%d%s%s", adamw,
+                     f.aligned, copies ? " -DCOPY=" : "", copies ? brim_dtype_name(copy) : "");
+    lower_launch(l, kernel, (const int64_t[]){f.split.groups, 1, 1}, argument, count);
+}
+
+void lower_adamw(lowering *l) {
+    const brim_attr *a = &l->node->attr;
+    double beta1 = a->optimizer.beta1, beta2 = a->optimizer.beta2;
+    const double constants[] = {
+        1 - beta1, beta2, 1 - beta2, a->optimizer.eps, a->optimizer.decay, a->optimizer.lr_scale};
+    lower_optimizer(l, "adamw", 1, constants, 6);
 }
 
 void lower_sgd(lowering *l) {
-    operand p = lower_input(l, 0), m = lower_input(l, 1), g = lower_input(l, 2);
-    operand scale = lower_input(l, 3), lr = lower_input(l, 4), keep = lower_input(l, 5);
-    const operand *vectors[] = {&p, &m, &g};
-    flat f = flat_of(l, &p, vectors, 3);
-    int kernel =
-        lower_kernel(l, "optimizer", "sgd", f.split.group, "-DADAMW=0 -DALIGNED=%d", f.aligned);
-    LOWER_LAUNCH(l, kernel, f.split.groups, 1, 1, arg_write(&p), arg_write(&m), arg_read(&g),
-                 arg_read(&scale), arg_read(&lr), arg_read(&keep), arg_i64(f.count),
-                 arg_i32(f.split.per), arg_f32(l->node->attr.optimizer.beta1),
-                 arg_f32(l->node->attr.optimizer.decay), arg_f32(l->node->attr.optimizer.lr_scale));
+    const brim_attr *a = &l->node->attr;
+    const double constants[] = {a->optimizer.beta1, a->optimizer.decay, a->optimizer.lr_scale};
+    lower_optimizer(l, "sgd", 0, constants, 3);
 }
 
 void lower_dropout(lowering *l) {

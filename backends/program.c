@@ -102,9 +102,9 @@ const char *queue_name(queue_id queue) {
 }
 
 const char *space_name(memory_space space) {
-    static const char *const names[SPACE_COUNT] = {
+    static const char *const names[SPACES] = {
         [SPACE_DEVICE] = "device", [SPACE_HOST] = "host", [SPACE_FILE] = "file"};
-    return (unsigned)space < SPACE_COUNT ? names[space] : "unknown";
+    return (unsigned)space < SPACES ? names[space] : "unknown";
 }
 
 const char *sections_name(uint8_t sections) {

@@ -13,9 +13,8 @@
 #include "backends/host_kernels.h"
 #include "core/arena.h"
 #include "core/error.h"
+#include "graph/spaces.h"
 
-// HOST: the staging area and what lives in host memory, pinned where possible. FILE: a file on a disk.
-typedef enum memory_space { SPACE_DEVICE, SPACE_HOST, SPACE_FILE, SPACE_COUNT } memory_space;
 
 // Bytes of one memory space. Offsets are of the whole space; the backend cuts it into chunks.
 typedef struct byte_range {

@@ -54,7 +54,7 @@ typedef struct section_pass {
 typedef struct ordering {
     program *p;
     brim_error *err;
-    space_map map[SPACE_COUNT];
+    space_map map[SPACES];
     size_t *access;      // by record: where its accesses start in `pieces`
     piece_range *pieces; // of micro-batch 0
     wait_list *waits;
@@ -126,7 +126,7 @@ static void make_pieces(ordering *o) {
     }
     o->pieces = brim_calloc_array(accesses, sizeof *o->pieces, o->err);
     if (failed(o->err)) return;
-    for (int s = 0; s < SPACE_COUNT; s++) sort_cuts(&o->map[s]);
+    for (int s = 0; s < SPACES; s++) sort_cuts(&o->map[s]);
     for (int32_t i = 0; i < p->records; i++)
         for (int a = 0; a < p->record[i].accesses; a++)
             o->pieces[o->access[i] + (size_t)a] = find_pieces(o, &p->record[i].access[a].range, 0);
@@ -135,7 +135,7 @@ static void make_pieces(ordering *o) {
 // ---- segments -----------------------------------------------------------------------------------
 
 static void make_segments(ordering *o) {
-    for (int s = 0; s < SPACE_COUNT; s++) {
+    for (int s = 0; s < SPACES; s++) {
         space_map *m = &o->map[s];
         m->segment = brim_calloc_array(m->cuts, sizeof *m->segment, o->err);
         m->first = brim_calloc_array(m->cuts / WORD + 1, sizeof *m->first, o->err);
@@ -345,7 +345,7 @@ static void make_logs(ordering *o) {
 }
 
 static void ordering_free(ordering *o) {
-    for (int s = 0; s < SPACE_COUNT; s++) {
+    for (int s = 0; s < SPACES; s++) {
         free(o->map[s].cut);
         free(o->map[s].segment);
         free(o->map[s].first);

@@ -39,7 +39,7 @@ typedef struct run {
 typedef struct proof {
     const program *p;
     brim_error *err;
-    space_map map[SPACE_COUNT];
+    space_map map[SPACES];
     run *run;
     size_t runs, capacity;
     clock_vector *latest;            // by record: of its latest run; all 0 where it has not run
@@ -86,11 +86,11 @@ static bool arguments_declared(const program_record *r, memory_space space,
 }
 
 static bool range_fits(const program *p, const byte_range *r, int64_t shift) {
-    const int64_t extent[SPACE_COUNT] = {[SPACE_DEVICE] = p->device_bytes,
+    const int64_t extent[SPACES] = {[SPACE_DEVICE] = p->device_bytes,
                                          [SPACE_HOST] = p->host_bytes,
                                          [SPACE_FILE] = p->file_bytes};
     int64_t end;
-    return (unsigned)r->space < SPACE_COUNT && r->offset >= 0 && r->bytes >= 0 &&
+    return (unsigned)r->space < SPACES && r->offset >= 0 && r->bytes >= 0 &&
            i64_add(r->offset, r->bytes, &end) && i64_add(end, shift, &end) &&
            end <= extent[r->space];
 }
@@ -265,7 +265,7 @@ static void make_pieces(proof *f) {
             add_cut(f, range.space, range.offset + range.bytes);
         }
     }
-    for (int s = 0; s < SPACE_COUNT && !failed(f->err); s++) {
+    for (int s = 0; s < SPACES && !failed(f->err); s++) {
         space_map *m = &f->map[s];
         size_t unique = 0;
         if (m->cuts) qsort(m->cut, m->cuts, sizeof *m->cut, compare_cuts);
@@ -352,7 +352,7 @@ brim_status program_verify(const program *p, brim_error *err) {
     if (check_records(p, err)) return err->status;
     proof f = {.p = p, .err = err};
     check_order(&f);
-    for (int s = 0; s < SPACE_COUNT; s++) {
+    for (int s = 0; s < SPACES; s++) {
         free(f.map[s].cut);
         free(f.map[s].piece);
     }

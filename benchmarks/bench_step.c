@@ -120,12 +120,12 @@ static void print_memory(const training_run *t, report *r) {
     const program *records = t->compiled.lowered.program;
     printf("\ndevice memory: planned %.2f MiB, of it %.2f variables; lower bound %.2f MiB (%.4f of "
            "it)\n",
-           (double)p->peak_bytes / 0x1p20, (double)p->persistent_bytes / 0x1p20,
-           (double)p->lower_bound / 0x1p20, (double)p->peak_bytes / (double)p->lower_bound);
+           (double)p->peak_bytes[SPACE_DEVICE] / 0x1p20, (double)p->persistent_bytes[SPACE_DEVICE] / 0x1p20,
+           (double)p->lower_bound[SPACE_DEVICE] / 0x1p20, (double)p->peak_bytes[SPACE_DEVICE] / (double)p->lower_bound[SPACE_DEVICE]);
     printf("%d records, %d kernels\n", records->records, records->kernels);
-    report_number(r, "planned_bytes", (double)p->peak_bytes);
-    report_number(r, "variable_bytes", (double)p->persistent_bytes);
-    report_number(r, "lower_bound_bytes", (double)p->lower_bound);
+    report_number(r, "planned_bytes", (double)p->peak_bytes[SPACE_DEVICE]);
+    report_number(r, "variable_bytes", (double)p->persistent_bytes[SPACE_DEVICE]);
+    report_number(r, "lower_bound_bytes", (double)p->lower_bound[SPACE_DEVICE]);
     report_number(r, "records_in_program", records->records);
     report_number(r, "kernels", records->kernels);
 }
@@ -385,7 +385,7 @@ int main(int argc, char **argv) {
     argp_parse(&(struct argp){option_list, parse_option, NULL, description, 0, 0, 0}, argc, argv, 0,
                0, &o);
     o.start.config.positions = o.start.length;
-    gpt_config_check(&o.start.config, &err);
+    model_config_check(&o.start.config, &err);
     if (!failed(&err)) run(&o, &err);
     return brim_error_report(&err);
 }

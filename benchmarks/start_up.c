@@ -37,9 +37,7 @@ static void write_variables(training_run *t, brim_error *err) {
         float *data = brim_calloc_array(count, sizeof *data, err);
         if (data && v->role == ROLE_PARAMETER)
             initialize_parameter(data, count, v->init, 1, v->name);
-        if (data)
-            t->target.backend->write(t->target.device, t->compiled.plan.storage[id].offset, data,
-                                     (int64_t)(count * sizeof *data), err);
+        if (data) compiled_write_variable(&t->compiled, &t->target, id, data, err);
         free(data);
     }
 }
@@ -72,7 +70,7 @@ static void lower_and_load(training_run *t, const start_options *o, start_times 
                 target->backend, target->device, &c->lowered, err);
     times->lower = lap(since);
     if (failed(err)) return;
-    memory_request request = {.device_bytes = c->plan.peak_bytes + o->spare_device,
+    memory_request request = {.device_bytes = c->plan.peak_bytes[SPACE_DEVICE] + o->spare_device,
                               .host_bytes = c->lowered.program->host_bytes + o->spare_host};
     target->backend->reserve(target->device, &request, err);
     times->reserve = lap(since);
@@ -113,7 +111,8 @@ uint8_t training_section(const training_run *t, int64_t i) {
 }
 
 void training_stage(training_run *t) {
-    memcpy(t->target.backend->host_memory(t->target.device), t->compiled.inputs,
+    memcpy((uint8_t *)t->target.backend->host_memory(t->target.device) + t->compiled.lowered.staging,
+           t->compiled.inputs,
            (size_t)(t->compiled.micro_batches * t->compiled.lowered.slot_bytes));
 }
 

@@ -7,7 +7,7 @@
 #include "optim/compiled.h"
 
 typedef struct start_options {
-    gpt_config config;
+    model_config config;
     int64_t batch, length, accumulate;
     brim_precision precision;
     const char *device;

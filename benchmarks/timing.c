@@ -14,7 +14,7 @@ brim_status timed_graph_plan(timed_graph *x, brim_graph *g, const compile_target
 }
 
 int64_t timed_graph_device_bytes(const timed_graph *x) {
-    return x->compiled.plan.peak_bytes;
+    return x->compiled.plan.peak_bytes[SPACE_DEVICE];
 }
 
 int64_t timed_graph_host_bytes(const timed_graph *x) {
@@ -58,7 +58,8 @@ brim_status timed_graph_seconds(timed_graph *x, const compile_target *target, do
     compiled *c = &x->compiled;
     if (failed(err)) return err->status;
     // Other graphs use the same staging area.
-    memcpy(target->backend->host_memory(target->device), c->inputs, (size_t)c->lowered.slot_bytes);
+    memcpy((uint8_t *)target->backend->host_memory(target->device) + c->lowered.staging, c->inputs,
+           (size_t)c->lowered.slot_bytes);
     if (target->backend->profile(c->loaded, SECTION_LAST, x->record, err)) return err->status;
     const program *p = c->lowered.program;
     *seconds = 0;

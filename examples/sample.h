@@ -1,12 +1,12 @@
-// Lets a trained GPT write.
+// Lets a trained model write.
 #ifndef EXAMPLES_SAMPLE_H
 #define EXAMPLES_SAMPLE_H
 
 #include <signal.h>
-#include "gpt.h"
+#include "model.h"
 
 typedef struct sample_options {
-    brim_program *program; // built by gpt_build_next for one sequence of `length`
+    brim_program *program; // built by model_build_next for one sequence of `length`
     int64_t length, vocabulary;
     double temperature; // 0: the likeliest token
     double top_p; // draws from the fewest tokens that have this probability in all; 1: from all

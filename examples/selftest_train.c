@@ -54,13 +54,13 @@ static void read_parameters(brim_trainer *trainer, trained *out, brim_error *err
 
 static void train(const char *device, brim_precision precision, bool no_fusion, trained *out,
                   brim_error *err) {
-    gpt_config config = {.vocabulary = SYMBOLS,
-                         .positions = LENGTH,
-                         .width = 48,
-                         .layers = 2,
-                         .heads = 3,
-                         .dropout = 0.1,
-                         .norm_eps = 1e-5};
+    model_config config = {.vocabulary = SYMBOLS,
+                           .positions = LENGTH,
+                           .width = 48,
+                           .layers = 2,
+                           .heads = 3,
+                           .dropout = 0.1,
+                           .norm_eps = 1e-5};
     brim_trainer *trainer = brim_trainer_create(
         gpt_build, &config,
         &(brim_trainer_options){

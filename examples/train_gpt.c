@@ -1,11 +1,11 @@
-// Trains a GPT on the user's own text. See --help.
+// Trains a language model on the user's own text. See --help.
 #include <dirent.h>
 #include <float.h>
 #include <math.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include "gpt.h"
+#include "model.h"
 #include "sample.h"
 #include "text_figures.h"
 #include "train_gpt_options.h"
@@ -17,7 +17,6 @@ enum {
     SAMPLE_LENGTH = 256
 };
 static const double held_out_fraction = 0.02;
-static const char parameter_prefix[] = "transformer.";
 
 static volatile sig_atomic_t interrupted;
 
@@ -43,7 +42,7 @@ static void catch_signals(void) {
 
 typedef struct run {
     train_options options;
-    gpt_config config;
+    model_config config;
     brim_dataset *data;
     brim_loader train, held_out;
     brim_trainer *trainer;
@@ -85,15 +84,12 @@ static int64_t or_else(int64_t given, int64_t otherwise) {
 
 static void fresh_config(run *r, brim_error *err) {
     const train_options *o = &r->options;
-    bool text = is_text(r);
-    r->config =
-        (gpt_config){.vocabulary = or_else(o->vocabulary, text ? TEXT_VOCABULARY : GPT2_VOCABULARY),
-                     .positions = or_else(o->sequence, 256),
-                     .width = or_else(o->width, 384),
-                     .layers = or_else(o->layers, 6),
-                     .heads = or_else(o->heads, 6),
-                     .norm_eps = 1e-5};
-    gpt_config_check(&r->config, err);
+    model_config c = o->sizes;
+    c.architecture = o->architecture > 0 ? (model_architecture)o->architecture : MODEL_GPT2;
+    c.positions = o->sequence;
+    if (!c.vocabulary) c.vocabulary = is_text(r) ? TEXT_VOCABULARY : GPT2_VOCABULARY;
+    r->config = model_config_complete(&c);
+    model_config_check(&r->config, err);
 }
 
 typedef struct given_size {
@@ -103,12 +99,19 @@ typedef struct given_size {
 
 // What the command line says of sizes must agree with what is continued.
 static void check_given(const run *r, const char *file, brim_error *err) {
-    const train_options *o = &r->options;
-    const gpt_config *c = &r->config;
-    const given_size sizes[] = {{"layers", o->layers, c->layers},
-                                {"heads", o->heads, c->heads},
-                                {"dim", o->width, c->width},
-                                {"vocab", o->vocabulary, c->vocabulary}};
+    const model_config *given = &r->options.sizes, *c = &r->config;
+    int64_t ffn = c->architecture == MODEL_LLAMA ? c->ffn : 4 * c->width;
+    const given_size sizes[] = {{"layers", given->layers, c->layers},
+                                {"heads", given->heads, c->heads},
+                                {"kv-heads", given->kv_heads, or_else(c->kv_heads, c->heads)},
+                                {"dim", given->width, c->width},
+                                {"ffn", given->ffn, ffn},
+                                {"vocab", given->vocabulary, c->vocabulary}};
+    int architecture = r->options.architecture;
+    if (architecture >= 0 && architecture != (int)c->architecture)
+        brim_fail(err, BRIM_ARGUMENT, "--arch %s contradicts %s, which says %s",
+                  model_architecture_name((model_architecture)architecture), file,
+                  model_architecture_name(c->architecture));
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         if (sizes[i].given && sizes[i].given != sizes[i].kept)
             brim_fail(err, BRIM_ARGUMENT, "--%s %lld contradicts %s, which says %lld",
@@ -145,7 +148,7 @@ static void choose_config(run *r, brim_error *err) {
         fresh_config(r, err);
         return;
     }
-    gpt_config_read(file, &r->config, err);
+    model_config_read(file, &r->config, err);
     if (err->status) return;
     check_given(r, file, err);
     if (o->sequence > r->config.positions)
@@ -221,12 +224,12 @@ static void create_trainer(run *r, brim_error *err) {
     const train_options *o = &r->options;
     r->config.dropout = o->dropout;
     r->trainer = brim_trainer_create(
-        gpt_build, &r->config,
+        model_build, &r->config,
         &(brim_trainer_options){.batch = o->batch,
                                 .length = o->sequence,
                                 .accumulate = o->accumulate,
                                 .device = o->device,
-                                .precision = o->precision,
+                                .precision = (brim_precision)o->precision,
                                 .seed = (uint64_t)o->seed,
                                 .optimizer = {.kind = BRIM_ADAMW,
                                               .lr = (float)o->lr,
@@ -235,20 +238,20 @@ static void create_trainer(run *r, brim_error *err) {
                                               .eps = not_the_default(o->eps),
                                               .weight_decay = (float)o->weight_decay,
                                               .clip = (float)o->clip},
-                                .schedule = {.kind = o->schedule,
+                                .schedule = {.kind = (brim_schedule_kind)o->schedule,
                                              .warmup = o->warmup,
                                              .steps = r->steps,
                                              .min_lr = (float)o->min_lr}},
         err);
     if (!o->sequential)
         r->evaluation =
-            brim_trainer_program(r->trainer, gpt_build, &r->config, o->batch, o->sequence, err);
+            brim_trainer_program(r->trainer, model_build, &r->config, o->batch, o->sequence, err);
     if (o->sample) {
         r->sample_length = o->sequence < SAMPLE_LENGTH ? o->sequence : SAMPLE_LENGTH;
-        r->next =
-            brim_trainer_program(r->trainer, gpt_build_next, &r->config, 1, r->sample_length, err);
+        r->next = brim_trainer_program(r->trainer, model_build_next, &r->config, 1,
+                                       r->sample_length, err);
     }
-    char *config = gpt_config_text(&r->config, err);
+    char *config = model_config_text(&r->config, err);
     if (config) brim_trainer_attach(r->trainer, "config.json", config, err);
     free(config);
     brim_trainer_prepare(r->trainer, err);
@@ -259,7 +262,7 @@ static void load_weights(run *r, brim_error *err) {
     char file[4096];
     if (o->init) {
         checkpoint_file(file, o->init, "model.safetensors", err);
-        brim_trainer_load_model(r->trainer, file, parameter_prefix, err);
+        brim_trainer_load_model(r->trainer, file, model_prefix(&r->config), err);
     }
     if (o->resume && brim_trainer_resume(r->trainer, o->out, err) == BRIM_OK)
         brim_loader_restore(&r->train, brim_trainer_noted(r->trainer, "data_position", 0), err);

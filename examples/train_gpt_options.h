@@ -3,18 +3,20 @@
 #define EXAMPLES_TRAIN_GPT_OPTIONS_H
 
 #include <brim/brim.h>
+#include "model.h"
 
 typedef struct train_options {
     const char **files;
     int file_count;
-    int64_t layers, heads, width, sequence, vocabulary; // 0: not given
+    int architecture;   // a model_architecture; -1: not given
+    model_config sizes; // those given; the others are 0
+    int64_t sequence;   // 0: not given
     int64_t batch, accumulate;
     int64_t steps, epochs; // 0: not given
     int64_t warmup, save_every, eval_every, sample;
     double lr, min_lr, weight_decay, beta1, beta2, eps, clip, dropout, temperature, top_p;
     int64_t seed;
-    brim_schedule_kind schedule;
-    brim_precision precision;
+    int schedule, precision; // a brim_schedule_kind, a brim_precision
     const char *device, *out, *init, *log, *prompt;
     bool resume, sequential;
 } train_options;

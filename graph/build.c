@@ -186,8 +186,8 @@ static bool check_variables(brim_graph *g, const request *r, int outputs) {
     for (int k = 0; k < outputs; k++) {
         const graph_value *v = &g->value[r->inputs[k].id];
         const char *fault = NULL;
-        if (v->role != ROLE_PARAMETER && v->role != ROLE_STATE && v->role != ROLE_ACCUMULATOR)
-            fault = "is no parameter, state or accumulator";
+        if (!role_is_variable(v->role))
+            fault = "is no parameter, state, copy or accumulator";
         else if (v->update >= 0)
             fault = "is updated already";
         for (int other = 0; other < k && !fault; other++) {

@@ -9,7 +9,8 @@
 const char *const role_names[] = {
     [ROLE_RESULT] = "result",           [ROLE_INPUT] = "input",
     [ROLE_PARAMETER] = "parameter",     [ROLE_STATE] = "state",
-    [ROLE_ACCUMULATOR] = "accumulator", [ROLE_CONTROL] = "control",
+    [ROLE_COPY] = "copy",               [ROLE_ACCUMULATOR] = "accumulator",
+    [ROLE_CONTROL] = "control",
 };
 
 const char *const control_slot_names[CONTROL_COUNT] = {

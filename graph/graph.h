@@ -105,9 +105,15 @@ typedef enum value_role {
     ROLE_INPUT,       // fed for each micro-batch
     ROLE_PARAMETER,   // f32 master
     ROLE_STATE,       // optimizer state
+    ROLE_COPY,        // 16-bit compute copy of a parameter, "NAME/bf16" or "NAME/f16"; its update keeps it fresh
     ROLE_ACCUMULATOR, // lives through the micro-batches of a step
     ROLE_CONTROL      // a slot of the control block
 } value_role;
+
+// A variable outlives the step (an accumulator: the micro-batch), and an UPDATE may write it.
+static inline bool role_is_variable(value_role role) {
+    return role == ROLE_PARAMETER || role == ROLE_STATE || role == ROLE_COPY || role == ROLE_ACCUMULATOR;
+}
 
 // Scalars that change from step to step; the host writes the block before each section.
 typedef enum control_slot {
@@ -125,7 +131,7 @@ typedef struct graph_value {
     int8_t control;   // ROLE_CONTROL: the slot
     const char *name; // leaves and named outputs; else NULL
     brim_init init;   // ROLE_PARAMETER
-    value_id update;  // PARAMETER, STATE, ACCUMULATOR: the value it becomes (output of an UPDATE node), or -1
+    value_id update;  // of a variable: the value it becomes (output of an UPDATE node), or -1
     value_id original; // of a recomputed node: the value that this one is again, or -1 where that is not stored
     bool checkpoint;   // a script's mark, see brim_checkpoint
 } graph_value;

@@ -77,7 +77,9 @@ const infer_rule infer_rules[OP_COUNT] = {
     [OP_DROPOUT] = infer_dropout,
     [OP_ACCUMULATE] = infer_accumulate,
     [OP_ADAMW] = infer_adamw,
+    [OP_ADAMW_CAST] = infer_adamw,
     [OP_SGD] = infer_sgd,
+    [OP_SGD_CAST] = infer_sgd,
 };
 
 bool infer_refuse(inference *i, brim_status status, const char *format, ...) {

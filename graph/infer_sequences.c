@@ -144,16 +144,26 @@ static bool in_range(inference *i, const char *what, float x, float limit) {
                         what, (double)limit);
 }
 
-// The first `variables` operands, and the gradient after them, are f32 of one shape; the rest are
-// f32 scalars.
-static bool is_update(inference *i, int variables) {
+// An operand of an update that is a tensor like the parameter.
+static bool is_update_tensor(inference *i, int input, bool copy, const char *what) {
+    brim_dtype dtype = i->input[input].dtype;
+    if (copy && dtype != BRIM_F16 && dtype != BRIM_BF16)
+        return infer_refuse(i, BRIM_SHAPE, "the compute copy is %s, f16 or bf16 is expected",
+                            brim_dtype_name(dtype));
+    return (copy || infer_is(i, input, BRIM_F32)) &&
+           infer_same_shape(i, 0, input, "the parameter", what);
+}
+
+// The parameter, its states, a compute copy where the op writes one more output, and the gradient
+// are of one shape, f32 except for the copy; the rest are f32 scalars.
+static bool is_update(inference *i, int states) {
     static const char *const what[] = {"the parameter", "the state m", "the state v"};
     const brim_attr *a = i->attr;
+    int variables = i->outputs, copy = variables > states + 1 ? states + 1 : -1;
     for (int k = 0; k <= variables; k++) {
-        if (!infer_is(i, k, BRIM_F32) ||
-            !infer_same_shape(i, 0, k, what[0], k == variables ? "its gradient" : what[k]))
-            return false;
-        if (k < variables) infer_set(i, k, BRIM_F32, &i->input[k].shape);
+        const char *name = k == variables ? "its gradient" : k == copy ? "its copy" : what[k];
+        if (!is_update_tensor(i, k, k == copy, name)) return false;
+        if (k < variables) infer_set(i, k, i->input[k].dtype, &i->input[k].shape);
     }
     for (int k = variables + 1; k < i->inputs; k++) {
         if (!is_scalar(i, k, BRIM_F32, "a factor")) return false;
@@ -164,10 +174,10 @@ static bool is_update(inference *i, int variables) {
 }
 
 bool infer_adamw(inference *i) {
-    return is_update(i, 3) && in_range(i, "beta2", i->attr->optimizer.beta2, 1) &&
+    return is_update(i, 2) && in_range(i, "beta2", i->attr->optimizer.beta2, 1) &&
            in_range(i, "eps", i->attr->optimizer.eps, INFINITY);
 }
 
 bool infer_sgd(inference *i) {
-    return is_update(i, 2);
+    return is_update(i, 1);
 }

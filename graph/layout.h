@@ -1,9 +1,8 @@
-// Where a value's elements are, relative to the storage it lies in; when nodes run; where storages
-// lie.
+// Where a value's elements are, relative to the storage it lies in; when nodes run.
 //
 // 1. graph_schedule_make: an order of execution.
 // 2. graph_layout_make: every value's storage and strides.
-// 3. memory_plan_make: every storage's bytes in one address space, checked by memory_plan_verify.
+// 3. memory_plan_make (graph/memory_plan.h): every storage's bytes.
 //
 // Most values are storages of their own, dense and row-major. Views (RESHAPE, PERMUTE, SLICE,
 // BROADCAST) are strides into their input's storage. The inputs of a CONCAT are, where their
@@ -76,52 +75,5 @@ void graph_layout_free(graph_layout *layout);
 // last reader.
 brim_status graph_layout_verify(const brim_graph *g, const graph_schedule *schedule,
                                 const graph_layout *layout, brim_error *err);
-
-// Bytes of every storage in one address space. Persistent storages (parameters, states,
-// accumulators, control, named results) come first, then transient ones packed by lifetime. Values
-// of a step's invariant nodes (those of sections FIRST only) live through all sections.
-typedef struct storage_place {
-    int64_t offset, bytes; // offset -1: not a storage
-    int32_t first, last;   // positions in the schedule, inclusive
-} storage_place;
-
-typedef struct plan_request {
-    int64_t alignment;      // of every storage, a power of two
-    int64_t chunk_bytes;    // no storage may straddle a multiple of this; 0: no such limit
-    int64_t transient_base; // everything that `persistent` does not place starts here at the
-                            // earliest (several programs share one persistent region)
-    // Bytes that a node needs while it runs; less than 0 is an error. May be NULL.
-    int64_t (*workspace)(const brim_graph *, node_id, void *user);
-    // Offset of a persistent storage that another program has placed already, or -1. May be NULL.
-    int64_t (*persistent)(const brim_graph *, value_id, void *user);
-    void *user;
-    int64_t guard_bytes; // unused bytes kept before, between and after storages (tests poison them)
-} plan_request;
-
-typedef struct memory_plan {
-    storage_place *storage;   // by value id
-    storage_place *workspace; // by node id
-    int32_t values, nodes;
-    int64_t persistent_bytes;
-    int64_t peak_bytes;  // end of the highest byte used, persistent ones included
-    int64_t lower_bound; // no packing of the transient storages can have a lower peak
-} memory_plan;
-
-// The result has passed memory_plan_verify.
-brim_status memory_plan_make(const brim_graph *g, const graph_layout *layout,
-                             const graph_schedule *schedule, const plan_request *request,
-                             memory_plan *out, brim_error *err);
-void memory_plan_free(memory_plan *plan);
-
-// Proves, from the graph, the layout and the schedule alone, that no two storages or workspaces
-// that live at the same time share bytes, and that each is large enough, aligned, within the peak
-// and within one chunk.
-brim_status memory_plan_verify(const brim_graph *g, const graph_layout *layout,
-                               const graph_schedule *schedule, const plan_request *request,
-                               const memory_plan *plan, brim_error *err);
-
-// Prints storages with bytes, lifetimes and offsets, the bytes of each class, and how close the
-// packing is to the bound.
-void memory_plan_print(const brim_graph *g, const memory_plan *plan, FILE *out);
 
 #endif

@@ -83,18 +83,56 @@ static brim_value take_heads(brim_value packed, int64_t first, int64_t heads, in
     return brim_reshape(part, brim_dim(packed, 0), brim_dim(packed, 1), heads, size);
 }
 
-static bool check_heads(brim_graph *g, brim_value x, int64_t heads, int64_t kv_heads) {
-    int64_t width = brim_dim(x, -1);
+static bool check_heads(brim_graph *g, brim_value x, int64_t heads,
+                        const brim_self_attention_options *o) {
+    int64_t width = brim_dim(x, -1), kv_heads = o->kv_heads ? o->kv_heads : heads;
+    int names = !!o->q_name + !!o->k_name + !!o->v_name;
     if (brim_rank(x) != 3)
         graph_refuse(g, BRIM_SHAPE, "self_attention", &x, 1, "3 axes are expected");
-    else if (heads < 1 || width % heads)
+    else if (heads < 1 || (o->head_size == 0 && width % heads))
         graph_refuse(g, BRIM_SHAPE, "self_attention", &x, 1,
                      "width %" PRId64 " is not a multiple of %" PRId64 " heads", width, heads);
+    else if (o->head_size < 0)
+        graph_refuse(g, BRIM_SHAPE, "self_attention", &x, 1,
+                     "the head size is %" PRId64 ", at least 1 is expected", o->head_size);
     else if (kv_heads < 1 || heads % kv_heads)
         graph_refuse(g, BRIM_SHAPE, "self_attention", &x, 1,
                      "%" PRId64 " heads are not a multiple of %" PRId64 " key-value heads", heads,
                      kv_heads);
+    else if (names % 3)
+        graph_refuse(g, BRIM_ARGUMENT, "self_attention", &x, 1,
+                     "%d of q_name, k_name and v_name are given; all or none are expected", names);
     return !failed(g->err);
+}
+
+// A projection of its own to [B, T, heads, size].
+static brim_value project_heads(brim_value x, const char *name, int64_t heads, int64_t size,
+                                const brim_linear_options *options) {
+    brim_value y = brim_linear_with(x, name, heads * size, options);
+    return brim_reshape(y, brim_dim(x, 0), brim_dim(x, 1), heads, size);
+}
+
+typedef struct qkv_values {
+    brim_value q, k, v;
+} qkv_values;
+
+// One statement each: C leaves the order inside an initialiser open, and parameters are numbered as
+// they are made.
+static qkv_values project_qkv(brim_value x, int64_t heads, int64_t kv_heads, int64_t size,
+                              const brim_self_attention_options *o) {
+    qkv_values p;
+    if (o->q_name) {
+        p.q = project_heads(x, o->q_name, heads, size, &o->qkv);
+        p.k = project_heads(x, o->k_name, kv_heads, size, &o->qkv);
+        p.v = project_heads(x, o->v_name, kv_heads, size, &o->qkv);
+        return p;
+    }
+    brim_value packed = brim_linear_with(x, o->qkv_name ? o->qkv_name : "qkv",
+                                         (heads + 2 * kv_heads) * size, &o->qkv);
+    p.q = take_heads(packed, 0, heads, size);
+    p.k = take_heads(packed, heads, kv_heads, size);
+    p.v = take_heads(packed, heads + kv_heads, kv_heads, size);
+    return p;
 }
 
 brim_value brim_self_attention(brim_value x, const char *name, int64_t heads,
@@ -102,21 +140,21 @@ brim_value brim_self_attention(brim_value x, const char *name, int64_t heads,
     static const brim_self_attention_options defaults;
     const brim_self_attention_options *o = options ? options : &defaults;
     brim_graph *g = open_layer("self_attention", x, name, 3);
+    if (!g || !check_heads(g, x, heads, o)) return GRAPH_INVALID;
     int64_t kv_heads = o->kv_heads ? o->kv_heads : heads;
-    if (!g || !check_heads(g, x, heads, kv_heads)) return GRAPH_INVALID;
-    int64_t width = brim_dim(x, -1), size = width / heads;
+    int64_t width = brim_dim(x, -1), size = o->head_size ? o->head_size : width / heads;
 
-    brim_value packed = brim_linear_with(x, o->qkv_name ? o->qkv_name : "qkv",
-                                         (heads + 2 * kv_heads) * size, &o->qkv);
-    brim_value q = take_heads(packed, 0, heads, size);
-    brim_value k = take_heads(packed, heads, kv_heads, size);
-    brim_value v = take_heads(packed, heads + kv_heads, kv_heads, size);
-    if (o->rotary_base != 0) {
-        q = brim_rotary(q, o->rotary_base, GRAPH_INVALID);
-        k = brim_rotary(k, o->rotary_base, GRAPH_INVALID);
+    qkv_values p = project_qkv(x, heads, kv_heads, size, o);
+    if (o->qk_norm) {
+        p.q = brim_rms_norm(p.q, "q_norm", o->qk_norm_eps);
+        p.k = brim_rms_norm(p.k, "k_norm", o->qk_norm_eps);
     }
-    brim_value y = brim_attention(q, k, v, &o->attention);
-    y = brim_reshape(y, brim_dim(x, 0), brim_dim(x, 1), width);
+    if (o->rotary_base != 0) {
+        p.q = brim_rotary(p.q, o->rotary_base, GRAPH_INVALID);
+        p.k = brim_rotary(p.k, o->rotary_base, GRAPH_INVALID);
+    }
+    brim_value y = brim_attention(p.q, p.k, p.v, &o->attention);
+    y = brim_reshape(y, brim_dim(x, 0), brim_dim(x, 1), heads * size);
     y = brim_linear_with(y, o->projection_name ? o->projection_name : "proj", width,
                          &o->projection);
     return close_layer(g, brim_dropout(y, o->dropout));

@@ -32,7 +32,7 @@ static value_id root_of(const brim_graph *g, value_id v) {
     return v;
 }
 
-// A variable other than a parameter may change before the backward pass, and may not wait for it.
+// A variable other than a parameter and its copy may change before the backward pass, and may not wait for it.
 static bool reads_what_changes(const brim_graph *g, const graph_node *node) {
     for (int32_t i = 0; i < node->inputs; i++) {
         value_role role = g->value[root_of(g, node->input[i])].role;
@@ -63,7 +63,8 @@ brim_status recompute_possible(const brim_graph *g, bool *possible, brim_error *
 static void find_invariant(const brim_graph *g, bool *invariant) {
     for (value_id v = 0; v < g->values; v++) {
         node_id n = g->value[v].producer;
-        invariant[v] = n >= 0 || g->value[v].role == ROLE_PARAMETER;
+        value_role role = g->value[v].role;
+        invariant[v] = n >= 0 || role == ROLE_PARAMETER || role == ROLE_COPY;
         for (int32_t i = 0; n >= 0 && i < g->node[n].inputs; i++)
             invariant[v] &= invariant[g->node[n].input[i]];
     }

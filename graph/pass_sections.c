@@ -18,7 +18,7 @@ static void mark_accumulated(const brim_graph *g, bool *accumulated) {
 // What a node's inputs are, all together.
 typedef struct origin {
     bool constant;  // constants only
-    bool invariant; // parameters and constants only
+    bool invariant; // parameters, their copies and constants only
     bool late;      // something that is complete in the last section only
 } origin;
 
@@ -26,7 +26,7 @@ static origin origin_of(const brim_graph *g, const graph_node *node, const origi
     origin all = {true, true, false};
     for (int32_t i = 0; i < node->inputs; i++) {
         const graph_value *v = &g->value[node->input[i]];
-        origin in = {false, v->role == ROLE_PARAMETER, false};
+        origin in = {false, v->role == ROLE_PARAMETER || v->role == ROLE_COPY, false};
         if (v->producer >= 0) in = by_node[v->producer];
         all.constant &= in.constant;
         all.invariant &= in.invariant;

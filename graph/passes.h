@@ -2,7 +2,7 @@
 // verified. The new graph has the names, results, loss, scopes and variables of the old one, which
 // stays the caller's.
 //
-// Their order: cast, (differentiation, updates), prune, densify, sections, recompute
+// Their order: cast, (differentiation, updates), prune, compute copies, densify, sections, recompute
 // (graph/pass_recompute.h), fuse.
 #ifndef BRIM_GRAPH_PASSES_H
 #define BRIM_GRAPH_PASSES_H
@@ -21,6 +21,16 @@ brim_graph *pass_cast(const brim_graph *g, brim_dtype low, brim_error *err);
 // inputs, attributes; never DROPOUT, UPDATE or what is recomputed). Inputs and variables stay even
 // where nothing reads them. Returns a new graph.
 brim_graph *pass_prune(const brim_graph *g, brim_error *err);
+
+// Makes the 16-bit compute copies of parameters variables: a CAST of a parameter to f16 or bf16 is
+// replaced by a leaf "NAME/bf16" or "NAME/f16", and the parameter's ADAMW or SGD by ADAMW_CAST or
+// SGD_CAST, which keeps the leaf fresh. (A parameter that is cast to both types has a copy in the
+// type of its first cast.) `owner`: the graph whose variables this one shares, after this pass; only
+// copies that it has are replaced. NULL: all. Returns a new graph.
+brim_graph *pass_compute_copies(const brim_graph *g, const brim_graph *owner, brim_error *err);
+
+// The leaf that is the parameter's compute copy, or -1.
+value_id compute_copy_of(const brim_graph *g, value_id parameter);
 
 // Inserts COPY where an op cannot read its input's strides (a permuted, sliced or broadcast view,
 // see graph/layout.h), and where a named result is not dense in a storage of its own. A permutation

@@ -32,6 +32,7 @@ void rewrite_leaf(rewrite *r, value_id old) {
     if (failed(r->err)) return;
     graph_value v = r->from->value[old];
     v.name = copy_text(r, v.name);
+    v.update = -1; // rewrite_end knows it
     r->map[old] = graph_add_value(r->to, &v);
 }
 
@@ -128,7 +129,7 @@ static void finish(rewrite *r) {
         if (r->map[v] < 0) continue;
         value_id update = from->value[v].update, original = from->value[v].original;
         graph_value *new = &to->value[r->map[v]];
-        new->update = update < 0 ? -1 : r->map[update];
+        if (update >= 0) new->update = r->map[update];
         if (original >= 0) new->original = r->map[original];
         new->checkpoint |= from->value[v].checkpoint; // equal values may have become one
     }

@@ -63,10 +63,6 @@ static bool is_id(const brim_graph *g, value_id id) {
     return id >= 0 && id < g->values;
 }
 
-static bool is_variable(const graph_value *x) {
-    return x->role == ROLE_PARAMETER || x->role == ROLE_STATE || x->role == ROLE_ACCUMULATOR;
-}
-
 // Values ------------------------------------------------------------------------------------------
 
 static bool check_result_value(const verifier *v, value_id id) {
@@ -99,13 +95,15 @@ static bool check_leaf(const verifier *v, value_id id) {
         if ((unsigned)x->init.kind > BRIM_UNIFORM || !isfinite(x->init.scale))
             return bad_value(v, id, "its init is malformed");
     }
+    if (x->role == ROLE_COPY && x->dtype != BRIM_F16 && x->dtype != BRIM_BF16)
+        return bad_value(v, id, "a compute copy is f16 or bf16, not %s", brim_dtype_name(x->dtype));
     return true;
 }
 
 static bool check_update(const verifier *v, value_id id) {
     const graph_value *x = &v->g->value[id];
     if (x->update == -1) return true;
-    if (!is_variable(x) || !is_id(v->g, x->update))
+    if (!role_is_variable(x->role) || !is_id(v->g, x->update))
         return bad_value(v, id, "its update is value %d", x->update);
     const graph_value *new = &v->g->value[x->update];
     if (new->role != ROLE_RESULT || new->producer < 0 || new->producer >= v->g->nodes)

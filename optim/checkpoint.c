@@ -69,24 +69,18 @@ int64_t brim_trainer_noted(const brim_trainer *t, const char *name, int64_t othe
 // Tensors
 // ----------------------------------------------------------------------------------------------------------------
 
-// Reads a variable from the device; the caller frees it. NULL on error.
+// Reads a variable from its home; the caller frees it. NULL on error.
 static float *fetch(brim_trainer *t, value_id id, size_t *bytes, brim_error *err) {
     const compiled *c = &t->training;
     size_t count = (size_t)shape_elements(&c->graph->value[id].shape);
     float *data = brim_calloc_array(count, sizeof *data, err);
     *bytes = count * sizeof *data;
-    if (data && t->target.backend->read(t->target.device, c->plan.storage[id].offset, data,
-                                        (int64_t)*bytes, err)) {
+    byte_range range = compiled_range(c, id);
+    if (data && device_read_range(t->target.backend, t->target.device, &range, data, err)) {
         free(data);
         data = NULL;
     }
     return data;
-}
-
-static brim_status put(brim_trainer *t, value_id id, const void *data, size_t bytes,
-                       brim_error *err) {
-    return t->target.backend->write(t->target.device, t->training.plan.storage[id].offset, data,
-                                    (int64_t)bytes, err);
 }
 
 static const graph_value *value_at(const brim_trainer *t, value_id id) {
@@ -266,7 +260,7 @@ static void load_tensor(brim_trainer *t, value_id id, const safetensors *file, c
     float *data = brim_calloc_array(found->count, sizeof *data, err);
     if (!data) return;
     dtype_to_f32(found->dtype, found->data, data, found->count);
-    put(t, id, data, found->count * sizeof *data, err);
+    compiled_write_variable(&t->training, &t->target, id, data, err);
     free(data);
 }
 
@@ -339,7 +333,7 @@ static void restore_state(brim_trainer *t, const state_reader *r, brim_error *er
     for (value_id id = 0; next_state(t, &id) && !failed(err); id++) {
         const graph_value *v = value_at(t, id);
         const void *data = state_tensor(r, v->name, BRIM_F32, v->shape.rank, v->shape.dim, err);
-        if (data) put(t, id, data, (size_t)shape_elements(&v->shape) * sizeof(float), err);
+        if (data) compiled_write_variable(&t->training, &t->target, id, data, err);
     }
     restore_notes(t, r, err);
     training_progress p = {

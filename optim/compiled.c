@@ -3,12 +3,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include "core/alloc.h"
-#include "graph/pass_recompute.h"
+#include "core/dtype.h"
 #include "graph/passes.h"
-#include "graph/recompute_levels.h"
-
-// A chain's operands become kernel arguments; OpenCL promises 1024 bytes of them.
-enum { MAX_CHAIN_OPERANDS = 24 };
+#include "optim/plan_search.h"
+#include "optim/variant.h"
 
 static void replace(brim_graph **g, brim_graph *next) {
     brim_graph_free(*g);
@@ -16,116 +14,52 @@ static void replace(brim_graph **g, brim_graph *next) {
 }
 
 // All that comes before the decision what to recompute. Takes g over.
-static brim_graph *first_passes(brim_graph *g, int64_t micro_batches, brim_error *err) {
+static brim_graph *first_passes(brim_graph *g, int64_t micro_batches, const compiled *owner,
+                                brim_error *err) {
     if (!failed(err)) replace(&g, pass_prune(g, err));
+    if (!failed(err)) replace(&g, pass_compute_copies(g, owner ? owner->graph : NULL, err));
     if (!failed(err)) replace(&g, pass_densify(g, err));
     if (!failed(err)) pass_sections(g, micro_batches, err);
     return g;
 }
 
-typedef struct plan_context {
-    const compile_target *target;
-    lowering lowering; // what workspace rules look at
-} plan_context;
-
-static int64_t node_workspace(const brim_graph *g, node_id node, void *user) {
-    plan_context *context = user;
-    workspace_rule rule = kernel_table[g->node[node].op].workspace;
-    if (!rule) return 0;
-    context->lowering.node = &g->node[node];
-    context->lowering.node_index = node;
-    return rule(&context->lowering);
-}
-
-static int64_t shared_offset(const brim_graph *g, value_id id, void *user) {
-    const compiled *owner = ((plan_context *)user)->target->owner;
-    const graph_value *v = &g->value[id];
-    bool shared = v->role != ROLE_RESULT && v->role != ROLE_INPUT;
-    if (!owner || !shared || !v->name) return -1;
-    value_id there = compiled_variable(owner, v->name);
-    return there < 0 ? -1 : owner->plan.storage[there].offset;
-}
-
-static void forget_plan(compiled *c) {
-    memory_plan_free(&c->plan);
-    graph_layout_free(&c->layout);
-    graph_schedule_free(&c->schedule);
-    brim_graph_free(c->graph);
-    c->graph = NULL;
-}
-
-// The plan with some values recomputed (NULL: as the script marked).
-static brim_status plan_with(compiled *out, const brim_graph *g, const bool *recompute,
-                             const compile_target *target, brim_error *err) {
-    out->graph = pass_recompute(g, recompute, err);
-    if (!failed(err))
-        replace(&out->graph, pass_fuse(out->graph, !target->no_fusion, MAX_CHAIN_OPERANDS, err));
-    if (failed(err)) return err->status;
-    const device_traits *traits = target->backend->traits(target->device);
-    if (graph_schedule_make(out->graph, &out->schedule, err) ||
-        graph_layout_make(out->graph, &out->schedule, &out->layout, err))
-        return err->status;
-
-    plan_context context = {.target = target,
-                            .lowering = {.graph = out->graph,
-                                         .layout = &out->layout,
-                                         .traits = traits,
-                                         .backend = target->backend,
-                                         .device = target->device,
-                                         .err = err}};
-    plan_request request = {
-        .alignment = traits->alignment,
-        .chunk_bytes = traits->chunk_bytes,
-        .transient_base = target->owner ? target->owner->plan.persistent_bytes : 0,
-        .workspace = node_workspace,
-        .persistent = shared_offset,
-        .user = &context,
-    };
-    return memory_plan_make(out->graph, &out->layout, &out->schedule, &request, &out->plan, err);
-}
-
-static bool fits(const compiled *c, const compile_target *target) {
-    return !target->arena_bytes || c->plan.peak_bytes <= target->arena_bytes;
-}
-
-static bool plan_level(compiled *out, const brim_graph *g, const recompute_levels *levels,
-                       int32_t level, const compile_target *target, brim_error *err) {
-    bool *recompute = brim_calloc_array((size_t)g->values, sizeof *recompute, err);
-    forget_plan(out);
-    if (recompute && !recompute_level(g, levels, level, recompute, err))
-        plan_with(out, g, recompute, target, err);
-    free(recompute);
-    return !failed(err) && fits(out, target);
-}
-
-// The least that must be recomputed. Where all of it does not help, that is the plan, and who
-// reserves its memory says what is missing.
-static void plan_to_fit(compiled *out, const brim_graph *g, const compile_target *target,
+// A program that shares another's variables: there is nothing to choose but how far ahead copies come.
+static void plan_shared(compiled *out, const brim_graph *g, const compile_target *target,
                         brim_error *err) {
-    recompute_levels levels;
-    if (recompute_levels_make(g, &levels, err)) return;
-    int32_t low = 1, high = levels.count - 1, planned = high;
-    bool possible = plan_level(out, g, &levels, high, target, err);
-    while (possible && low < high && !failed(err)) { // high fits, what is below low does not
-        int32_t middle = low + (high - low) / 2;
-        planned = middle;
-        if (plan_level(out, g, &levels, middle, target, err))
-            high = middle;
-        else
-            low = middle + 1;
+    enum { AHEAD_SHARE = 8 };
+    variant v;
+    if (variant_make(&v, g, NULL, target, err)) return;
+    int64_t budget = target->budget[SPACE_DEVICE];
+    variant_plan(&v, target, NULL, budget / AHEAD_SHARE, false, &out->plan, err);
+    if (!failed(err) && budget > 0 && out->plan.peak_bytes[SPACE_DEVICE] > budget) {
+        memory_plan_free(&out->plan);
+        variant_plan(&v, target, NULL, 0, false, &out->plan, err);
     }
-    if (possible && planned != high && !failed(err)) plan_level(out, g, &levels, high, target, err);
-    recompute_levels_free(&levels);
+    out->graph = v.graph;
+    out->schedule = v.schedule;
+    out->layout = v.layout;
+    v.graph = NULL;
+    v.schedule = (graph_schedule){0};
+    v.layout = (graph_layout){0};
+    variant_free(&v);
 }
 
 brim_status compiled_plan(compiled *out, brim_graph *graph, int64_t micro_batches,
                           const compile_target *target, brim_error *err) {
-    brim_graph *g = first_passes(graph, micro_batches, err);
+    brim_graph *g = first_passes(graph, micro_batches, target->owner, err);
     out->micro_batches = micro_batches;
-    if (!failed(err) && !plan_with(out, g, NULL, target, err) && !fits(out, target))
-        plan_to_fit(out, g, target, err);
+    if (!failed(err) && target->owner)
+        plan_shared(out, g, target, err);
+    else if (!failed(err))
+        plan_search(out, g, target, err);
     brim_graph_free(g);
     return err->status;
+}
+
+brim_status compiled_lower(compiled *c, const compile_target *target, brim_error *err) {
+    if (c->lowered.program || failed(err)) return err->status;
+    return lower_graph(c->graph, &c->layout, &c->schedule, &c->plan, (int32_t)c->micro_batches,
+                       target->backend, target->device, &c->lowered, err);
 }
 
 brim_status compiled_load(compiled *c, const compile_target *target, brim_error *err) {
@@ -138,7 +72,10 @@ brim_status compiled_load(compiled *c, const compile_target *target, brim_error 
 void compiled_free(compiled *c, const backend *b) {
     if (c->loaded) b->unload(c->loaded);
     lowered_free(&c->lowered);
-    forget_plan(c);
+    memory_plan_free(&c->plan);
+    graph_layout_free(&c->layout);
+    graph_schedule_free(&c->schedule);
+    brim_graph_free(c->graph);
     free(c->inputs);
     free(c->fed);
     *c = (compiled){0};
@@ -198,7 +135,7 @@ brim_status compiled_run(compiled *c, const compile_target *target, const contro
     for (int64_t m = 0; m < c->micro_batches; m++)
         write_control(c->inputs + m * c->lowered.slot_bytes + c->lowered.control_offset, control,
                       (int32_t)m);
-    memcpy(host, c->inputs, (size_t)(c->micro_batches * c->lowered.slot_bytes));
+    memcpy(host + c->lowered.staging, c->inputs, (size_t)(c->micro_batches * c->lowered.slot_bytes));
     for (int64_t m = 0; m < c->micro_batches; m++)
         if (target->backend->run(c->loaded, section_of(m, c->micro_batches), (int32_t)m, err))
             return err->status;
@@ -211,7 +148,7 @@ const void *compiled_result(const compiled *c, const compile_target *target, con
         const graph_value *v = &c->graph->value[c->lowered.result[i].value];
         if (!v->name || strcmp(v->name, name) != 0) continue;
         if (value) *value = v;
-        return (const uint8_t *)target->backend->host_memory(target->device) +
+        return (const uint8_t *)target->backend->host_memory(target->device) + c->lowered.staging +
                c->lowered.result[i].offset;
     }
     return NULL;
@@ -225,4 +162,37 @@ value_id compiled_variable(const compiled *c, const char *name) {
             return id;
     }
     return -1;
+}
+
+byte_range compiled_range(const compiled *c, value_id id) {
+    const storage_place *home = &c->plan.storage[id];
+    return (byte_range){home->space, home->offset, home->bytes};
+}
+
+static brim_status write_leaf(const compiled *c, const compile_target *target, value_id id,
+                              const void *data, size_t bytes, brim_error *err) {
+    byte_range range = compiled_range(c, id);
+    range.bytes = (int64_t)bytes;
+    return device_write_range(target->backend, target->device, &range, data, err);
+}
+
+static brim_status write_copy(const compiled *c, const compile_target *target, value_id copy,
+                              const float *data, brim_error *err) {
+    const graph_value *v = &c->graph->value[copy];
+    size_t count = (size_t)shape_elements(&v->shape), bytes = count * brim_dtype_bytes(v->dtype);
+    void *rounded = brim_calloc_array(bytes, 1, err);
+    if (!rounded) return err->status;
+    dtype_from_f32(v->dtype, data, rounded, count);
+    write_leaf(c, target, copy, rounded, bytes, err);
+    free(rounded);
+    return err->status;
+}
+
+brim_status compiled_write_variable(const compiled *c, const compile_target *target, value_id id,
+                                    const void *data, brim_error *err) {
+    const graph_value *v = &c->graph->value[id];
+    value_id copy = v->role == ROLE_PARAMETER ? compute_copy_of(c->graph, id) : -1;
+    size_t bytes = (size_t)shape_elements(&v->shape) * sizeof(float);
+    if (write_leaf(c, target, id, data, bytes, err) || copy < 0) return err->status;
+    return write_copy(c, target, copy, data, err);
 }

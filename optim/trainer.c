@@ -3,16 +3,24 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <brim/report.h>
+#include "backends/paper.h"
 #include "core/alloc.h"
 #include "core/clock.h"
+#include "optim/budget.h"
 #include "graph/pass_recompute.h"
 #include "optim/initialize.h"
 #include "optim/training_graph.h"
 
-// The caller's strings may die before the trainer does.
-static void keep_strings(brim_trainer *t, brim_error *err) {
+// What the caller's pointers lead to may die before the trainer does.
+static void keep_pointed_to(brim_trainer *t, brim_error *err) {
     brim_trainer_options *o = &t->options;
     if (o->device) o->device = arena_strdup(&t->memory, o->device, err);
+    if (o->paper) {
+        brim_rates *paper = arena_alloc(&t->memory, sizeof *paper, err);
+        if (paper) *paper = *o->paper;
+        o->paper = paper;
+    }
     if (o->group_count == 0) return;
     brim_parameter_group *groups =
         arena_array(&t->memory, (size_t)o->group_count, sizeof *groups, err);
@@ -23,22 +31,24 @@ static void keep_strings(brim_trainer *t, brim_error *err) {
     o->groups = groups;
 }
 
+static brim_status open_device(brim_trainer *t, brim_error *err) {
+    const char *name = t->options.device ? t->options.device : "auto";
+    compile_target *target = &t->target;
+    if (!t->options.paper)
+        return backend_open(name, &(device_settings){0}, &target->backend, &target->device, err);
+    bool opencl = strcmp(name, "opencl") == 0;
+    if (!opencl && strcmp(name, "cuda") != 0 && strcmp(name, "auto") != 0)
+        return brim_fail(err, BRIM_ARGUMENT,
+                         "device \"%s\": a device on paper is \"cuda\" or \"opencl\"", name);
+    return paper_open(t->options.paper, !opencl, &target->backend, &target->device, err);
+}
+
 static void list_parameters(brim_trainer *t, brim_error *err) {
     const brim_graph *g = t->training.graph;
     t->parameter = brim_calloc_array((size_t)g->values, sizeof *t->parameter, err);
     if (!t->parameter) return;
     for (value_id id = 0; id < g->values; id++)
         if (g->value[id].role == ROLE_PARAMETER) t->parameter[t->parameters++] = id;
-}
-
-// What the options allow and the device has; 0 where neither is known.
-static int64_t arena_limit(const brim_trainer *t) {
-    const device_traits *traits = t->target.backend->traits(t->target.device);
-    int64_t asked = t->options.arena_bytes, there = traits->free_bytes;
-    // A reservation is rounded up to whole units, and one more.
-    if (there > 0) there = there > 2 * traits->alignment ? there - 2 * traits->alignment : 1;
-    if (there <= 0) return asked;
-    return asked > 0 && asked < there ? asked : there;
 }
 
 brim_trainer *brim_trainer_create(brim_builder build, void *user,
@@ -51,18 +61,23 @@ brim_trainer *brim_trainer_create(brim_builder build, void *user,
     if (!t) return NULL;
     t->options = checked;
     t->progress.scale = loss_scale_start();
-    keep_strings(t, err);
+    keep_pointed_to(t, err);
     t->target.no_fusion = checked.no_fusion;
 
     // The graph first: a mistake in the script is found before a device is looked for.
     brim_graph *g = training_graph(build, user, &t->options, err);
-    if (g && backend_open(checked.device ? checked.device : "auto", &(device_settings){0},
-                          &t->target.backend, &t->target.device, err)) {
+    if (g && open_device(t, err)) {
         brim_graph_free(g);
         g = NULL;
     }
-    if (g) t->target.arena_bytes = arena_limit(t);
-    if (g) compiled_plan(&t->training, g, t->options.accumulate, &t->target, err);
+    if (g) {
+        t->rates = t->options.paper ? *t->options.paper
+                                    : budget_usual_rates(t->target.backend->traits(t->target.device));
+        t->target.rates = &t->rates;
+        budget_set(&t->target, &t->options, err);
+    }
+    if (failed(err)) brim_graph_free(g);
+    else compiled_plan(&t->training, g, t->options.accumulate, &t->target, err);
     if (!failed(err)) list_parameters(t, err);
     t->build_seconds = clock_seconds() - start;
     if (failed(err)) {
@@ -74,7 +89,7 @@ brim_trainer *brim_trainer_create(brim_builder build, void *user,
 
 void brim_trainer_free(brim_trainer *t) {
     if (!t) return;
-    if (t->target.device) t->target.backend->wait(t->target.device, &(brim_error){0});
+    if (t->target.device) t->target.backend->finish(t->target.device, &(brim_error){0});
     for (brim_program *p = t->programs, *next; p; p = next) {
         next = p->next;
         compiled_free(&p->compiled, t->target.backend);
@@ -125,37 +140,33 @@ static int64_t larger(int64_t a, int64_t b) {
     return a > b ? a : b;
 }
 
-static int64_t staging_bytes(const compiled *c) {
+static int64_t host_bytes(const compiled *c) {
     return c->lowered.program->host_bytes;
 }
 
 static brim_status lower_all(brim_trainer *t, brim_error *err) {
-    compiled *c = &t->training;
-    if (lower_graph(c->graph, &c->layout, &c->schedule, &c->plan, (int32_t)c->micro_batches,
-                    t->target.backend, t->target.device, &c->lowered, err))
-        return err->status;
-    for (brim_program *p = t->programs; p; p = p->next) {
-        c = &p->compiled;
-        if (lower_graph(c->graph, &c->layout, &c->schedule, &c->plan, 1, t->target.backend,
-                        t->target.device, &c->lowered, err))
-            return err->status;
-    }
-    return BRIM_OK;
+    compiled_lower(&t->training, &t->target, err);
+    for (brim_program *p = t->programs; p; p = p->next)
+        compiled_lower(&p->compiled, &t->target, err);
+    return err->status;
 }
 
 static brim_status reserve(brim_trainer *t, brim_error *err) {
-    int64_t device = t->training.plan.peak_bytes, host = staging_bytes(&t->training);
+    int64_t device = t->training.plan.peak_bytes[SPACE_DEVICE], host = host_bytes(&t->training);
     for (brim_program *p = t->programs; p; p = p->next) {
-        device = larger(device, p->compiled.plan.peak_bytes);
-        host = larger(host, staging_bytes(&p->compiled));
+        device = larger(device, p->compiled.plan.peak_bytes[SPACE_DEVICE]);
+        host = larger(host, host_bytes(&p->compiled));
     }
-    int64_t limit = t->target.arena_bytes;
-    if (limit && device > limit)
+    int64_t budget = t->target.budget[SPACE_DEVICE];
+    if (budget > 0 && device > budget)
         return brim_fail(err, BRIM_MEMORY,
-                         "an arena of %lld bytes is needed, also if everything that can be is "
-                         "recomputed; %lld bytes may be used: %lld bytes are missing",
-                         (long long)device, (long long)limit, (long long)(device - limit));
-    memory_request request = {.device_bytes = device, .host_bytes = host};
+                         "a program beside the training step needs an arena of %lld bytes; the "
+                         "budget allows %lld: %lld bytes are missing",
+                         (long long)device, (long long)budget, (long long)(device - budget));
+    memory_request request = {.device_bytes = device,
+                              .host_bytes = host,
+                              .file_bytes = t->training.plan.peak_bytes[SPACE_FILE],
+                              .file_directory = t->options.disk};
     return t->target.backend->reserve(t->target.device, &request, err);
 }
 
@@ -179,8 +190,7 @@ static brim_status initialize(brim_trainer *t, brim_error *err) {
         if (!data) break;
         if (v->role == ROLE_PARAMETER)
             initialize_parameter(data, count, v->init, t->options.seed, v->name);
-        t->target.backend->write(t->target.device, t->training.plan.storage[id].offset, data,
-                                 (int64_t)(count * sizeof *data), err);
+        compiled_write_variable(&t->training, &t->target, id, data, err);
         free(data);
     }
     return err->status;
@@ -272,13 +282,15 @@ brim_trainer_info brim_trainer_describe(const brim_trainer *t) {
     const device_traits *traits = t->target.backend->traits(t->target.device);
     brim_trainer_info info = {.device = traits->name,
                               .backend = traits->backend,
-                              .device_bytes = c->plan.peak_bytes,
-                              .persistent_bytes = c->plan.persistent_bytes,
+                              .device_bytes = c->plan.peak_bytes[SPACE_DEVICE],
+                              .persistent_bytes = c->plan.persistent_bytes[SPACE_DEVICE],
+                              .host_bytes = c->plan.peak_bytes[SPACE_HOST],
+                              .file_bytes = c->plan.peak_bytes[SPACE_FILE],
                               .steps = t->progress.steps,
                               .build_seconds = t->build_seconds,
                               .compile_seconds = t->compile_seconds};
     for (const brim_program *p = t->programs; p; p = p->next)
-        info.device_bytes = larger(info.device_bytes, p->compiled.plan.peak_bytes);
+        info.device_bytes = larger(info.device_bytes, p->compiled.plan.peak_bytes[SPACE_DEVICE]);
     for (int i = 0; i < t->parameters; i++) {
         const graph_value *v = &c->graph->value[t->parameter[i]];
         int64_t elements = shape_elements(&v->shape);
@@ -289,7 +301,7 @@ brim_trainer_info brim_trainer_describe(const brim_trainer *t) {
         info.recomputed +=
             c->graph->node[n].recomputed && recompute_cost_of(&c->graph->node[n]) != RECOMPUTE_FREE;
     if (c->lowered.program) {
-        info.staging_bytes = staging_bytes(c);
+        info.host_bytes = host_bytes(c);
         info.records = c->lowered.program->records;
         info.kernels = c->lowered.program->kernels;
     }
@@ -300,4 +312,12 @@ void brim_trainer_print(const brim_trainer *t, FILE *out) {
     if (!t) return;
     memory_plan_print(t->training.graph, &t->training.plan, out);
     if (t->training.lowered.program) program_print(t->training.lowered.program, out);
+}
+
+void brim_trainer_explain(const brim_trainer *t, FILE *out) {
+    char all[32], kept[32];
+    brim_trainer_info info = brim_trainer_describe(t);
+    fprintf(out, "device memory %s, of it %s for parameters and states\n",
+            brim_bytes_text(info.device_bytes, all, sizeof all),
+            brim_bytes_text(info.persistent_bytes, kept, sizeof kept));
 }

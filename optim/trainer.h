@@ -35,6 +35,7 @@ struct brim_trainer {
     brim_trainer_options options; // defaults filled in; strings live in memory
     arena memory;
     compile_target target; // for the training program
+    brim_rates rates;      // of its device
     compiled training;
     brim_program *programs;
     bool prepared;
@@ -45,10 +46,5 @@ struct brim_trainer {
     int parameters;
     double build_seconds, compile_seconds;
 };
-
-// Device offset and elements of a named variable; an error names it where there is none, or where
-// count differs.
-brim_status trainer_locate(brim_trainer *t, const char *name, size_t count, int64_t *offset,
-                           brim_error *err);
 
 #endif

@@ -135,7 +135,7 @@ suites() {
     for name in $(sed -n 's/^SUITE(\([a-z0-9_]*\)).*/\1/p' tests/suites.def); do
         kind=host
         ! grep -qE '"opencl|device_under_test|opencl_rig' "tests/test_$name.c" || kind=device
-        case $name in ops | gpt_fixture | trainer | micro_batches) kind=first ;; esac
+        case $name in ops | model_fixture | trainer | micro_batches) kind=first ;; esac
         [ $kind != "$1" ] || echo "$name"
     done
 }

@@ -124,7 +124,7 @@ static void make_program(run_state *s) {
     plan_request request = {
         .alignment = traits->alignment,
         .chunk_bytes = traits->chunk_bytes,
-        .transient_base = FIRST_OFFSET,
+        .transient_base = {FIRST_OFFSET},
         .workspace = lower_workspace_bytes,
         .user = &workspace,
         .guard_bytes = GUARD_BYTES,
@@ -134,11 +134,11 @@ static void make_program(run_state *s) {
                     h->device, &s->lowered, s->err) ||
         program_verify(s->lowered.program, s->err))
         return;
-    if (s->plan.peak_bytes + GUARD_BYTES > h->device_bytes ||
+    if (s->plan.peak_bytes[SPACE_DEVICE] + GUARD_BYTES > h->device_bytes ||
         s->lowered.program->host_bytes > h->host_bytes) {
         brim_fail(s->err, BRIM_MEMORY,
                   "the harness has %lld bytes of device memory, %lld are wanted",
-                  (long long)h->device_bytes, (long long)s->plan.peak_bytes);
+                  (long long)h->device_bytes, (long long)s->plan.peak_bytes[SPACE_DEVICE]);
         return;
     }
     h->backend->load(h->device, s->lowered.program, &s->loaded, s->err);
@@ -157,7 +157,7 @@ static value_id find_source(const run_state *s, value_role role, const char *nam
 }
 
 static void poison_memory(run_state *s) {
-    int64_t bytes = s->plan.peak_bytes + GUARD_BYTES;
+    int64_t bytes = s->plan.peak_bytes[SPACE_DEVICE] + GUARD_BYTES;
     uint32_t *pattern = brim_calloc_array((size_t)bytes / 4 + 1, 4, s->err);
     for (int64_t i = 0; pattern && i <= bytes / 4; i++) pattern[i] = poison;
     if (pattern) s->h->backend->write(s->h->device, 0, pattern, bytes, s->err);
@@ -168,9 +168,7 @@ static void poison_memory(run_state *s) {
 static void write_variables(run_state *s, const leaf_values *leaves) {
     for (value_id v = 0; v < s->graph->values && !failed(s->err); v++) {
         const graph_value *value = &s->graph->value[v];
-        if (value->role != ROLE_PARAMETER && value->role != ROLE_STATE &&
-            value->role != ROLE_ACCUMULATOR)
-            continue;
+        if (!role_is_variable(value->role)) continue;
         value_id from = find_source(s, value->role, value->name);
         int64_t bytes = value_bytes(s->graph, v);
         void *data = from < 0 ? NULL : brim_calloc_array((size_t)bytes, 1, s->err);
@@ -182,7 +180,7 @@ static void write_variables(run_state *s, const leaf_values *leaves) {
 }
 
 static void stage_inputs(run_state *s, const leaf_values *leaves) {
-    uint8_t *host = s->h->backend->host_memory(s->h->device);
+    uint8_t *host = s->h->backend->host_memory(s->h->device) + s->lowered.staging;
     for (int32_t m = 0; m < s->micro_batches && !failed(s->err); m++) {
         uint8_t *slot = host + m * s->lowered.slot_bytes;
         for (int32_t i = 0; i < s->lowered.inputs; i++) {
@@ -220,7 +218,7 @@ static void cover(uint8_t *covered, const storage_place *place) {
 
 // What lies between storages is as it was.
 static void check_guards(run_state *s) {
-    int64_t bytes = s->plan.peak_bytes + GUARD_BYTES;
+    int64_t bytes = s->plan.peak_bytes[SPACE_DEVICE] + GUARD_BYTES;
     uint8_t *covered = brim_calloc_array((size_t)bytes, 1, s->err);
     uint8_t *memory = brim_calloc_array((size_t)bytes, 1, s->err);
     if (covered && memory && !s->h->backend->read(s->h->device, 0, memory, bytes, s->err)) {
@@ -238,7 +236,7 @@ static void check_guards(run_state *s) {
 }
 
 static void take_results(run_state *s, const bool *wanted, harness_results *out) {
-    const uint8_t *host = s->h->backend->host_memory(s->h->device);
+    const uint8_t *host = s->h->backend->host_memory(s->h->device) + s->lowered.staging;
     out->of = brim_calloc_array((size_t)s->source->values, sizeof *out->of, s->err);
     out->values = s->source->values;
     for (int32_t i = 0; i < s->lowered.results && !failed(s->err); i++) {
@@ -249,8 +247,7 @@ static void take_results(run_state *s, const bool *wanted, harness_results *out)
     }
     for (value_id v = 0; v < s->graph->values && !failed(s->err); v++) {
         const graph_value *value = &s->graph->value[v];
-        if (value->role == ROLE_RESULT || value->role == ROLE_INPUT || value->role == ROLE_CONTROL)
-            continue;
+        if (!role_is_variable(value->role)) continue;
         value_id to = find_source(s, value->role, value->name);
         if (to < 0 || !wanted[to]) continue;
         int64_t bytes = value_bytes(s->graph, v);

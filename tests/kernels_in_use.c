@@ -62,10 +62,15 @@ static void gather(gatherer *g, const program *p) {
     }
 }
 
+static brim_graph *make_copies(const brim_graph *g, brim_error *err) {
+    return pass_compute_copies(g, NULL, err);
+}
+
 // Takes the graph over.
 static brim_graph *run_passes(brim_graph *g, int64_t micro_batches, brim_error *err) {
-    brim_graph *(*const first[])(const brim_graph *, brim_error *) = {pass_prune, pass_densify};
-    for (int i = 0; i < 2 && !failed(err); i++) {
+    brim_graph *(*const first[])(const brim_graph *, brim_error *) = {pass_prune, make_copies,
+                                                                      pass_densify};
+    for (int i = 0; i < 3 && !failed(err); i++) {
         brim_graph *next = first[i](g, err);
         brim_graph_free(g);
         g = next;
@@ -165,16 +170,23 @@ static void gather_training(gatherer *into, brim_precision precision, brim_optim
     if (g) gather_graph(into, g, 3);
 }
 
+static brim_dtype first_dtype(const op_case *c) {
+    int dtype = BRIM_F32;
+    while (!(c->dtypes >> dtype & 1)) dtype++;
+    return (brim_dtype)dtype;
+}
+
 program *kernels_in_use(const device_traits *traits, bool odd_sizes, brim_error *err) {
     gatherer into = {.device.traits = traits, .err = err};
     if (program_create(&into.all, err)) return NULL;
     for (int p = BRIM_PRECISION_F32; p <= BRIM_PRECISION_F16; p++)
         gather_training(&into, (brim_precision)p, BRIM_ADAMW);
     gather_training(&into, BRIM_PRECISION_F32, BRIM_SGD);
+    gather_training(&into, BRIM_PRECISION_BF16, BRIM_SGD);
     for (int c = 0; c < op_case_count; c++) {
         bool benchmark = op_cases[c].uses & OP_CASE_BENCH;
         if (!benchmark && !odd_sizes) continue;
-        gather_case(&into, &op_cases[c], BRIM_F32);
+        gather_case(&into, &op_cases[c], first_dtype(&op_cases[c]));
         if (benchmark && op_cases[c].dtypes >> BRIM_BF16 & 1)
             gather_case(&into, &op_cases[c], BRIM_BF16);
     }

@@ -50,11 +50,14 @@ static bool read_word(op_case_leaf *leaf, const char *word, size_t length) {
     static const struct {
         const char *word;
         value_role role;
-    } roles[] = {{"param", ROLE_PARAMETER}, {"state", ROLE_STATE}, {"acc", ROLE_ACCUMULATOR}};
+    } roles[] = {{"param", ROLE_PARAMETER},
+                 {"state", ROLE_STATE},
+                 {"copy", ROLE_COPY},
+                 {"acc", ROLE_ACCUMULATOR}};
     for (size_t i = 0; i < sizeof roles / sizeof *roles; i++) {
         if (strlen(roles[i].word) != length || strncmp(word, roles[i].word, length) != 0) continue;
         leaf->role = roles[i].role;
-        leaf->dtype = BRIM_F32;
+        if (leaf->role != ROLE_COPY) leaf->dtype = BRIM_F32;
         return true;
     }
     if (length == 3 && (strncmp(word, "f32", 3) == 0 || strncmp(word, "i32", 3) == 0)) {

@@ -36,8 +36,8 @@ typedef enum op_case_fill_kind {
 #undef X
 } op_case_fill_kind;
 
-// A leaf: role from ":param", ":state" or ":acc", else an input; dtype i32 for integers, f32 with
-// ":f32", i32 with ":i32", else that of the case.
+// A leaf: role from ":param", ":state", ":copy" or ":acc", else an input; dtype i32 for integers,
+// f32 with ":f32" and for variables other than copies, i32 with ":i32", else that of the case.
 typedef struct op_case_leaf {
     value_role role;
     brim_dtype dtype;

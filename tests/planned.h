@@ -10,7 +10,7 @@
 #define BRIM_TEST_PLANNED_H
 
 #include "graph/graph.h"
-#include "graph/layout.h"
+#include "graph/memory_plan.h"
 
 typedef struct planned {
     brim_graph *g;

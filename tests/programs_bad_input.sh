@@ -65,6 +65,12 @@ mkdir orphan; cp -r a/step-4 orphan/; refused "checkpoints without latest" "orph
 check "existing checkpoints stay" same_file a/step-12/model.safetensors b/step-12/model.safetensors
 refused "resume without checkpoint" "e" train --resume --out e
 refused "resume with another size" "--layers" "$bin/train_gpt" --data text.txt --resume --layers 7 --out a
+refused "resume with another architecture" "--arch llama contradicts" train --resume --arch llama --out a
+refused "--kv-heads with GPT-2" "--arch llama" train --kv-heads 1 --out e
+refused "--ffn with GPT-2" "--arch llama" train --ffn 32 --out e
+refused "--arch with --init" "--arch" from a/step-12 --arch llama --out e
+refused "an architecture that is not known" "gpt2 or llama" train --arch bert --out e
+refused "kv heads that do not divide" "key-value heads" train --arch llama --kv-heads 2 --out e
 refused "resume with another seed" "seed" train --resume --seed 9 --out a
 cp -r a damaged; echo "../a" >damaged/latest; refused "latest names no checkpoint" "latest" train --resume --out damaged
 echo step-99 >damaged/latest; refused "latest names a missing one" "step-99" train --resume --out damaged
@@ -125,9 +131,23 @@ done
 wrong_config "width that heads do not divide" "heads" 's/\("n_embd":[^0-9]*\)24/\125/'
 wrong_config "another width" "[31, 24], expected [31, 48]" 's/\("n_embd":[^0-9]*\)24/\148/'
 wrong_config "another layer" "h.2." 's/\("n_layer":[^0-9]*\)2/\13/'
-wrong_config "another model" "model_type" 's/"gpt2"/"llama"/'
+wrong_config "another model" "model_type" 's/"gpt2"/"bert"/'
+wrong_config "Llama without its sizes" "max_position_embeddings" 's/"gpt2"/"llama"/'
 wrong_config "another activation" "activation_function" 's/gelu_new/relu/'
 wrong_config "no JSON" "config.json" 's/{/</'
+cp "$fixtures/llama/model.safetensors" bad/
+wrong_llama() { local name=$1 text=$2; sed "$3" "$fixtures/llama/config.json" >bad/config.json; refused "Llama's config: $name" "$text" from bad --out e; }
+for size in vocab_size max_position_embeddings hidden_size num_hidden_layers num_attention_heads intermediate_size; do
+    wrong_llama "no $size" "$size" "s/\"$size\"/\"other\"/"
+done
+wrong_llama "kv heads that do not divide" "key-value heads" 's/\("num_key_value_heads":\).*,/\1 4,/'
+wrong_llama "an odd head" "even" 's/\("head_dim":\).*,/\1 7,/'
+wrong_llama "a wide head" "at most 256" 's/\("head_dim":\).*,/\1 512,/'
+wrong_llama "another activation" "hidden_act" 's/silu/gelu/'
+wrong_llama "biases" "attention_bias" 's/\("attention_bias":\).*,/\1 true,/'
+wrong_llama "scaled angles" '"llama3"' 's/"default"/"llama3"/'
+wrong_llama "another ffn" "expected [81, 36]" 's/\("intermediate_size":\).*,/\1 81,/'
+cp "$model" bad/
 printf '[1]' >bad/config.json; refused "config: a list" "JSON object" from bad --out e
 rm bad/config.json; refused "config: missing" "bad/config.json" from bad --out e
 refused "init: no such folder" "nowhere" from nowhere --out e

@@ -152,6 +152,15 @@ for p in bf16 f16; do
     check "$p learns" awk 'NR == 1 { first = $1 } { last = $1 } END { exit !(last < first) }' <(field "q-$p/log.jsonl" loss)
 done
 
+# A Llama of our own: trains, goes on to the same bits, and writes.
+llama="--arch llama --kv-heads 1 --ffn 40 --dropout 0.1"
+check "Llama" train $llama --steps 6 --save-every 3 --out ll --sample 20
+cp -r ll ll-cut; rm -r ll-cut/step-6; echo step-3 >ll-cut/latest
+check "Llama: resume" train --dropout 0.1 --steps 6 --resume --kv-heads 1 --out ll-cut
+check "Llama: the same bits" same_file ll/step-6/model.safetensors ll-cut/step-6/model.safetensors
+check "Llama: config.json" grep -q '"LlamaForCausalLM"' ll/step-6/config.json
+refused "Llama: resume with other heads" "--kv-heads 3" train --resume --kv-heads 3 --out ll
+
 # A model from elsewhere: PyTorch's 20 steps, then the same weights in other types and under other names.
 hf="$bin/train_gpt --data $fixtures/gpt2/tokens.bin --device cpu --sequential --seq 37 --batch 3 --accumulate 2 --schedule constant
     --lr 3e-3 --beta1 0.9 --beta2 0.95 --eps 1e-8 --weight-decay 0.1 --clip 1 --seed 5"
@@ -159,6 +168,12 @@ check "PyTorch's GPT-2" $hf --init "$fixtures/gpt2" --steps 20 --out hf
 for name in loss grad_norm; do
     field hf/log.jsonl $name >hf.$name; sed -n "s/.*\"$name\": \([0-9.e-]*\).*/\1/p" "$fixtures/gpt2/expected.json" >expected.$name
     check "PyTorch's $name at each step" near 1e-4 hf.$name expected.$name
+done
+for kind in llama qwen2 qwen3; do
+    check "PyTorch's $kind" $hf --init "$fixtures/$kind" --steps 20 --out "hf-$kind"
+    field "hf-$kind/log.jsonl" loss >hf.loss; sed -n 's/.*"loss": \([0-9.e-]*\).*/\1/p' "$fixtures/$kind/expected.json" >expected.loss
+    check "PyTorch's $kind: loss at each step" near 1e-4 hf.loss expected.loss
+    check "$kind as it was saved" $hf --init "hf-$kind" --steps 1 --out "hf-$kind-again"
 done
 for type in f16 bf16; do
     mkdir "hf-$type" "hf-$type-f32"; cp "$fixtures/gpt2/config.json" "hf-$type/"; cp "$fixtures/gpt2/config.json" "hf-$type-f32/"

@@ -116,7 +116,7 @@ program *random_program(uint32_t seed, random_program_size size, brim_error *err
 // ---- meaning ------------------------------------------------------------------------------------
 
 static void interpret_copy(const copy_record *c, int32_t micro_batch,
-                           uint8_t *const memory[SPACE_COUNT]) {
+                           uint8_t *const memory[SPACES]) {
     int64_t shift = c->host_stride * micro_batch;
     int64_t from = c->from.offset + (c->from.space == SPACE_HOST ? shift : 0);
     int64_t to = c->to.offset + (c->to.space == SPACE_HOST ? shift : 0);
@@ -138,7 +138,7 @@ static void interpret_host(const host_record *h, uint8_t *host) {
 }
 
 void random_program_interpret(const program *p, uint8_t section, int32_t micro_batch,
-                              uint8_t *const memory[SPACE_COUNT]) {
+                              uint8_t *const memory[SPACES]) {
     for (int32_t i = 0; i < p->records; i++) {
         const program_record *r = &p->record[i];
         if (!(r->sections & section)) continue;

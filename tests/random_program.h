@@ -18,7 +18,7 @@ program *random_program(uint32_t seed, random_program_size size, brim_error *err
 // What the records of a section do for one micro-batch, in the order of the list; memory[s] is the
 // whole of space s.
 void random_program_interpret(const program *p, uint8_t section, int32_t micro_batch,
-                              uint8_t *const memory[SPACE_COUNT]);
+                              uint8_t *const memory[SPACES]);
 
 // The section of a micro-batch: FIRST, MIDDLE or LAST.
 uint8_t micro_batch_section(const program *p, int32_t micro_batch);

@@ -31,7 +31,7 @@ void random_run_before_task(queue_id queue) {
 // ---- running ------------------------------------------------------------------------------------
 
 static void run_sections(const random_target *t, loaded_program *const *loaded, program *const *p,
-                         int programs, int sections, uint8_t *const memory[SPACE_COUNT],
+                         int programs, int sections, uint8_t *const memory[SPACES],
                          brim_error *err) {
     int which = 0;
     int32_t micro_batch = 0;
@@ -46,12 +46,12 @@ static void run_sections(const random_target *t, loaded_program *const *loaded, 
     t->api->finish(t->device, err);
 }
 
-static const char *compare(const random_target *t, uint8_t *const memory[SPACE_COUNT],
+static const char *compare(const random_target *t, uint8_t *const memory[SPACES],
                            int64_t bytes, brim_error *err) {
     static char difference[120];
     uint8_t *there = malloc((size_t)bytes);
     difference[0] = '\0';
-    for (int s = 0; s < SPACE_COUNT && !*difference && !failed(err); s++) {
+    for (int s = 0; s < SPACES && !*difference && !failed(err); s++) {
         byte_range range = {(memory_space)s, 0, bytes};
         device_read_range(t->api, t->device, &range, there, err);
         for (int64_t i = 0; i < bytes && !*difference && !failed(err); i++)
@@ -66,9 +66,9 @@ static const char *compare(const random_target *t, uint8_t *const memory[SPACE_C
 const char *random_run(const random_target *t, program *const *p, int programs, int sections,
                        uint32_t seed, brim_error *err) {
     int64_t bytes = p[0]->device_bytes;
-    uint8_t *memory[SPACE_COUNT];
+    uint8_t *memory[SPACES];
     loaded_program *loaded[RANDOM_MOST_PROGRAMS] = {NULL};
-    for (int s = 0; s < SPACE_COUNT; s++) {
+    for (int s = 0; s < SPACES; s++) {
         memory[s] = malloc((size_t)bytes);
         for (int64_t i = 0; i < bytes; i++)
             memory[s][i] = (uint8_t)philox_at(seed, 10 + (uint64_t)s, (uint64_t)i).v[0];
@@ -79,6 +79,6 @@ const char *random_run(const random_target *t, program *const *p, int programs, 
     if (!failed(err)) run_sections(t, loaded, p, programs, sections, memory, err);
     const char *difference = compare(t, memory, bytes, err);
     for (int i = 0; i < programs; i++) t->api->unload(loaded[i]);
-    for (int s = 0; s < SPACE_COUNT; s++) free(memory[s]);
+    for (int s = 0; s < SPACES; s++) free(memory[s]);
     return difference;
 }

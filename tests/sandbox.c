@@ -45,7 +45,7 @@ static float leaf_element(const graph_value *v, int64_t i, int micro) {
 }
 
 static bool is_variable(const graph_value *v) {
-    return v->role == ROLE_PARAMETER || v->role == ROLE_STATE || v->role == ROLE_ACCUMULATOR;
+    return role_is_variable(v->role);
 }
 
 // Elementwise -------------------------------------------------------------------------------------
@@ -303,7 +303,7 @@ void sandbox_run_plain(const brim_graph *g, int micro_batches, sandbox_outcome *
         keep(out, v->name, value[g->result[r]], shape_elements(&v->shape));
     }
     for (value_id v = 0; v < g->values; v++)
-        if (is_variable(&g->value[v]))
+        if (is_variable(&g->value[v]) && g->value[v].role != ROLE_ACCUMULATOR)
             keep(out, g->value[v].name, value[v], shape_elements(&g->value[v].shape));
     for (value_id v = 0; v < g->values; v++) free(value[v]);
     free(value);
@@ -315,19 +315,26 @@ typedef struct machine {
     const brim_graph *g;
     const graph_layout *layout;
     const memory_plan *plan;
-    unsigned char *memory;
+    unsigned char *memory[SPACES];
+    memory_space space; // of the node that runs
+    int32_t position;
     uint64_t random;
 } machine;
 
 // Bytes of an element, given its index in the storage.
 static unsigned char *element(const machine *m, value_id v, int64_t index) {
     const value_layout *l = &m->layout->of[v];
-    int64_t bytes = (int64_t)brim_dtype_bytes(m->g->value[v].dtype),
-            offset = m->plan->storage[l->storage].offset;
+    int64_t bytes = (int64_t)brim_dtype_bytes(m->g->value[v].dtype);
+    // Between two nodes: at home.
+    const storage_place *place =
+        m->position < 0 ? &m->plan->storage[l->storage]
+                        : memory_plan_place(m->plan, l->storage, m->space, m->position);
     // (ck_assert writes a record each time it is passed: not in a loop over elements.)
-    if (offset < 0 || (index + 1) * bytes > m->plan->storage[l->storage].bytes)
+    if (place->offset < 0 || (index + 1) * bytes > place->bytes)
         ck_abort_msg("element %d of value %d lies outside of its storage", (int)index, v);
-    return m->memory + offset + index * bytes;
+    if (m->position >= 0 && place->space != m->space)
+        ck_abort_msg("value %d is not where the node at %d needs it", v, m->position);
+    return m->memory[place->space] + place->offset + index * bytes;
 }
 
 static float load(const machine *m, value_id v, int64_t index) {
@@ -402,7 +409,7 @@ static void planned_node(machine *m, node_id n, bool first) {
     const graph_node *node = &g->node[n];
     const storage_place *workspace = &m->plan->workspace[n];
     if (workspace->offset >= 0)
-        memset(m->memory + workspace->offset, 0xff, (size_t)workspace->bytes);
+        memset(m->memory[SPACE_DEVICE] + workspace->offset, 0xff, (size_t)workspace->bytes);
     if (op_is_view(node->op)) return;
     if (node->op == OP_CONCAT) {
         planned_concat(m, node);
@@ -432,31 +439,57 @@ static void fill_leaves(const machine *m, bool variables, int micro) {
     }
 }
 
+static void run_transfers(machine *m, int32_t *next, bool after, int section) {
+    for (; *next < m->plan->transfers; ++*next) {
+        const transfer *t = &m->plan->transfer[*next];
+        if (t->position != m->position || t->after != after) return;
+        if (!(t->sections & section)) continue;
+        transfer_ends ends = memory_plan_ends(m->plan, t);
+        memcpy(m->memory[ends.to->space] + ends.to->offset,
+               m->memory[ends.from->space] + ends.from->offset, (size_t)ends.to->bytes);
+    }
+}
+
+static void run_section(machine *m, const graph_schedule *schedule, int section, bool first) {
+    int32_t next = 0;
+    for (m->position = 0; m->position < schedule->count; m->position++) {
+        node_id n = schedule->order[m->position];
+        m->space = m->plan->on_host[n] ? SPACE_HOST : SPACE_DEVICE;
+        run_transfers(m, &next, false, section);
+        if (m->g->node[n].sections & section) planned_node(m, n, first);
+        run_transfers(m, &next, true, section);
+    }
+    m->position = -1;
+}
+
 void sandbox_run_planned(const brim_graph *g, const graph_layout *layout,
                          const graph_schedule *schedule, const memory_plan *plan, int micro_batches,
                          uint64_t seed, sandbox_outcome *out) {
-    machine m = {g, layout, plan, allocate(plan->peak_bytes, 1), seed};
-    memset(m.memory, 0xff, (size_t)plan->peak_bytes); // NaN in every float type
+    machine m = {.g = g, .layout = layout, .plan = plan, .position = -1, .random = seed};
+    for (int space = 0; space < SPACES; space++) {
+        m.memory[space] = allocate(plan->peak_bytes[space], 1);
+        memset(m.memory[space], 0xff, (size_t)plan->peak_bytes[space]); // NaN in every float type
+    }
     fill_leaves(&m, true, 0);
     for (int micro = 0; micro < micro_batches; micro++) {
         int section = micro == micro_batches - 1 ? SECTION_LAST
                       : micro == 0               ? SECTION_FIRST
                                                  : SECTION_MIDDLE;
         fill_leaves(&m, false, micro);
-        for (int32_t p = 0; p < schedule->count; p++)
-            if (g->node[schedule->order[p]].sections & section)
-                planned_node(&m, schedule->order[p], micro == 0);
+        run_section(&m, schedule, section, micro == 0);
     }
     *out = (sandbox_outcome){allocate(g->values, sizeof *out->tensor), 0};
     for (value_id v = 0; v < g->values; v++) {
         bool result = false;
         for (int32_t r = 0; r < g->results; r++) result |= g->result[r] == v;
-        if (!result && !is_variable(&g->value[v])) continue;
+        // A sum over micro-batches is done with when the step is.
+        if (!result && (!is_variable(&g->value[v]) || g->value[v].role == ROLE_ACCUMULATOR))
+            continue;
         float *data = gather(&m, v);
         keep(out, g->value[v].name, data, shape_elements(&g->value[v].shape));
         free(data);
     }
-    free(m.memory);
+    for (int space = 0; space < SPACES; space++) free(m.memory[space]);
 }
 
 void sandbox_outcome_free(sandbox_outcome *outcome) {

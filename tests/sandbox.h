@@ -12,7 +12,7 @@
 #define BRIM_TEST_SANDBOX_H
 
 #include "graph/graph.h"
-#include "graph/layout.h"
+#include "graph/memory_plan.h"
 
 uint64_t sandbox_random(uint64_t *state); // splitmix64 (Steele, Lea, Flood 2014)
 static inline int64_t sandbox_below(uint64_t *state, int64_t n) {

@@ -41,13 +41,13 @@ static void replace_device(brim_trainer *t, device_opener *open, void *user) {
 
 training_outcome *spread_training(const char *device, device_opener *open, void *user,
                                   brim_error *err) {
-    gpt_config config = {.vocabulary = SPREAD_VOCABULARY,
-                         .positions = LENGTH,
-                         .width = 24,
-                         .layers = 1,
-                         .heads = 2,
-                         .dropout = 0.1,
-                         .norm_eps = 1e-5};
+    model_config config = {.vocabulary = SPREAD_VOCABULARY,
+                           .positions = LENGTH,
+                           .width = 24,
+                           .layers = 1,
+                           .heads = 2,
+                           .dropout = 0.1,
+                           .norm_eps = 1e-5};
     brim_trainer_options options = {.batch = BATCH,
                                     .length = LENGTH,
                                     .accumulate = ACCUMULATE,

@@ -327,7 +327,7 @@ START_TEST(updates_write_variables) {
     brim_value grad = brim_exp(p), one = brim_constant(g, 1), lr = graph_control(g, CONTROL_LR);
     brim_attr attr = {.optimizer = {.beta1 = 0.9f, .lr_scale = 1}};
     graph_op(g, OP_SGD, (brim_value[]){p, grad, grad, one, lr, one}, 6, &attr);
-    ASSERT_FAILS(err, BRIM_GRAPH, "do not fit: operand 2 is no parameter, state or accumulator");
+    ASSERT_FAILS(err, BRIM_GRAPH, "do not fit: operand 2 is no parameter, state, copy or accumulator");
     graph_op(g, OP_SGD, (brim_value[]){p, p, grad, one, lr, one}, 6, &attr);
     ASSERT_FAILS(err, BRIM_GRAPH, "do not fit: operand 2 \"w\" is given twice");
     ck_assert_int_eq(g->value[p.id].update, -1);

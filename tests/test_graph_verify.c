@@ -85,7 +85,8 @@ static void extra_node(brim_graph *g, value_id first_output) {
     X(second_shape, "output 1 is [3] f32, [4] f32 is expected",                                    \
       g->value[p->norm->first_output + 1].shape.dim[0] = 3)                                        \
     X(input_shape, "inner extents 7 and 3", VALUE(x).shape.dim[1] = 7)                             \
-    X(value_role, "there is no role 6", VALUE(product).role = (value_role)6)                       \
+    X(value_role, "there is no role 7", VALUE(product).role = (value_role)7)                       \
+    X(copy_dtype, "a compute copy is f16 or bf16, not f32", g->value[p->m].role = ROLE_COPY)       \
     X(result_to_input, "a leaf with a producer", VALUE(product).role = ROLE_INPUT)                 \
     X(input_to_result, "its producer is node -1", VALUE(x).role = ROLE_RESULT)                     \
     X(value_producer, "says otherwise", VALUE(product).producer++)                                 \

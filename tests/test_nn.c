@@ -148,6 +148,38 @@ START_TEST(self_attention_with_all_options) {
 }
 END_TEST
 
+// As in Llama and Qwen3: a projection each, heads of their own size, norms before the rotary
+// embedding.
+START_TEST(self_attention_with_three_projections) {
+    MAKE_GRAPH;
+    brim_value x = brim_input(g, "x", BRIM_F32, 2, 5, 16);
+    brim_linear_options bare = {.no_bias = true};
+    brim_value y = brim_self_attention(x, "attn", 4,
+                                       &(brim_self_attention_options){.kv_heads = 2,
+                                                                      .head_size = 6,
+                                                                      .rotary_base = 10000,
+                                                                      .qkv = bare,
+                                                                      .projection = bare,
+                                                                      .q_name = "q_proj",
+                                                                      .k_name = "k_proj",
+                                                                      .v_name = "v_proj",
+                                                                      .projection_name = "o_proj",
+                                                                      .qk_norm = true,
+                                                                      .qk_norm_eps = 1e-6});
+    ASSERT_FINE(err);
+    ASSERT_SHAPE(y, 2, 5, 16);
+    check_parameter(g, "attn.q_proj.weight", BRIM_UNIFORM, 0.25, (shape){2, {24, 16}});
+    check_parameter(g, "attn.k_proj.weight", BRIM_UNIFORM, 0.25, (shape){2, {12, 16}});
+    check_parameter(g, "attn.v_proj.weight", BRIM_UNIFORM, 0.25, (shape){2, {12, 16}});
+    check_parameter(g, "attn.q_norm.weight", BRIM_ONES, 0, (shape){1, {6}});
+    check_parameter(g, "attn.k_norm.weight", BRIM_ONES, 0, (shape){1, {6}});
+    check_parameter(g, "attn.o_proj.weight", BRIM_UNIFORM, 1 / sqrt(24), (shape){2, {16, 24}});
+    ck_assert_int_eq(count_parameters(g), 6);
+    ck_assert_int_eq(graph_verify(g, "test", &err), BRIM_OK);
+    FREE_GRAPH;
+}
+END_TEST
+
 START_TEST(layers_refuse) {
     MAKE_GRAPH;
     brim_value x = brim_input(g, "x", BRIM_F32, 2, 4, 16),
@@ -200,6 +232,15 @@ START_TEST(layers_refuse) {
             "self_attention in scope \"g\": \"x\" [2, 4, 16] does not fit: 4 heads are not a "
             "multiple of 3 key-value heads",
             brim_self_attention(x, "g", 4, &three));
+    brim_self_attention_options negative = {.head_size = -2}, some = {.q_name = "q"};
+    REFUSED(BRIM_SHAPE,
+            "self_attention in scope \"g\": \"x\" [2, 4, 16] does not fit: the head size is -2, at "
+            "least 1 is expected",
+            brim_self_attention(x, "g", 4, &negative));
+    REFUSED(BRIM_ARGUMENT,
+            "self_attention in scope \"g\": \"x\" [2, 4, 16] does not fit: 1 of q_name, k_name and "
+            "v_name are given; all or none are expected",
+            brim_self_attention(x, "g", 4, &some));
     brim_value wide = brim_reshape(x, 2, 2, 2, 16);
     REFUSED(BRIM_SHAPE,
             "self_attention in scope \"g\": [2, 2, 2, 16] does not fit: 3 axes are expected",
@@ -216,6 +257,7 @@ Suite *nn_suite(void) {
     tcase_add_test(tests, embeddings_and_norms);
     tcase_add_test(tests, self_attention_defaults);
     tcase_add_test(tests, self_attention_with_all_options);
+    tcase_add_test(tests, self_attention_with_three_projections);
     tcase_add_test(tests, layers_refuse);
     suite_add_tcase(suite, tests);
     return suite;

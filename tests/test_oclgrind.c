@@ -193,6 +193,8 @@ static const struct {
     {OP_ACCUMULATE, "odd", ""},
     {OP_ADAMW, "odd", ""},
     {OP_SGD, "odd", ""},
+    {OP_ADAMW_CAST, "odd", ""},
+    {OP_SGD_CAST, "odd", ""},
 };
 enum { CHOSEN = sizeof chosen / sizeof *chosen, SHARES = 4, LONG_ELEMENTS = 4000 };
 

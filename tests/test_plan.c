@@ -21,7 +21,7 @@ static void run_random(uint64_t seed, int micro_batches, bool fuse) {
     uint64_t random = seed;
     p.request.guard_bytes = sandbox_below(&random, 2) ? 64 : 0;
     p.request.chunk_bytes = sandbox_below(&random, 2) ? 4096 : 0;
-    p.request.transient_base = sandbox_below(&random, 2) ? 1000 : 0;
+    p.request.transient_base[SPACE_DEVICE] = sandbox_below(&random, 2) ? 1000 : 0;
     planned_place(&p, &err);
     ASSERT_FINE(err);
     sandbox_run_planned(p.g, &p.layout, &p.schedule, &p.plan, micro_batches, seed, &ran);
@@ -171,7 +171,7 @@ START_TEST(persistent_storages_come_first) {
     brim_error err = {0};
     planned p;
     planned_small_step(&p, 2, &err);
-    p.request.transient_base = 500;
+    p.request.transient_base[SPACE_DEVICE] = 500;
     p.request.guard_bytes = 32;
     planned_place(&p, &err);
     ASSERT_FINE(err);
@@ -182,11 +182,11 @@ START_TEST(persistent_storages_come_first) {
         if (s->offset < 0) continue;
         ck_assert_int_ge(s->offset, 532);
         if (role == ROLE_RESULT || role == ROLE_INPUT) {
-            ck_assert_int_ge(s->offset, p.plan.persistent_bytes);
+            ck_assert_int_ge(s->offset, p.plan.persistent_bytes[SPACE_DEVICE]);
         } else {
             ck_assert_int_ge(s->offset, next);
             next = s->offset + s->bytes + 32;
-            ck_assert_int_le(next, p.plan.persistent_bytes);
+            ck_assert_int_le(next, p.plan.persistent_bytes[SPACE_DEVICE]);
             ck_assert(s->first == 0 && s->last == p.schedule.count - 1);
         }
     }
@@ -209,13 +209,13 @@ START_TEST(programs_share_variables) {
     planned p;
     planned_small_step(&p, 1, &err);
     p.request.persistent = elsewhere;
-    p.request.transient_base = 6144;
+    p.request.transient_base[SPACE_DEVICE] = 6144;
     planned_place(&p, &err);
     ASSERT_FINE(err);
     ck_assert_int_eq(p.plan.storage[planned_storage(&p, "w0")].offset, 128);
     ck_assert_int_eq(p.plan.storage[planned_storage(&p, "w1")].offset, 4096);
     ck_assert_int_ge(p.plan.storage[planned_storage(&p, "m0")].offset, 6144);
-    p.request.transient_base = 4096; // would put m0 onto w1
+    p.request.transient_base[SPACE_DEVICE] = 4096; // would put m0 onto w1
     planned_place(&p, &err);
     ASSERT_FAILS(err, BRIM_MEMORY, "live at the same time");
     planned_free(&p);

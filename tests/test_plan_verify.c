@@ -247,9 +247,9 @@ START_TEST(corrupted_plans_are_caught) {
         }
     }
     ck_assert_int_gt(together, 20);
-    p.plan.peak_bytes -= 64;
+    p.plan.peak_bytes[SPACE_DEVICE] -= 64;
     ck_assert(plan_fails(&p));
-    p.plan.peak_bytes += 64;
+    p.plan.peak_bytes[SPACE_DEVICE] += 64;
     p.request.guard_bytes = 64;
     ck_assert(plan_fails(&p));
     p.request.guard_bytes = 0;

@@ -36,6 +36,19 @@ typedef struct brim_device_info {
 // to see whether that works, so this can take a second. Returns the number of rows.
 BRIM_API int brim_device_list(brim_device_info **list, brim_error *err);
 
+// What a planner knows of a machine: bytes, bytes per second, operations per second.
+typedef struct brim_rates {
+    char name[64];
+    int64_t memory_bytes;     // of the device
+    int64_t overhead_bytes;   // of it: what context, modules and libraries take beside the arena
+    double memory;            // device memory, bytes/s, read and write together
+    double matmul_16, matmul_32; // dense products from 16-bit and from f32 operands, operations/s (a multiply-add is two)
+    double link_in, link_out, link_both; // host to device, device to host, both at once together; bytes/s
+    double host;              // host memory, bytes/s, read and write together
+    double disk_read, disk_write; // bytes/s; 0: no disk
+    double launch;            // seconds that a kernel costs at least
+} brim_rates;
+
 #ifdef __cplusplus
 }
 #endif

@@ -35,15 +35,20 @@ BRIM_API brim_value brim_rms_norm(brim_value x, const char *name, double eps);
 
 typedef struct brim_self_attention_options {
     int64_t kv_heads;    // 0: as many as heads
+    int64_t head_size;   // 0: C / heads
     double rotary_base;  // 0: no rotary embedding
     double dropout;      // on the result
     brim_linear_options qkv, projection;
     const char *qkv_name, *projection_name; // NULL: "qkv", "proj"
+    const char *q_name, *k_name, *v_name;   // all three: a projection each instead of the packed one, as in Llama
+    bool qk_norm;        // RMS norm of each head of q and of k before the rotary embedding, as in Qwen3
+    double qk_norm_eps;  // 0: 1e-5
     brim_attention_options attention;
 } brim_self_attention_options;
 
-// x [B, T, C] -> [B, T, C]: one packed projection to q, k, v, attention, and a projection back. Parameters
-// NAME.QKV.weight, NAME.QKV.bias, NAME.PROJ.weight, NAME.PROJ.bias. options may be NULL.
+// x [B, T, C] -> [B, T, C]: one packed projection to q, k, v (or three), attention, and a projection back. Parameters
+// NAME.QKV.weight, NAME.QKV.bias, NAME.PROJ.weight, NAME.PROJ.bias; with qk_norm NAME.q_norm.weight and
+// NAME.k_norm.weight [head size]. options may be NULL.
 BRIM_API brim_value brim_self_attention(brim_value x, const char *name, int64_t heads,
                                         const brim_self_attention_options *options);
 

@@ -84,7 +84,9 @@ const oracle_rule oracle_rules[OP_COUNT] = {
     [OP_DROPOUT] = oracle_dropout,
     [OP_ACCUMULATE] = oracle_accumulate,
     [OP_ADAMW] = oracle_adamw,
+    [OP_ADAMW_CAST] = oracle_adamw,
     [OP_SGD] = oracle_sgd,
+    [OP_SGD_CAST] = oracle_sgd,
 };
 
 oracle *oracle_create(const brim_graph *g, brim_error *err) {

@@ -91,16 +91,32 @@ void oracle_accumulate(const oracle_context *c) {
     }
 }
 
-// p, m, v, g, scale, lr, c1, c2, keep: torch.optim.AdamW.
+// An update's operands after its variables, which are as many as its outputs.
+static const oracle_tensor *const *after_variables(const oracle_context *c) {
+    return c->in + c->node->outputs;
+}
+
+// The copy of the parameter that an update writes as its last variable; `plain`: how many it has
+// without one.
+static void put_copy(const oracle_context *c, int plain, bool keep) {
+    int last = c->node->outputs - 1;
+    for (int64_t i = 0; last == plain && i < c->out[0].count; i++) {
+        c->out[last].data[i] = keep ? c->out[0].data[i] : c->in[last]->data[i];
+        c->out[last].magnitude[i] = keep ? c->out[0].magnitude[i] : 0;
+    }
+}
+
+// p, m, v, (copy), g, scale, lr, c1, c2, keep: torch.optim.AdamW.
 void oracle_adamw(const oracle_context *c) {
     double beta1 = c->node->attr.optimizer.beta1, beta2 = c->node->attr.optimizer.beta2;
     double eps = c->node->attr.optimizer.eps, decay = c->node->attr.optimizer.decay;
-    double scale = c->in[4]->data[0], lr = c->in[5]->data[0] * c->node->attr.optimizer.lr_scale;
-    double c1 = c->in[6]->data[0], c2 = c->in[7]->data[0];
-    bool keep = c->in[8]->data[0] != 0;
+    const oracle_tensor *const *in = after_variables(c);
+    double scale = in[1]->data[0], lr = in[2]->data[0] * c->node->attr.optimizer.lr_scale;
+    double c1 = in[3]->data[0], c2 = in[4]->data[0];
+    bool keep = in[5]->data[0] != 0;
     for (int64_t i = 0; i < c->out[0].count; i++) {
         double p = c->in[0]->data[i], m = c->in[1]->data[i], v = c->in[2]->data[i];
-        double g = c->in[3]->data[i] * scale;
+        double g = in[0]->data[i] * scale;
         double result[3] = {p, m, v}, size[3] = {0, 0, 0};
         if (keep) {
             result[1] = beta1 * m + (1 - beta1) * g;
@@ -116,15 +132,17 @@ void oracle_adamw(const oracle_context *c) {
             c->out[j].magnitude[i] = size[j];
         }
     }
+    put_copy(c, 3, keep);
 }
 
-// p, m, g, scale, lr, keep: torch.optim.SGD with momentum, without dampening.
+// p, m, (copy), g, scale, lr, keep: torch.optim.SGD with momentum, without dampening.
 void oracle_sgd(const oracle_context *c) {
     double momentum = c->node->attr.optimizer.beta1, decay = c->node->attr.optimizer.decay;
-    double scale = c->in[3]->data[0], lr = c->in[4]->data[0] * c->node->attr.optimizer.lr_scale;
-    bool keep = c->in[5]->data[0] != 0;
+    const oracle_tensor *const *in = after_variables(c);
+    double scale = in[1]->data[0], lr = in[2]->data[0] * c->node->attr.optimizer.lr_scale;
+    bool keep = in[3]->data[0] != 0;
     for (int64_t i = 0; i < c->out[0].count; i++) {
-        double p = c->in[0]->data[i], m = c->in[1]->data[i], g = c->in[2]->data[i] * scale;
+        double p = c->in[0]->data[i], m = c->in[1]->data[i], g = in[0]->data[i] * scale;
         double next = keep ? momentum * m + (g + decay * p) : m;
         double size = keep ? fabs(momentum * m) + fabs(g) + fabs(decay * p) : 0;
         c->out[0].data[i] = keep ? p - lr * next : p;
@@ -132,4 +150,5 @@ void oracle_sgd(const oracle_context *c) {
         c->out[1].data[i] = next;
         c->out[1].magnitude[i] = size;
     }
+    put_copy(c, 2, keep);
 }

@@ -1,19 +1,26 @@
-// A small GPT-2 against PyTorch's own run of it (tests/fixtures/make_gpt2.py): logits, then loss
+// Small models against PyTorch's own runs of them (tests/fixtures/make_model.py): logits, then loss
 // and gradient norm of each of 20 AdamW steps with clipping, weight decay and two micro-batches.
 #include <check.h>
 #include <cjson/cJSON.h>
 #include <math.h>
 #include <stdlib.h>
 #include "core/files.h"
-#include "examples/gpt.h"
+#include "examples/model.h"
 #include "tests/devices.h"
 
-#define FIXTURE BRIM_SOURCE_DIR "/tests/fixtures/gpt2/"
+static const char *const kinds[] = {"gpt2", "llama", "qwen2", "qwen3"};
+enum { KINDS = sizeof kinds / sizeof *kinds };
 
 enum { BATCH = 3, SEQUENCE = 37, ACCUMULATE = 2, STEPS = 20, VOCABULARY = 211 };
 static const double tolerance = 1e-4; // relative, as promised
 
 static brim_error err;
+
+static const char *fixture(const char *kind, const char *file) {
+    static char path[1024];
+    snprintf(path, sizeof path, "%s/tests/fixtures/%s/%s", BRIM_SOURCE_DIR, kind, file);
+    return path;
+}
 
 static void expect_fine(void) {
     ck_assert_msg(err.status == BRIM_OK, "%s", err.text);
@@ -21,7 +28,7 @@ static void expect_fine(void) {
 
 static brim_loss build_logits(brim_graph *g, int64_t batch, int64_t length, void *user) {
     (void)length;
-    brim_loss none = gpt_build_next(g, batch, SEQUENCE, user);
+    brim_loss none = model_build_next(g, batch, SEQUENCE, user);
     return none;
 }
 
@@ -31,11 +38,11 @@ static void expect_close(const char *what, int step, double found, double expect
                   step, found, expected, off);
 }
 
-static brim_trainer *make_trainer(const char *device, gpt_config *config) {
-    gpt_config_read(FIXTURE "config.json", config, &err);
+static brim_trainer *make_trainer(const char *kind, const char *device, model_config *config) {
+    model_config_read(fixture(kind, "config.json"), config, &err);
     expect_fine();
     brim_trainer *t =
-        brim_trainer_create(gpt_build, config,
+        brim_trainer_create(model_build, config,
                             &(brim_trainer_options){.batch = BATCH,
                                                     .length = SEQUENCE,
                                                     .accumulate = ACCUMULATE,
@@ -51,14 +58,15 @@ static brim_trainer *make_trainer(const char *device, gpt_config *config) {
     return t;
 }
 
-static void load(brim_trainer *t) {
-    brim_trainer_load_model(t, FIXTURE "model.safetensors", "transformer.", &err);
+static void load(brim_trainer *t, const char *kind, const model_config *config) {
+    brim_trainer_load_model(t, fixture(kind, "model.safetensors"), model_prefix(config), &err);
     expect_fine();
+    ck_assert_int_eq(brim_trainer_describe(t).parameters, model_parameters(config));
 }
 
-static void check_logits(brim_trainer *t, brim_program *next, const int32_t *tokens) {
+static void check_logits(const char *kind, brim_program *next, const int32_t *tokens) {
     size_t bytes;
-    char *file = file_read(FIXTURE "logits.bin", 1 << 20, &bytes, &err);
+    char *file = file_read(fixture(kind, "logits.bin"), 1 << 20, &bytes, &err);
     expect_fine();
     const float *expected = (const float *)file;
     ck_assert_uint_eq(bytes, (size_t)BATCH * SEQUENCE * VOCABULARY * sizeof(float));
@@ -79,11 +87,10 @@ static void check_logits(brim_trainer *t, brim_program *next, const int32_t *tok
             }
     }
     free(file);
-    (void)t;
 }
 
-static cJSON *read_expected(void) {
-    char *text = file_read(FIXTURE "expected.json", 1 << 20, NULL, &err);
+static cJSON *read_expected(const char *kind) {
+    char *text = file_read(fixture(kind, "expected.json"), 1 << 20, NULL, &err);
     expect_fine();
     cJSON *json = cJSON_Parse(text);
     ck_assert_ptr_nonnull(json);
@@ -92,15 +99,15 @@ static cJSON *read_expected(void) {
 }
 
 START_TEST(trains_as_pytorch_does) {
-    const char *device = device_under_test(_i);
+    const char *device = device_under_test(_i / KINDS), *kind = kinds[_i % KINDS];
     if (!device) return;
     err = (brim_error){0};
-    gpt_config config;
-    brim_trainer *t = make_trainer(device, &config);
+    model_config config;
+    brim_trainer *t = make_trainer(kind, device, &config);
     brim_program *next = brim_trainer_program(t, build_logits, &config, BATCH, SEQUENCE, &err);
-    load(t);
+    load(t, kind, &config);
 
-    const char *files[] = {FIXTURE "tokens.bin"};
+    const char *files[] = {fixture("gpt2", "tokens.bin")};
     brim_dataset *data = brim_dataset_open(files, 1, &err);
     brim_loader loader;
     brim_loader_init(&loader,
@@ -109,12 +116,12 @@ START_TEST(trains_as_pytorch_does) {
                      &err);
     expect_fine();
 
-    cJSON *expected = read_expected(), *steps = cJSON_GetObjectItem(expected, "steps");
+    cJSON *expected = read_expected(kind), *steps = cJSON_GetObjectItem(expected, "steps");
     ck_assert_int_eq(cJSON_GetArraySize(steps), STEPS);
     int32_t tokens[ACCUMULATE][BATCH * SEQUENCE], targets[ACCUMULATE][BATCH * SEQUENCE];
     for (int i = 0; i < STEPS; i++) {
         for (int m = 0; m < ACCUMULATE; m++) brim_loader_next(&loader, tokens[m], targets[m], &err);
-        if (i == 0) check_logits(t, next, tokens[0]);
+        if (i == 0) check_logits(kind, next, tokens[0]);
         brim_step_result r;
         brim_trainer_feed(t, "tokens", tokens, sizeof tokens, &err);
         brim_trainer_feed(t, "targets", targets, sizeof targets, &err);
@@ -131,11 +138,11 @@ START_TEST(trains_as_pytorch_does) {
 }
 END_TEST
 
-Suite *gpt_fixture_suite(void) {
-    Suite *suite = suite_create("gpt_fixture");
+Suite *model_fixture_suite(void) {
+    Suite *suite = suite_create("model_fixture");
     TCase *tests = tcase_create("pytorch");
     tcase_set_timeout(tests, 120);
-    tcase_add_loop_test(tests, trains_as_pytorch_does, 0, DEVICES_UNDER_TEST);
+    tcase_add_loop_test(tests, trains_as_pytorch_does, 0, DEVICES_UNDER_TEST * KINDS);
     suite_add_tcase(suite, tests);
     return suite;
 }

@@ -1,0 +1,317 @@
+// config.json in Hugging Face's form, read and written with cJSON.
+#include <cjson/cJSON.h>
+#include <errno.h>
+#include <math.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "model.h"
+
+enum { CONFIG_BYTES = 1 << 20 }; // no config.json is larger
+enum { GPT2_END_OF_TEXT = 50256 };
+
+static char *read_text(const char *file, brim_error *err) {
+    FILE *in = fopen(file, "rb");
+    if (!in) {
+        brim_fail(err, BRIM_IO, "%s: %s", file, strerror(errno));
+        return NULL;
+    }
+    char *text = malloc(CONFIG_BYTES + 1);
+    size_t bytes = text ? fread(text, 1, CONFIG_BYTES + 1, in) : 0;
+    bool bad = !text || ferror(in) || bytes > CONFIG_BYTES;
+    fclose(in);
+    if (bad) {
+        brim_fail(err, BRIM_FORMAT, "%s: cannot be read as a JSON file of at most 1 MiB", file);
+        free(text);
+        return NULL;
+    }
+    text[bytes] = '\0';
+    return text;
+}
+
+// Families
+// ---------------------------------------------------------------------------------------------------
+
+// A whole number of the file and where it goes.
+typedef struct size_field {
+    const char *name;
+    size_t offset;
+    bool optional; // 0 where the file lacks it, or has null
+} size_field;
+
+// A variant that is not built, with the value that means "not this one". Missing is fine.
+typedef struct switch_field {
+    const char *name;
+    bool wanted;
+} switch_field;
+
+typedef struct family {
+    const char *model_type, *class_name;
+    model_architecture architecture;
+    bool qkv_bias, qk_norm; // what tells relatives of one architecture apart
+    const char *activation_field, *activation, *eps_field;
+    const size_field *sizes;
+    const switch_field *switches;
+} family;
+
+#define SIZE(name, field)                                                                          \
+    { name, offsetof(model_config, field), false }
+#define OPTIONAL_SIZE(name, field)                                                                 \
+    { name, offsetof(model_config, field), true }
+
+static const size_field gpt2_sizes[] = {
+    SIZE("vocab_size", vocabulary), SIZE("n_positions", positions), SIZE("n_embd", width),
+    SIZE("n_layer", layers),        SIZE("n_head", heads),          {0}};
+static const switch_field gpt2_switches[] = {{"tie_word_embeddings", true},
+                                             {"scale_attn_weights", true},
+                                             {"scale_attn_by_inverse_layer_idx", false},
+                                             {"add_cross_attention", false},
+                                             {0}};
+
+static const size_field llama_sizes[] = {SIZE("vocab_size", vocabulary),
+                                         SIZE("max_position_embeddings", positions),
+                                         SIZE("hidden_size", width),
+                                         SIZE("num_hidden_layers", layers),
+                                         SIZE("num_attention_heads", heads),
+                                         SIZE("intermediate_size", ffn),
+                                         OPTIONAL_SIZE("num_key_value_heads", kv_heads),
+                                         OPTIONAL_SIZE("head_dim", head_size),
+                                         {0}};
+static const switch_field llama_switches[] = {
+    {"attention_bias", false}, {"mlp_bias", false}, {"use_sliding_window", false}, {0}};
+
+static const family families[] = {
+    {"gpt2", "GPT2LMHeadModel", MODEL_GPT2, false, false, "activation_function", "gelu_new",
+     "layer_norm_epsilon", gpt2_sizes, gpt2_switches},
+    {"llama", "LlamaForCausalLM", MODEL_LLAMA, false, false, "hidden_act", "silu", "rms_norm_eps",
+     llama_sizes, llama_switches},
+    {"qwen2", "Qwen2ForCausalLM", MODEL_LLAMA, true, false, "hidden_act", "silu", "rms_norm_eps",
+     llama_sizes, llama_switches},
+    {"qwen3", "Qwen3ForCausalLM", MODEL_LLAMA, false, true, "hidden_act", "silu", "rms_norm_eps",
+     llama_sizes, llama_switches},
+};
+enum { FAMILIES = sizeof families / sizeof *families };
+
+static const family *family_of(const model_config *c) {
+    for (int i = 0; i < FAMILIES; i++) {
+        const family *f = &families[i];
+        bool relative = f->qkv_bias == c->qkv_bias && f->qk_norm == c->qk_norm;
+        if (f->architecture == c->architecture && (c->architecture == MODEL_GPT2 || relative))
+            return f;
+    }
+    return NULL;
+}
+
+// Reading
+// -----------------------------------------------------------------------------------------------------
+
+// The file's object, and where what is wrong goes.
+typedef struct source {
+    const cJSON *json;
+    const char *file;
+    brim_error *err;
+} source;
+
+static const cJSON *field_of(const source *s, const char *name) {
+    return cJSON_GetObjectItemCaseSensitive(s->json, name);
+}
+
+static void read_size(const source *s, const size_field *f, model_config *c) {
+    const cJSON *item = field_of(s, f->name);
+    int64_t *value = (int64_t *)((char *)c + f->offset);
+    if (f->optional && (!item || cJSON_IsNull(item))) return;
+    if (cJSON_IsNumber(item) && item->valuedouble >= 1 && item->valuedouble <= 1e9 &&
+        floor(item->valuedouble) == item->valuedouble) {
+        *value = (int64_t)item->valuedouble;
+        return;
+    }
+    brim_fail(s->err, BRIM_FORMAT, "%s: field \"%s\" is %s; expected a whole number from 1 to 1e9",
+              s->file, f->name, item ? "no such number" : "missing");
+}
+
+static void check_text(const source *s, const char *field, const char *wanted) {
+    const cJSON *item = field_of(s, field);
+    if (!item) return;
+    const char *found = cJSON_IsString(item) ? item->valuestring : "not a string";
+    if (strcmp(found, wanted) != 0)
+        brim_fail(s->err, BRIM_FORMAT, "%s: field \"%s\" is \"%.60s\"; expected \"%s\"", s->file,
+                  field, found, wanted);
+}
+
+static void check_switch(const source *s, const switch_field *f) {
+    const cJSON *item = field_of(s, f->name);
+    if (item && cJSON_IsTrue(item) != f->wanted)
+        brim_fail(s->err, BRIM_UNSUPPORTED,
+                  "%s: field \"%s\" is not %s, the only form that is built", s->file, f->name,
+                  f->wanted ? "true" : "false");
+}
+
+static double read_positive(const cJSON *object, const char *name, double otherwise) {
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, name);
+    return cJSON_IsNumber(item) && item->valuedouble > 0 ? item->valuedouble : otherwise;
+}
+
+// A file without model_type is GPT-2's, as older tools wrote them.
+static const family *read_family(const source *s) {
+    const cJSON *item = field_of(s, "model_type");
+    const char *found = !item ? "gpt2" : cJSON_IsString(item) ? item->valuestring : "not a string";
+    for (int i = 0; i < FAMILIES; i++)
+        if (strcmp(families[i].model_type, found) == 0) return &families[i];
+    brim_fail(s->err, BRIM_FORMAT,
+              "%s: field \"model_type\" is \"%.60s\"; expected gpt2, llama, qwen2 or qwen3",
+              s->file, found);
+    return NULL;
+}
+
+static void check_gpt2_ffn(const source *s, const model_config *c) {
+    const cJSON *inner = field_of(s, "n_inner");
+    if (cJSON_IsNumber(inner) && inner->valuedouble != 4.0 * (double)c->width)
+        brim_fail(s->err, BRIM_FORMAT, "%s: field \"n_inner\" is %g; expected 4 n_embd = %lld",
+                  s->file, inner->valuedouble, 4 * (long long)c->width);
+}
+
+// Angles that are not those of the base alone ("llama3", "yarn", ...) are refused: the model would
+// be another one. Files of transformers 5 have an object "rope_parameters", older ones "rope_theta"
+// and, where something is scaled, "rope_scaling".
+static void read_rotary(const source *s, model_config *c) {
+    static const char *const objects[] = {"rope_parameters", "rope_scaling"};
+    static const char *const kinds[] = {"rope_type", "type"};
+    c->rotary_base = read_positive(s->json, "rope_theta", 10000);
+    for (int i = 0; i < 2; i++) {
+        const cJSON *object = field_of(s, objects[i]), *kind = NULL;
+        if (!cJSON_IsObject(object)) continue;
+        for (int k = 0; k < 2 && !kind; k++)
+            kind = cJSON_GetObjectItemCaseSensitive(object, kinds[k]);
+        if (cJSON_IsString(kind) && strcmp(kind->valuestring, "default") != 0)
+            brim_fail(
+                s->err, BRIM_UNSUPPORTED,
+                "%s: field \"%s\" asks for angles of type \"%.40s\"; only \"default\" is built",
+                s->file, objects[i], kind->valuestring);
+        c->rotary_base = read_positive(object, "rope_theta", c->rotary_base);
+    }
+}
+
+static void read_fields(const source *s, model_config *c) {
+    const family *f = read_family(s);
+    if (!f) return;
+    *c = (model_config){
+        .architecture = f->architecture, .qkv_bias = f->qkv_bias, .qk_norm = f->qk_norm};
+    check_text(s, f->activation_field, f->activation);
+    for (const size_field *size = f->sizes; size->name; size++) read_size(s, size, c);
+    for (const switch_field *w = f->switches; w->name; w++) check_switch(s, w);
+    if (f->architecture == MODEL_GPT2) {
+        check_gpt2_ffn(s, c);
+        c->norm_eps = read_positive(s->json, f->eps_field, 1e-5);
+        return;
+    }
+    read_rotary(s, c);
+    c->norm_eps = read_positive(s->json, f->eps_field, 1e-6);
+    c->tied = cJSON_IsTrue(field_of(s, "tie_word_embeddings"));
+}
+
+brim_status model_config_read(const char *file, model_config *out, brim_error *err) {
+    if (err->status) return err->status;
+    char *text = read_text(file, err);
+    if (!text) return err->status;
+    cJSON *json = cJSON_Parse(text);
+    free(text);
+    if (!cJSON_IsObject(json))
+        brim_fail(err, BRIM_FORMAT, "%s: is not a JSON object", file);
+    else
+        read_fields(&(source){json, file, err}, out);
+    cJSON_Delete(json);
+    return err->status ? err->status : model_config_check(out, err);
+}
+
+// Writing
+// -----------------------------------------------------------------------------------------------------
+
+static bool add_number(cJSON *json, const char *name, double value) {
+    return cJSON_AddNumberToObject(json, name, value) != NULL;
+}
+
+static bool add_bool(cJSON *json, const char *name, bool value) {
+    return cJSON_AddBoolToObject(json, name, value) != NULL;
+}
+
+static bool add_text(cJSON *json, const char *name, const char *value) {
+    return cJSON_AddStringToObject(json, name, value) != NULL;
+}
+
+static bool write_gpt2(cJSON *json, const model_config *c) {
+    bool complete = add_number(json, "n_ctx", (double)c->positions) &&
+                    add_number(json, "embd_pdrop", c->dropout) &&
+                    add_number(json, "resid_pdrop", c->dropout) &&
+                    add_number(json, "attn_pdrop", 0);
+    // Text taken as bytes has no token that begins or ends a document.
+    bool gpt2_tokens = c->vocabulary > GPT2_END_OF_TEXT;
+    const char *const ends[] = {"bos_token_id", "eos_token_id"};
+    for (int i = 0; i < 2; i++)
+        complete &= (gpt2_tokens ? cJSON_AddNumberToObject(json, ends[i], GPT2_END_OF_TEXT)
+                                 : cJSON_AddNullToObject(json, ends[i])) != NULL;
+    return complete && add_bool(json, "tie_word_embeddings", true);
+}
+
+static bool write_llama(cJSON *json, const model_config *c) {
+    return add_number(json, "rope_theta", c->rotary_base) &&
+           add_bool(json, "tie_word_embeddings", c->tied) &&
+           add_number(json, "attention_dropout", 0) &&
+           cJSON_AddNullToObject(json, "bos_token_id") &&
+           cJSON_AddNullToObject(json, "eos_token_id");
+}
+
+static bool write_fields(cJSON *json, const model_config *c, const family *f) {
+    cJSON *classes = cJSON_AddArrayToObject(json, "architectures");
+    bool complete = cJSON_AddItemToArray(classes, cJSON_CreateString(f->class_name)) &&
+                    add_text(json, "model_type", f->model_type) &&
+                    add_text(json, f->activation_field, f->activation) &&
+                    add_number(json, f->eps_field, c->norm_eps) &&
+                    add_number(json, "initializer_range", 0.02);
+    model_config all = *c; // what is left to a default is written out
+    if (!all.kv_heads) all.kv_heads = c->heads;
+    if (!all.head_size) all.head_size = c->width / c->heads;
+    for (const size_field *size = f->sizes; size->name; size++)
+        complete = complete &&
+                   add_number(json, size->name, (double)*(int64_t *)((char *)&all + size->offset));
+    return complete && (c->architecture == MODEL_GPT2 ? write_gpt2(json, c) : write_llama(json, c));
+}
+
+char *model_config_text(const model_config *c, brim_error *err) {
+    if (model_config_check(c, err)) return NULL;
+    cJSON *json = cJSON_CreateObject();
+    char *text = write_fields(json, c, family_of(c)) ? cJSON_Print(json) : NULL;
+    cJSON_Delete(json);
+    if (!text) brim_fail(err, BRIM_MEMORY, "config.json: no memory to write it");
+    return text;
+}
+
+// Checking
+// ----------------------------------------------------------------------------------------------------
+
+enum { LARGEST_HEAD = 256 };
+
+static void check_llama(const model_config *c, int64_t size, brim_error *err) {
+    if (c->kv_heads && c->heads % c->kv_heads != 0)
+        brim_fail(err, BRIM_ARGUMENT, "%lld heads are no multiple of %lld key-value heads",
+                  (long long)c->heads, (long long)c->kv_heads);
+    if (size % 2 != 0)
+        brim_fail(err, BRIM_ARGUMENT, "heads of %lld: rotary positions need an even number",
+                  (long long)size);
+    if (c->qkv_bias && c->qk_norm)
+        brim_fail(err, BRIM_UNSUPPORTED,
+                  "both biases of q, k, v and norms of q, k: no model of this kind is known");
+}
+
+brim_status model_config_check(const model_config *c, brim_error *err) {
+    if (c->head_size == 0 && c->width % c->heads != 0)
+        return brim_fail(err, BRIM_ARGUMENT, "width %lld is no multiple of %lld heads",
+                         (long long)c->width, (long long)c->heads);
+    int64_t size = c->head_size ? c->head_size : c->width / c->heads;
+    if (size > LARGEST_HEAD)
+        return brim_fail(err, BRIM_ARGUMENT,
+                         "width %lld with %lld heads makes heads of %lld; at most %d are possible",
+                         (long long)c->width, (long long)c->heads, (long long)size, LARGEST_HEAD);
+    if (c->architecture == MODEL_LLAMA) check_llama(c, size, err);
+    return err->status;
+}
