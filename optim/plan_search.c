@@ -209,26 +209,44 @@ static int64_t usual_ahead(const search *s, const variant *v) {
     return largest < eighth ? largest : eighth > 0 ? eighth : 1;
 }
 
+static double device_seconds(const search *s, const variant *v) {
+    double seconds = 0;
+    for (node_id n = 0; n < v->graph->nodes; n++) {
+        const graph_node *node = &v->graph->node[n];
+        if (op_table[node->op].family != FAMILY_UPDATE)
+            seconds += runs(s, node->sections) * node_seconds(v->graph, node, s->target->rates);
+    }
+    return seconds;
+}
+
+static void try_both_orders(search *s, int32_t level, int32_t offloaded, bool ahead,
+                            bool device_updates) {
+    int64_t bytes = ahead ? usual_ahead(s, variant_at(s, level)) : 0;
+    try_order(s, level, offloaded, bytes, order_states_first, device_updates);
+    try_order(s, level, offloaded, bytes, order_weights_first, device_updates);
+}
+
+static bool host_is_exact(const search *s) {
+    return s->target->backend->traits(s->target->device)->exact_f32;
+}
+
 static void try_level(search *s, int32_t level, bool ahead) {
     variant *v = variant_at(s, level);
-    if (failed(s->err)) return;
-    bool exact = s->target->backend->traits(s->target->device)->exact_f32;
+    // What recomputes so much that its kernels alone take longer than a whole step does otherwise.
+    if (failed(s->err) || (s->bests == MOST_CANDIDATES &&
+                           device_seconds(s, v) > s->best[MOST_CANDIDATES - 1].seconds))
+        return;
     int32_t tried = -1;
-    for (int i = 0; i < SHARES; i++) {
+    for (int i = 0; i < SHARES && !failed(s->err); i++) {
         int32_t offloaded = v->homes.activations * i / (SHARES - 1);
         if (offloaded == tried) continue;
         tried = offloaded;
-        int64_t bytes = ahead ? usual_ahead(s, v) : 0;
-        if (exact) {
-            try_order(s, level, offloaded, bytes, order_states_first, false);
-            try_order(s, level, offloaded, bytes, order_weights_first, false);
-        }
-        try_order(s, level, offloaded, bytes, order_states_first, true);
-        try_order(s, level, offloaded, bytes, order_weights_first, true);
+        try_both_orders(s, level, offloaded, ahead, !host_is_exact(s));
     }
 }
 
-// Nothing recomputed, what is cheap, everything, and some between.
+// Nothing recomputed, what is cheap, everything, and some between. Where the host can update, the
+// best of that is tried with updates on the device, too.
 static void try_levels(search *s, bool ahead) {
     int32_t last = s->levels.count - 1, tried = -1;
     for (int i = 0; i < MOST_LEVELS && !failed(s->err); i++) {
@@ -237,14 +255,12 @@ static void try_levels(search *s, bool ahead) {
         tried = level;
         try_level(s, level, ahead);
     }
+    if (!host_is_exact(s) || failed(s->err)) return;
+    candidate best = s->bests ? s->best[0] : (candidate){.level = last};
+    try_both_orders(s, best.level, best.choice.offloaded, ahead, true);
 }
 
 // ---- full plans ---------------------------------------------------------------------------------
-
-static brim_status take(search *s, compiled *out, const candidate *c, brim_error *err) {
-    variant *v = variant_at(s, c->level);
-    return variant_plan(v, s->target, &c->choice, c->ahead, false, &out->plan, err);
-}
 
 static bool within_budget(const search *s, const memory_plan *plan) {
     for (int space = 0; space < SPACES; space++) {
@@ -258,7 +274,9 @@ static bool within_budget(const search *s, const memory_plan *plan) {
 static bool complete(search *s, const candidate *c, compiled *out) {
     const compile_target *t = s->target;
     variant *v = variant_at(s, c->level);
-    if (take(s, out, c, s->err) || !within_budget(s, &out->plan)) return false;
+    if (variant_plan(v, t, &c->choice, c->ahead, false, &out->plan, s->err) ||
+        !within_budget(s, &out->plan))
+        return false;
     if (lower_graph(v->graph, &v->layout, &v->schedule, &out->plan, (int32_t)s->micro_batches,
                     t->backend, t->device, &out->lowered, s->err))
         return false;
@@ -351,10 +369,9 @@ static void search_all(search *s, compiled *out) {
 
 // Everything on the device, and as the script marked.
 static bool take_whole(search *s, compiled *out) {
-    candidate whole = {0};
-    if (failed(s->err) || !variant_at(s, 0)->graph || take(s, out, &whole, s->err)) return false;
-    if (within_budget(s, &out->plan)) return true;
-    memory_plan_free(&out->plan);
+    if (failed(s->err) || !variant_at(s, 0)->graph) return false;
+    if (complete(s, &(candidate){0}, out)) return true;
+    forget(out);
     return false;
 }
 
