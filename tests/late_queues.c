@@ -217,12 +217,13 @@ static cl_int submit(cl_command_queue queue, const command *what, cl_uint waits,
     command *c = malloc(sizeof *c);
     late_event **list = calloc(waits + 1, sizeof *list);
     late_event *made = event ? calloc(1, sizeof *made) : NULL;
+    pthread_mutex_lock(&lock);
     if (q < 0 || late.commands == MOST_COMMANDS || !c || !list || (event && !made)) {
+        pthread_mutex_unlock(&lock);
         free(c), free(list), free(made);
         return q < 0 ? CL_INVALID_COMMAND_QUEUE : CL_OUT_OF_HOST_MEMORY;
     }
     *c = *what;
-    pthread_mutex_lock(&lock);
     c->queue = q, c->waits = waits, c->wait = list, c->event = made;
     for (cl_uint i = 0; i < waits; i++) {
         list[i] = (late_event *)wait[i];

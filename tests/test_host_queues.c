@@ -411,15 +411,17 @@ END_TEST
 
 Suite *host_queues_suite(void) {
     Suite *suite = suite_create("host_queues");
-    TCase *tests = tcase_create("host_queues");
+    TCase *parts = tcase_create("parts"), *tests = tcase_create("programs");
+    tcase_add_unchecked_fixture(parts, make_test_directory, remove_test_directory);
+    tcase_add_checked_fixture(parts, begin, NULL);
     tcase_add_unchecked_fixture(tests, make_test_directory, remove_test_directory);
     tcase_add_checked_fixture(tests, begin, NULL);
     tcase_set_timeout(tests, 600);
-    tcase_add_test(tests, tickets_order_queues);
-    tcase_add_test(tests, an_error_stops_the_queues);
-    tcase_add_test(tests, a_file_has_no_name);
-    tcase_add_test(tests, a_file_that_does_not_fit_is_named);
-    tcase_add_test(tests, host_memory_is_filled);
+    tcase_add_test(parts, tickets_order_queues);
+    tcase_add_test(parts, an_error_stops_the_queues);
+    tcase_add_test(parts, a_file_has_no_name);
+    tcase_add_test(parts, a_file_that_does_not_fit_is_named);
+    tcase_add_test(parts, host_memory_is_filled);
     tcase_add_loop_test(tests, random_programs_on_the_device, 0, 2 * DEVICES_UNDER_TEST);
     tcase_add_loop_test(tests, programs_take_turns, 0, 2 * DEVICES_UNDER_TEST);
     tcase_add_loop_test(tests, threads_end_with_the_device, 0, DEVICES_UNDER_TEST);
@@ -429,6 +431,7 @@ Suite *host_queues_suite(void) {
     tcase_add_test(tests, a_missing_wait_is_noticed);
     tcase_add_loop_test(tests, a_full_disk_is_told, 0, 2);
 #endif
+    suite_add_tcase(suite, parts);
     suite_add_tcase(suite, tests);
     return suite;
 }
