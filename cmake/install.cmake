@@ -6,7 +6,7 @@ install(TARGETS brim EXPORT brimTargets
         INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(DIRECTORY include/brim DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h")
 install(FILES examples/mlp.c examples/tensors.c DESTINATION ${CMAKE_INSTALL_DOCDIR}/examples)
-install(TARGETS devices train_gpt selftest RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+install(TARGETS devices plan train_gpt selftest RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 
 set(BRIM_CMAKE_FOLDER ${CMAKE_INSTALL_LIBDIR}/cmake/brim)
 install(EXPORT brimTargets NAMESPACE brim:: DESTINATION ${BRIM_CMAKE_FOLDER})

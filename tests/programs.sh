@@ -40,5 +40,6 @@ rewrite() {
 
 . "$fixtures/../programs_train.sh"
 . "$fixtures/../programs_bad_input.sh"
+. "$fixtures/../programs_plan.sh"
 . "$fixtures/../programs_kernel_report.sh"
 finish

@@ -24,14 +24,14 @@ static model_config config(void) {
 }
 
 static brim_trainer *make_trainer(model_config *c, brim_precision precision, int64_t accumulate,
-                                  int64_t arena_bytes) {
+                                  int64_t vram_bytes) {
     brim_trainer_options options = {.batch = BATCH,
                                     .length = LENGTH,
                                     .accumulate = accumulate,
                                     .device = any_device_under_test(),
                                     .precision = precision,
                                     .seed = 4,
-                                    .arena_bytes = arena_bytes,
+                                    .vram_bytes = vram_bytes,
                                     .optimizer = {.lr = 1e-2f, .clip = 1}};
     err = (brim_error){0};
     brim_trainer *t = brim_trainer_create(gpt_build, c, &options, &err);
@@ -45,9 +45,9 @@ typedef struct outcome {
     brim_trainer_info info;
 } outcome;
 
-static outcome train(brim_precision precision, int64_t accumulate, int64_t arena_bytes) {
+static outcome train(brim_precision precision, int64_t accumulate, int64_t vram_bytes) {
     model_config c = config();
-    brim_trainer *t = make_trainer(&c, precision, accumulate, arena_bytes);
+    brim_trainer *t = make_trainer(&c, precision, accumulate, vram_bytes);
     outcome out = {.info = brim_trainer_describe(t)};
     for (int step = 0; step < STEPS; step++) {
         size_t count = (size_t)accumulate * BATCH * LENGTH;
