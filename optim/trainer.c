@@ -140,7 +140,7 @@ static int64_t larger(int64_t a, int64_t b) {
     return a > b ? a : b;
 }
 
-static int64_t staging_bytes(const compiled *c) {
+static int64_t host_bytes(const compiled *c) {
     return c->lowered.program->host_bytes;
 }
 
@@ -152,10 +152,10 @@ static brim_status lower_all(brim_trainer *t, brim_error *err) {
 }
 
 static brim_status reserve(brim_trainer *t, brim_error *err) {
-    int64_t device = t->training.plan.peak_bytes[SPACE_DEVICE], host = staging_bytes(&t->training);
+    int64_t device = t->training.plan.peak_bytes[SPACE_DEVICE], host = host_bytes(&t->training);
     for (brim_program *p = t->programs; p; p = p->next) {
         device = larger(device, p->compiled.plan.peak_bytes[SPACE_DEVICE]);
-        host = larger(host, staging_bytes(&p->compiled));
+        host = larger(host, host_bytes(&p->compiled));
     }
     int64_t budget = t->target.budget[SPACE_DEVICE];
     if (budget > 0 && device > budget)
@@ -284,6 +284,8 @@ brim_trainer_info brim_trainer_describe(const brim_trainer *t) {
                               .backend = traits->backend,
                               .device_bytes = c->plan.peak_bytes[SPACE_DEVICE],
                               .persistent_bytes = c->plan.persistent_bytes[SPACE_DEVICE],
+                              .host_bytes = c->plan.peak_bytes[SPACE_HOST],
+                              .file_bytes = c->plan.peak_bytes[SPACE_FILE],
                               .steps = t->progress.steps,
                               .build_seconds = t->build_seconds,
                               .compile_seconds = t->compile_seconds};
@@ -299,7 +301,7 @@ brim_trainer_info brim_trainer_describe(const brim_trainer *t) {
         info.recomputed +=
             c->graph->node[n].recomputed && recompute_cost_of(&c->graph->node[n]) != RECOMPUTE_FREE;
     if (c->lowered.program) {
-        info.staging_bytes = staging_bytes(c);
+        info.host_bytes = host_bytes(c);
         info.records = c->lowered.program->records;
         info.kernels = c->lowered.program->kernels;
     }

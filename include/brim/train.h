@@ -172,7 +172,8 @@ typedef struct brim_trainer_info {
     int64_t trained;          // of them not frozen
     int64_t device_bytes;     // the arena: all device memory that the trainer uses
     int64_t persistent_bytes; // of it: parameters, states, accumulators
-    int64_t staging_bytes;    // in host memory
+    int64_t host_bytes;       // main memory that the plan takes, staging of inputs and results included
+    int64_t file_bytes;       // on disk
     int records, kernels;     // of the training step
     int recomputed;           // nodes of its forward pass that run once more in the backward pass
     int64_t steps;            // done so far
