@@ -253,8 +253,14 @@ START_TEST(what_cannot_fit_is_said) {
     if (!any_device_under_test()) return;
     trial t = random_trial(3);
     ck_assert_ptr_null(make_trainer(&t, &(budget){.vram = 1000}));
+    char text[sizeof err.text], *nearest;
+    memcpy(text, err.text, sizeof text);
     ASSERT_FAILS(err, BRIM_MEMORY, "bytes of device memory are missing");
-    ck_assert_ptr_nonnull(strstr(err.text, "the nearest budget that works"));
+    // The budget that the error names works.
+    ck_assert_ptr_nonnull(nearest = strstr(text, "the nearest budget that works"));
+    long long vram = 0;
+    ck_assert_int_eq(sscanf(strchr(nearest, '('), "(%lld bytes", &vram), 1);
+    ck_assert(fits(&t, vram, 0));
 }
 END_TEST
 
