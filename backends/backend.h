@@ -2,9 +2,12 @@
 //
 // 1. backends_list fills a table of devices, or of reasons why an API is not there.
 // 2. backend->open gives a device; its traits tell lowering how to specialise kernels.
-// 3. device_reserve takes all memory at once; nothing is allocated after program_load.
-// 4. program_load compiles a program's kernels (through the cache) and prepares every record.
+// 3. reserve takes all memory at once; nothing is allocated after load.
+// 4. load compiles a program's kernels (through the cache) and prepares every record.
 // 5. run submits one section; read waits for it.
+//
+// Work of our own threads (host kernels, the file) can fail after run has returned, on a full disk for instance. Such an
+// error is kept: later work on the host is dropped, and run, wait, finish, read and write return it from then on.
 #ifndef BRIM_BACKENDS_BACKEND_H
 #define BRIM_BACKENDS_BACKEND_H
 
@@ -33,7 +36,13 @@ typedef struct device_settings { // how tests and users bend the traits; zero is
     int64_t chunk_bytes;  // smaller chunks than the driver asks for
     bool poison;      // fill memory with NaN patterns at start
     const char *cache_dir; // kernel cache; NULL: the user's cache directory; "": none
+    void (*before_task)(queue_id queue); // called by our threads before each piece of work, for tests
 } device_settings;
+
+typedef struct memory_request { // extents of the spaces
+    int64_t device_bytes, host_bytes, file_bytes;
+    const char *file_directory; // where the file is made, if file_bytes is not 0
+} memory_request;
 
 typedef struct backend_device backend_device;
 typedef struct loaded_program loaded_program;
@@ -50,13 +59,18 @@ typedef struct backend {
     void (*close)(backend_device *device);
     const device_traits *(*traits)(const backend_device *device);
 
-    // All device and host (staging) memory, once. The error names the bytes missing.
-    brim_status (*reserve)(backend_device *device, int64_t device_bytes, int64_t host_bytes, brim_error *err);
-    // The staging area; valid until close.
+    // All memory, and the file, once. The error names the bytes missing.
+    brim_status (*reserve)(backend_device *device, const memory_request *request, brim_error *err);
+    // The host space; valid until close.
     void *(*host_memory)(backend_device *device);
-    // Synchronous, for parameters, checkpoints and tests.
+    // How many bytes of it the device reaches without a copy in between (pinned, or the device is the host).
+    int64_t (*pinned_bytes)(const backend_device *device);
+    // The device space and the file. Synchronous, for parameters, checkpoints and tests; see device_write_range.
     brim_status (*write)(backend_device *device, int64_t offset, const void *data, int64_t bytes, brim_error *err);
     brim_status (*read)(backend_device *device, int64_t offset, void *data, int64_t bytes, brim_error *err);
+    brim_status (*write_file)(backend_device *device, int64_t offset, const void *data, int64_t bytes,
+                              brim_error *err);
+    brim_status (*read_file)(backend_device *device, int64_t offset, void *data, int64_t bytes, brim_error *err);
 
     // Scratch that the device's matrix-product library wants for a shape (fixed before planning).
     brim_status (*matmul_workspace)(backend_device *device, const matmul_shape *shape, int64_t *bytes,
@@ -72,11 +86,13 @@ typedef struct backend {
     // Submits the records of one section (a SECTION_* bit) for one micro-batch of the step (see copy_record); returns
     // before they are done.
     brim_status (*run)(loaded_program *loaded, uint8_t section, int32_t micro_batch, brim_error *err);
-    // Waits until all that was submitted is done.
+    // Waits until all that was submitted to the device's queues is done.
     brim_status (*wait)(backend_device *device, brim_error *err);
+    // The same, and for all other queues.
+    brim_status (*finish)(backend_device *device, brim_error *err);
 
-    // Optional: runs a section once more (micro-batch 0) and tells the seconds of each record; 0 for those that are not
-    // of the section. For bench_step; NULL where profiling is not offered.
+    // Optional: runs a section once more (micro-batch 0), one record after another, and tells the seconds of each; 0 for
+    // those that are not of the section. For bench_step; NULL where profiling is not offered.
     brim_status (*profile)(loaded_program *loaded, uint8_t section, double *seconds, brim_error *err);
 } backend;
 
@@ -90,5 +106,11 @@ extern const backend *const backend_list[];
 // it. The error lists what there is.
 brim_status backend_open(const char *name, const device_settings *settings, const backend **out_backend,
                          backend_device **out, brim_error *err);
+
+// Bytes of any space, after all that was submitted. data has range->bytes.
+brim_status device_write_range(const backend *api, backend_device *device, const byte_range *range, const void *data,
+                               brim_error *err);
+brim_status device_read_range(const backend *api, backend_device *device, const byte_range *range, void *data,
+                              brim_error *err);
 
 #endif

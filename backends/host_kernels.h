@@ -1,7 +1,12 @@
 // Kernels that run on the CPU, beside the device.
+//
+// Their arguments are those of the device's kernels (kernels/optimizer.k, kernels/accumulate.k) in
+// the same order, without `per`; what they write has the same bits, except that a NaN may be
+// another one.
 #ifndef BRIM_BACKENDS_HOST_KERNELS_H
 #define BRIM_BACKENDS_HOST_KERNELS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 typedef union host_argument {
@@ -19,6 +24,17 @@ typedef struct host_kernel {
     void (*run)(const host_argument *argument, int64_t first, int64_t count);
 } host_kernel;
 
+// "adamw", "sgd", and with a compute copy "adamw_bf16", "adamw_f16", "sgd_bf16", "sgd_f16";
+// "accumulate": variable += x, and "assign": variable = x, both f32. In the widest vectors that
+// this CPU has; NULL where there is none of that name.
 const host_kernel *host_kernel_find(const char *name);
+
+// The same loops for several instruction sets.
+typedef enum host_variant { HOST_PLAIN, HOST_AVX2, HOST_AVX512, HOST_VARIANTS } host_variant;
+const char *host_variant_name(host_variant variant);
+// Has the library these kernels, and runs this CPU them?
+bool host_variant_runs(host_variant variant);
+// NULL where the variant does not run.
+const host_kernel *host_kernel_of(host_variant variant, const char *name);
 
 #endif

@@ -1,6 +1,7 @@
 // Rules for updates of variables in place, and for dropout. Operands are dense.
 #include "backends/lower_rules.h"
 
+#include <stdio.h>
 #include "backends/lower_split.h"
 
 // A launch over the elements of `x`.
@@ -20,14 +21,31 @@ static flat flat_of(const lowering *l, const operand *x, const operand *const *v
     return f;
 }
 
+// The host's kernels by the device's name and the dtype that tells them apart.
+static const char *host_name(char name[32], const char *entry, brim_dtype dtype) {
+    bool plain = dtype == BRIM_F32;
+    snprintf(name, 32, "%s%s%s", entry, plain ? "" : "_", plain ? "" : brim_dtype_name(dtype));
+    return name;
+}
+
+static void accumulate_on_host(lowering *l, const char *entry, const operand *sum,
+                               const operand *x) {
+    char name[32];
+    LOWER_HOST(l, host_name(name, entry, sum->dtype), arg_write(sum), arg_read(x),
+               arg_i64(shape_elements(&sum->shape)));
+}
+
 // A step's first micro-batch begins the sum: x itself, without reading what the last step left.
 void lower_accumulate(lowering *l) {
+    bool host = lower_on_host(l);
     operand sum = lower_input(l, 0), x = lower_input(l, 1);
     uint8_t all = l->sections;
     l->sections = all & l->first_section;
-    if (l->sections) lower_copy(l, x.range, sum.range);
+    if (l->sections && host) accumulate_on_host(l, "assign", &sum, &x);
+    if (l->sections && !host) lower_copy(l, x.range, sum.range);
     l->sections = all & ~l->first_section;
-    if (l->sections) {
+    if (l->sections && host) accumulate_on_host(l, "accumulate", &sum, &x);
+    if (l->sections && !host) {
         const operand *vectors[] = {&sum, &x};
         flat f = flat_of(l, &sum, vectors, 2);
         int kernel = lower_kernel(l, "accumulate", "accumulate", f.split.group,
@@ -59,13 +77,20 @@ static void lower_optimizer(lowering *l, const char *entry, int adamw, const dou
         argument[count++] = arg_read(&scalar);
     }
     flat f = flat_of(l, &x[0], vectors, node->outputs + 1);
+    bool host = lower_on_host(l);
     argument[count++] = arg_i64(f.count);
-    argument[count++] = arg_i32(f.split.per);
+    if (!host) argument[count++] = arg_i32(f.split.per);
     for (int i = 0; i < constant_count; i++) argument[count++] = arg_f32(constants[i]);
-    bool copies = node->op == OP_ADAMW_CAST || node->op == OP_SGD_CAST;
-    int kernel = lower_kernel(l, "optimizer", entry, f.split.group, "-DADAMW=%d -DALIGNED=%d%s%s",
-                              adamw, f.aligned, copies ? " -DCOPY=" : "",
-                              copies ? brim_dtype_name(x[node->outputs - 1].dtype) : "");
+    brim_dtype copy = x[node->outputs - 1].dtype; // f32, that of a state, where there is none
+    bool copies = copy != BRIM_F32;
+    if (host) {
+        char name[32];
+        lower_host(l, host_name(name, entry, copy), argument, count);
+        return;
+    }
+    int kernel =
+        lower_kernel(l, "optimizer", entry, f.split.group, "-DADAMW=%d -DALIGNED=%d%s%s", adamw,
+                     f.aligned, copies ? " -DCOPY=" : "", copies ? brim_dtype_name(copy) : "");
     lower_launch(l, kernel, (const int64_t[]){f.split.groups, 1, 1}, argument, count);
 }
 

@@ -137,10 +137,15 @@ static brim_status paper_open_index(int index, const device_settings *settings,
     return brim_fail(err, BRIM_UNSUPPORTED, "there is no device paper:%d", index);
 }
 
-static brim_status paper_reserve(backend_device *d, int64_t device_bytes, int64_t host_bytes,
+static brim_status paper_reserve(backend_device *d, const memory_request *request,
                                  brim_error *err) {
-    (void)device_bytes, (void)host_bytes;
+    (void)request;
     return refuse(d, err);
+}
+
+static int64_t paper_pinned_bytes(const backend_device *d) {
+    (void)d;
+    return 0;
 }
 
 static void *paper_host_memory(backend_device *d) {
@@ -185,8 +190,11 @@ static const backend paper_backend = {
     .traits = paper_traits,
     .reserve = paper_reserve,
     .host_memory = paper_host_memory,
+    .pinned_bytes = paper_pinned_bytes,
     .write = paper_write,
     .read = paper_read,
+    .write_file = paper_write,
+    .read_file = paper_read,
     .matmul_workspace = paper_workspace,
     .matmul_library = paper_library,
     .matmul_native = paper_serves,
@@ -194,4 +202,5 @@ static const backend paper_backend = {
     .unload = paper_unload,
     .run = paper_run,
     .wait = paper_wait,
+    .finish = paper_wait,
 };

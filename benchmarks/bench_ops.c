@@ -149,7 +149,8 @@ static void reserve(bench *s) {
             host = larger(host, timed_graph_host_bytes(x[k]));
         }
     }
-    s->target.backend->reserve(s->target.device, device, host, s->err);
+    memory_request request = {.device_bytes = device, .host_bytes = host};
+    s->target.backend->reserve(s->target.device, &request, s->err);
 }
 
 // ---- measuring ----------------------------------------------------------------------------------

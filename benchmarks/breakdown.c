@@ -48,13 +48,6 @@ static void name_record(const compiled *c, int32_t i, char *out, size_t size) {
 
 // ---- work ---------------------------------------------------------------------------------------
 
-static double node_bytes(const brim_graph *g, const graph_node *node) {
-    double bytes = 0;
-    for (int i = 0; i < node->inputs; i++) bytes += input_bytes(g, node, i);
-    for (int i = 0; i < node->outputs; i++) bytes += value_bytes(g, node->first_output + i);
-    return bytes;
-}
-
 static double floor_of(op_id op, double bytes, double flops, ceiling_rates rates) {
     if (op == OP_MATMUL || op == OP_LINEAR_CROSS_ENTROPY || op == OP_LINEAR_CROSS_ENTROPY_BACKWARD)
         return flops / rates.product;

@@ -3,6 +3,7 @@
 #define BRIM_BENCHMARKS_CASE_WORK_H
 
 #include "benchmarks/ceilings.h"
+#include "graph/cost.h"
 
 typedef struct case_work {
     double bytes;
@@ -12,10 +13,5 @@ typedef struct case_work {
 
 // Of all nodes that make `result`: leaves are read, outputs of the last node are written.
 case_work case_work_of(const brim_graph *g, value_id result);
-
-// Of one value; of what a node reads of an input; operations of one node.
-double value_bytes(const brim_graph *g, value_id v);
-double input_bytes(const brim_graph *g, const graph_node *node, int input);
-double node_flops(const brim_graph *g, const graph_node *node);
 
 #endif

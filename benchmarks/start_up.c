@@ -70,8 +70,9 @@ static void lower_and_load(training_run *t, const start_options *o, start_times 
                 target->backend, target->device, &c->lowered, err);
     times->lower = lap(since);
     if (failed(err)) return;
-    target->backend->reserve(target->device, c->plan.peak_bytes[SPACE_DEVICE] + o->spare_device,
-                             c->lowered.program->host_bytes + o->spare_host, err);
+    memory_request request = {.device_bytes = c->plan.peak_bytes[SPACE_DEVICE] + o->spare_device,
+                              .host_bytes = c->lowered.program->host_bytes + o->spare_host};
+    target->backend->reserve(target->device, &request, err);
     times->reserve = lap(since);
     compiled_load(c, target, err);
     times->load = lap(since);

@@ -141,6 +141,11 @@ static void place_transient(planner *p, memory_space space) {
     // The guard behind the last persistent storage is the one before the first transient one.
     pack_rules rules = rules_of(p, space, plan->persistent_bytes[space] - p->request->guard_bytes);
     pack_result result;
+    if (p->request->estimate) {
+        pack_bound(p->block, p->blocks, &rules, &plan->lower_bound[space], p->err);
+        plan->peak_bytes[space] = plan->lower_bound[space];
+        return;
+    }
     if (!blocks_fit(p, &rules) || pack_blocks(p->block, p->blocks, &rules, &result, p->err)) return;
     for (int32_t i = 0; i < p->blocks; i++) p->place[i]->offset = p->block[i].offset;
     plan->peak_bytes[space] = result.end;
@@ -166,7 +171,8 @@ static void make(planner *p) {
         if (space == SPACE_DEVICE) collect_workspaces(p);
         if (!failed(p->err)) place_transient(p, space);
     }
-    if (!failed(p->err)) memory_plan_verify(p->g, p->layout, p->schedule, request, plan, p->err);
+    if (!failed(p->err) && !request->estimate)
+        memory_plan_verify(p->g, p->layout, p->schedule, request, plan, p->err);
 }
 
 static brim_status check_request(const plan_request *r, brim_error *err) {
@@ -224,7 +230,7 @@ const storage_place *memory_plan_place(const memory_plan *plan, value_id storage
     if (home->space == space) return home;
     for (int32_t i = plan->first_stay[storage]; i < plan->first_stay[storage + 1]; i++) {
         const stay *s = &plan->stay[i];
-        if (s->place.space == space && s->place.first <= position && position <= s->last_use)
+        if (s->place.space == space && s->fetch_at <= position && position <= s->last_use)
             return &s->place;
     }
     return home;

@@ -192,6 +192,21 @@ static brim_status check(packer *p, const pack_block *blocks, int32_t *positions
     return BRIM_OK;
 }
 
+brim_status pack_bound(const pack_block *blocks, int32_t count, const pack_rules *rules,
+                       int64_t *bound, brim_error *err) {
+    packer p = {.rules = rules, .count = count};
+    p.block = brim_calloc_array((size_t)count, sizeof *p.block, err);
+    int32_t positions = 0;
+    int64_t *delta = NULL;
+    if (!failed(err) && !check(&p, blocks, &positions, err))
+        delta = brim_calloc_array((size_t)positions + 1, sizeof *delta, err);
+    if (delta)
+        *bound = pack_fit(rules, rules->base + rules->guard, 0) + most_alive(&p, delta, positions);
+    free(p.block);
+    free(delta);
+    return err->status;
+}
+
 brim_status pack_blocks(pack_block *blocks, int32_t count, const pack_rules *rules,
                         pack_result *result, brim_error *err) {
     *result = (pack_result){0};

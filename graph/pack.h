@@ -40,6 +40,10 @@ brim_status pack_size(const pack_rules *rules, int64_t bytes, int64_t *size, bri
 // The first offset at or after `from` where a block of that many bytes may start.
 int64_t pack_fit(const pack_rules *rules, int64_t from, int64_t bytes);
 
+// The lower bound alone, without packing.
+brim_status pack_bound(const pack_block *blocks, int32_t count, const pack_rules *rules,
+                       int64_t *bound, brim_error *err);
+
 brim_status pack_blocks(pack_block *blocks, int32_t count, const pack_rules *rules,
                         pack_result *result, brim_error *err);
 

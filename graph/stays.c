@@ -241,7 +241,12 @@ static void add_stay(maker *m, value_id v, memory_space space, const use *list, 
     bool copied_out = plan->storage[v].space < space; // from the device, to be read on the host
     s.fetch =
         copied_out ? sections_between(list, first, last, false) : fetch_sections(list, first, last);
-    if (!copied_out) s.store = store_sections(m, v, space, list, first, last, count);
+    if (copied_out) { // host updates still read it while the next step has begun
+        s.place.first = 0;
+        s.place.last = m->end;
+    } else {
+        s.store = store_sections(m, v, space, list, first, last, count);
+    }
     plan->stay[plan->stays++] = s;
 }
 

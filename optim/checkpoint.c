@@ -69,14 +69,14 @@ int64_t brim_trainer_noted(const brim_trainer *t, const char *name, int64_t othe
 // Tensors
 // ----------------------------------------------------------------------------------------------------------------
 
-// Reads a variable from the device; the caller frees it. NULL on error.
+// Reads a variable from its home; the caller frees it. NULL on error.
 static float *fetch(brim_trainer *t, value_id id, size_t *bytes, brim_error *err) {
     const compiled *c = &t->training;
     size_t count = (size_t)shape_elements(&c->graph->value[id].shape);
     float *data = brim_calloc_array(count, sizeof *data, err);
     *bytes = count * sizeof *data;
-    if (data && t->target.backend->read(t->target.device, c->plan.storage[id].offset, data,
-                                        (int64_t)*bytes, err)) {
+    byte_range range = compiled_range(c, id);
+    if (data && device_read_range(t->target.backend, t->target.device, &range, data, err)) {
         free(data);
         data = NULL;
     }

@@ -4,12 +4,9 @@
 #include <string.h>
 #include "core/alloc.h"
 #include "core/dtype.h"
-#include "graph/pass_recompute.h"
 #include "graph/passes.h"
-#include "graph/recompute_levels.h"
-
-// A chain's operands become kernel arguments; OpenCL promises 1024 bytes of them.
-enum { MAX_CHAIN_OPERANDS = 24 };
+#include "optim/plan_search.h"
+#include "optim/variant.h"
 
 static void replace(brim_graph **g, brim_graph *next) {
     brim_graph_free(*g);
@@ -26,109 +23,43 @@ static brim_graph *first_passes(brim_graph *g, int64_t micro_batches, const comp
     return g;
 }
 
-typedef struct plan_context {
-    const compile_target *target;
-    lowering lowering; // what workspace rules look at
-} plan_context;
-
-static int64_t node_workspace(const brim_graph *g, node_id node, void *user) {
-    plan_context *context = user;
-    workspace_rule rule = kernel_table[g->node[node].op].workspace;
-    if (!rule) return 0;
-    context->lowering.node = &g->node[node];
-    context->lowering.node_index = node;
-    return rule(&context->lowering);
-}
-
-static int64_t shared_offset(const brim_graph *g, value_id id, void *user) {
-    const compiled *owner = ((plan_context *)user)->target->owner;
-    const graph_value *v = &g->value[id];
-    bool shared = v->role != ROLE_RESULT && v->role != ROLE_INPUT;
-    if (!owner || !shared || !v->name) return -1;
-    value_id there = compiled_variable(owner, v->name);
-    return there < 0 ? -1 : owner->plan.storage[there].offset;
-}
-
-static void forget_plan(compiled *c) {
-    memory_plan_free(&c->plan);
-    graph_layout_free(&c->layout);
-    graph_schedule_free(&c->schedule);
-    brim_graph_free(c->graph);
-    c->graph = NULL;
-}
-
-// The plan with some values recomputed (NULL: as the script marked).
-static brim_status plan_with(compiled *out, const brim_graph *g, const bool *recompute,
-                             const compile_target *target, brim_error *err) {
-    out->graph = pass_recompute(g, recompute, err);
-    if (!failed(err))
-        replace(&out->graph, pass_fuse(out->graph, !target->no_fusion, MAX_CHAIN_OPERANDS, err));
-    if (failed(err)) return err->status;
-    const device_traits *traits = target->backend->traits(target->device);
-    if (graph_schedule_make(out->graph, &out->schedule, err) ||
-        graph_layout_make(out->graph, &out->schedule, &out->layout, err))
-        return err->status;
-
-    plan_context context = {.target = target,
-                            .lowering = {.graph = out->graph,
-                                         .layout = &out->layout,
-                                         .traits = traits,
-                                         .backend = target->backend,
-                                         .device = target->device,
-                                         .err = err}};
-    plan_request request = {
-        .alignment = traits->alignment,
-        .chunk_bytes = traits->chunk_bytes,
-        .transient_base = {target->owner ? target->owner->plan.persistent_bytes[SPACE_DEVICE] : 0},
-        .workspace = node_workspace,
-        .persistent = shared_offset,
-        .user = &context,
-    };
-    return memory_plan_make(out->graph, &out->layout, &out->schedule, &request, &out->plan, err);
-}
-
-static bool fits(const compiled *c, const compile_target *target) {
-    return !target->arena_bytes || c->plan.peak_bytes[SPACE_DEVICE] <= target->arena_bytes;
-}
-
-static bool plan_level(compiled *out, const brim_graph *g, const recompute_levels *levels,
-                       int32_t level, const compile_target *target, brim_error *err) {
-    bool *recompute = brim_calloc_array((size_t)g->values, sizeof *recompute, err);
-    forget_plan(out);
-    if (recompute && !recompute_level(g, levels, level, recompute, err))
-        plan_with(out, g, recompute, target, err);
-    free(recompute);
-    return !failed(err) && fits(out, target);
-}
-
-// The least that must be recomputed. Where all of it does not help, that is the plan, and who
-// reserves its memory says what is missing.
-static void plan_to_fit(compiled *out, const brim_graph *g, const compile_target *target,
+// A program that shares another's variables: there is nothing to choose but how far ahead copies come.
+static void plan_shared(compiled *out, const brim_graph *g, const compile_target *target,
                         brim_error *err) {
-    recompute_levels levels;
-    if (recompute_levels_make(g, &levels, err)) return;
-    int32_t low = 1, high = levels.count - 1, planned = high;
-    bool possible = plan_level(out, g, &levels, high, target, err);
-    while (possible && low < high && !failed(err)) { // high fits, what is below low does not
-        int32_t middle = low + (high - low) / 2;
-        planned = middle;
-        if (plan_level(out, g, &levels, middle, target, err))
-            high = middle;
-        else
-            low = middle + 1;
+    enum { AHEAD_SHARE = 8 };
+    variant v;
+    if (variant_make(&v, g, NULL, target, err)) return;
+    int64_t budget = target->budget[SPACE_DEVICE];
+    variant_plan(&v, target, NULL, budget / AHEAD_SHARE, false, &out->plan, err);
+    if (!failed(err) && budget > 0 && out->plan.peak_bytes[SPACE_DEVICE] > budget) {
+        memory_plan_free(&out->plan);
+        variant_plan(&v, target, NULL, 0, false, &out->plan, err);
     }
-    if (possible && planned != high && !failed(err)) plan_level(out, g, &levels, high, target, err);
-    recompute_levels_free(&levels);
+    out->graph = v.graph;
+    out->schedule = v.schedule;
+    out->layout = v.layout;
+    v.graph = NULL;
+    v.schedule = (graph_schedule){0};
+    v.layout = (graph_layout){0};
+    variant_free(&v);
 }
 
 brim_status compiled_plan(compiled *out, brim_graph *graph, int64_t micro_batches,
                           const compile_target *target, brim_error *err) {
     brim_graph *g = first_passes(graph, micro_batches, target->owner, err);
     out->micro_batches = micro_batches;
-    if (!failed(err) && !plan_with(out, g, NULL, target, err) && !fits(out, target))
-        plan_to_fit(out, g, target, err);
+    if (!failed(err) && target->owner)
+        plan_shared(out, g, target, err);
+    else if (!failed(err))
+        plan_search(out, g, target, err);
     brim_graph_free(g);
     return err->status;
+}
+
+brim_status compiled_lower(compiled *c, const compile_target *target, brim_error *err) {
+    if (c->lowered.program || failed(err)) return err->status;
+    return lower_graph(c->graph, &c->layout, &c->schedule, &c->plan, (int32_t)c->micro_batches,
+                       target->backend, target->device, &c->lowered, err);
 }
 
 brim_status compiled_load(compiled *c, const compile_target *target, brim_error *err) {
@@ -141,7 +72,10 @@ brim_status compiled_load(compiled *c, const compile_target *target, brim_error 
 void compiled_free(compiled *c, const backend *b) {
     if (c->loaded) b->unload(c->loaded);
     lowered_free(&c->lowered);
-    forget_plan(c);
+    memory_plan_free(&c->plan);
+    graph_layout_free(&c->layout);
+    graph_schedule_free(&c->schedule);
+    brim_graph_free(c->graph);
     free(c->inputs);
     free(c->fed);
     *c = (compiled){0};
@@ -230,10 +164,16 @@ value_id compiled_variable(const compiled *c, const char *name) {
     return -1;
 }
 
+byte_range compiled_range(const compiled *c, value_id id) {
+    const storage_place *home = &c->plan.storage[id];
+    return (byte_range){home->space, home->offset, home->bytes};
+}
+
 static brim_status write_leaf(const compiled *c, const compile_target *target, value_id id,
                               const void *data, size_t bytes, brim_error *err) {
-    return target->backend->write(target->device, c->plan.storage[id].offset, data, (int64_t)bytes,
-                                  err);
+    byte_range range = compiled_range(c, id);
+    range.bytes = (int64_t)bytes;
+    return device_write_range(target->backend, target->device, &range, data, err);
 }
 
 static brim_status write_copy(const compiled *c, const compile_target *target, value_id copy,

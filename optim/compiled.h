@@ -5,8 +5,18 @@
 
 #include "backends/backend.h"
 #include "backends/lower.h"
+#include "backends/program_simulate.h"
 #include "graph/graph.h"
+#include "graph/homes.h"
 #include "graph/memory_plan.h"
+#include "optim/target.h"
+
+// What the planner chose (optim/plan_search.h). All zero: everything is on the device.
+typedef struct plan_choice {
+    int32_t level; // of recomputation
+    homes_choice homes;
+    simulation expected; // all zero where only one plan was looked at
+} plan_choice;
 
 typedef struct compiled {
     brim_graph *graph;
@@ -14,25 +24,20 @@ typedef struct compiled {
     graph_schedule schedule;
     graph_layout layout;
     memory_plan plan;
+    plan_choice choice;
     lowered lowered;
     loaded_program *loaded;
     uint8_t *inputs; // the fed data of all micro-batches, laid out as the staging slots
     bool *fed;       // by input
 } compiled;
 
-// Where programs that share variables put them: the first program's plan decides.
-typedef struct compile_target {
-    const backend *backend;
-    backend_device *device;
-    const compiled *owner; // of the variables; NULL for the first program
-    bool no_fusion;
-    int64_t arena_bytes; // what the plan may take; more is recomputed until it does. 0: no limit
-} compile_target;
-
-// Takes the graph over (also on error), runs the passes, and plans memory. out must be zero.
+// Takes the graph over (also on error), runs the passes, and plans memory within the target's budget.
+// out must be zero.
 brim_status compiled_plan(compiled *out, brim_graph *graph, int64_t micro_batches,
                           const compile_target *target, brim_error *err);
-// Lowers and loads; the device's memory has been reserved for the largest plan.
+// Lowers the plan, if that has not happened yet.
+brim_status compiled_lower(compiled *c, const compile_target *target, brim_error *err);
+// Loads; the device's memory has been reserved for the largest plan.
 brim_status compiled_load(compiled *c, const compile_target *target, brim_error *err);
 void compiled_free(compiled *c, const backend *b);
 
@@ -56,6 +61,9 @@ const void *compiled_result(const compiled *c, const compile_target *target, con
 
 // The leaf of that name, or -1.
 value_id compiled_variable(const compiled *c, const char *name);
+
+// Where a leaf is between two steps.
+byte_range compiled_range(const compiled *c, value_id id);
 
 // Writes a parameter or state from as many f32 as it has elements (a state's at any address): a
 // parameter together with its compute copy.

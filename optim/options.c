@@ -52,7 +52,7 @@ brim_trainer_options training_options(const brim_trainer_options *given, brim_er
         {"batch", (double)o.batch, 1, most},
         {"length", (double)o.length, 0, most},
         {"accumulate", (double)o.accumulate, 1, 1 << 20},
-        {"arena_bytes", (double)o.arena_bytes, 0, 4503599627370496.0},
+        {"vram_bytes", (double)o.vram_bytes, 0, 4503599627370496.0},
         {"precision", (double)o.precision, BRIM_PRECISION_F32, BRIM_PRECISION_F16},
         {"optimizer.kind", (double)p->kind, BRIM_ADAMW, BRIM_SGD},
         {"optimizer.lr", p->lr, 0, 1e6},

@@ -43,8 +43,8 @@ brim_status brim_trainer_read(brim_trainer *t, const char *name, float *data, si
                               brim_error *err) {
     value_id id = locate(t, name, count, err);
     if (id < 0) return err->status;
-    return t->target.backend->read(t->target.device, t->training.plan.storage[id].offset, data,
-                                   (int64_t)(count * sizeof *data), err);
+    byte_range range = compiled_range(&t->training, id);
+    return device_read_range(t->target.backend, t->target.device, &range, data, err);
 }
 
 brim_status brim_trainer_write(brim_trainer *t, const char *name, const float *data, size_t count,

@@ -7,6 +7,7 @@
 #include "backends/paper.h"
 #include "core/alloc.h"
 #include "core/clock.h"
+#include "optim/budget.h"
 #include "graph/pass_recompute.h"
 #include "optim/initialize.h"
 #include "optim/training_graph.h"
@@ -50,26 +51,6 @@ static void list_parameters(brim_trainer *t, brim_error *err) {
         if (g->value[id].role == ROLE_PARAMETER) t->parameter[t->parameters++] = id;
 }
 
-// What the options allow and the device has; 0 where neither is known.
-static int64_t arena_limit(const brim_trainer *t) {
-    const device_traits *traits = t->target.backend->traits(t->target.device);
-    int64_t asked = t->options.arena_bytes, there = traits->free_bytes;
-    // A reservation is rounded up to whole units, and one more.
-    if (there > 0) there = there > 2 * traits->alignment ? there - 2 * traits->alignment : 1;
-    if (there <= 0) return asked;
-    return asked > 0 && asked < there ? asked : there;
-}
-
-static brim_status check_arena(const brim_trainer *t, int64_t device, brim_error *err) {
-    int64_t limit = t->target.arena_bytes;
-    if (limit && device > limit)
-        return brim_fail(err, BRIM_MEMORY,
-                         "an arena of %lld bytes is needed, also if everything that can be is "
-                         "recomputed; %lld bytes may be used: %lld bytes are missing",
-                         (long long)device, (long long)limit, (long long)(device - limit));
-    return err->status;
-}
-
 brim_trainer *brim_trainer_create(brim_builder build, void *user,
                                   const brim_trainer_options *options, brim_error *err) {
     if (failed(err)) return NULL;
@@ -89,9 +70,14 @@ brim_trainer *brim_trainer_create(brim_builder build, void *user,
         brim_graph_free(g);
         g = NULL;
     }
-    if (g) t->target.arena_bytes = arena_limit(t);
-    if (g) compiled_plan(&t->training, g, t->options.accumulate, &t->target, err);
-    if (!failed(err) && t->options.paper) check_arena(t, t->training.plan.peak_bytes[SPACE_DEVICE], err);
+    if (g) {
+        t->rates = t->options.paper ? *t->options.paper
+                                    : budget_usual_rates(t->target.backend->traits(t->target.device));
+        t->target.rates = &t->rates;
+        budget_set(&t->target, &t->options, err);
+    }
+    if (failed(err)) brim_graph_free(g);
+    else compiled_plan(&t->training, g, t->options.accumulate, &t->target, err);
     if (!failed(err)) list_parameters(t, err);
     t->build_seconds = clock_seconds() - start;
     if (failed(err)) {
@@ -103,7 +89,7 @@ brim_trainer *brim_trainer_create(brim_builder build, void *user,
 
 void brim_trainer_free(brim_trainer *t) {
     if (!t) return;
-    if (t->target.device) t->target.backend->wait(t->target.device, &(brim_error){0});
+    if (t->target.device) t->target.backend->finish(t->target.device, &(brim_error){0});
     for (brim_program *p = t->programs, *next; p; p = next) {
         next = p->next;
         compiled_free(&p->compiled, t->target.backend);
@@ -154,33 +140,34 @@ static int64_t larger(int64_t a, int64_t b) {
     return a > b ? a : b;
 }
 
-static int64_t staging_bytes(const compiled *c) {
+static int64_t host_bytes(const compiled *c) {
     return c->lowered.program->host_bytes;
 }
 
 static brim_status lower_all(brim_trainer *t, brim_error *err) {
-    compiled *c = &t->training;
-    if (c->lowered.program) return BRIM_OK; // what comes after it has failed before
-    if (lower_graph(c->graph, &c->layout, &c->schedule, &c->plan, (int32_t)c->micro_batches,
-                    t->target.backend, t->target.device, &c->lowered, err))
-        return err->status;
-    for (brim_program *p = t->programs; p; p = p->next) {
-        c = &p->compiled;
-        if (lower_graph(c->graph, &c->layout, &c->schedule, &c->plan, 1, t->target.backend,
-                        t->target.device, &c->lowered, err))
-            return err->status;
-    }
-    return BRIM_OK;
+    compiled_lower(&t->training, &t->target, err);
+    for (brim_program *p = t->programs; p; p = p->next)
+        compiled_lower(&p->compiled, &t->target, err);
+    return err->status;
 }
 
 static brim_status reserve(brim_trainer *t, brim_error *err) {
-    int64_t device = t->training.plan.peak_bytes[SPACE_DEVICE], host = staging_bytes(&t->training);
+    int64_t device = t->training.plan.peak_bytes[SPACE_DEVICE], host = host_bytes(&t->training);
     for (brim_program *p = t->programs; p; p = p->next) {
         device = larger(device, p->compiled.plan.peak_bytes[SPACE_DEVICE]);
-        host = larger(host, staging_bytes(&p->compiled));
+        host = larger(host, host_bytes(&p->compiled));
     }
-    if (check_arena(t, device, err)) return err->status;
-    return t->target.backend->reserve(t->target.device, device, host, err);
+    int64_t budget = t->target.budget[SPACE_DEVICE];
+    if (budget > 0 && device > budget)
+        return brim_fail(err, BRIM_MEMORY,
+                         "a program beside the training step needs an arena of %lld bytes; the "
+                         "budget allows %lld: %lld bytes are missing",
+                         (long long)device, (long long)budget, (long long)(device - budget));
+    memory_request request = {.device_bytes = device,
+                              .host_bytes = host,
+                              .file_bytes = t->training.plan.peak_bytes[SPACE_FILE],
+                              .file_directory = t->options.disk};
+    return t->target.backend->reserve(t->target.device, &request, err);
 }
 
 static brim_status load_all(brim_trainer *t, brim_error *err) {
@@ -297,6 +284,8 @@ brim_trainer_info brim_trainer_describe(const brim_trainer *t) {
                               .backend = traits->backend,
                               .device_bytes = c->plan.peak_bytes[SPACE_DEVICE],
                               .persistent_bytes = c->plan.persistent_bytes[SPACE_DEVICE],
+                              .host_bytes = c->plan.peak_bytes[SPACE_HOST],
+                              .file_bytes = c->plan.peak_bytes[SPACE_FILE],
                               .steps = t->progress.steps,
                               .build_seconds = t->build_seconds,
                               .compile_seconds = t->compile_seconds};
@@ -312,7 +301,7 @@ brim_trainer_info brim_trainer_describe(const brim_trainer *t) {
         info.recomputed +=
             c->graph->node[n].recomputed && recompute_cost_of(&c->graph->node[n]) != RECOMPUTE_FREE;
     if (c->lowered.program) {
-        info.staging_bytes = staging_bytes(c);
+        info.host_bytes = host_bytes(c);
         info.records = c->lowered.program->records;
         info.kernels = c->lowered.program->kernels;
     }

@@ -35,6 +35,7 @@ struct brim_trainer {
     brim_trainer_options options; // defaults filled in; strings live in memory
     arena memory;
     compile_target target; // for the training program
+    brim_rates rates;      // of its device
     compiled training;
     brim_program *programs;
     bool prepared;

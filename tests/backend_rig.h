@@ -58,7 +58,8 @@ static inline void finish(void) {
 
 static inline void reserve(int64_t device_bytes, int64_t host_bytes) {
     prog->device_bytes = device_bytes, prog->host_bytes = host_bytes;
-    api->reserve(device, device_bytes, host_bytes, &err);
+    memory_request request = {.device_bytes = device_bytes, .host_bytes = host_bytes};
+    api->reserve(device, &request, &err);
     ASSERT_FINE(err);
 }
 

@@ -48,7 +48,8 @@ brim_status harness_open_with(harness *h, const char *device, const device_setti
     // once.
     if (!own.cache_dir && strncmp(device, "cuda", 4) != 0) own.cache_dir = "";
     if (backend_open(device, &own, &h->backend, &h->device, err)) return err->status;
-    h->backend->reserve(h->device, h->device_bytes, h->host_bytes, err);
+    memory_request request = {.device_bytes = device_bytes, .host_bytes = host_bytes};
+    h->backend->reserve(h->device, &request, err);
     if (failed(err)) harness_close(h);
     return err->status;
 }

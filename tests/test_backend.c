@@ -118,19 +118,19 @@ END_TEST
 START_TEST(missing_memory_is_named) {
     if (!open_with(_i, (device_settings){0})) return;
     int64_t there = api->traits(device)->memory_bytes;
-    api->reserve(device, there + (1 << 20), 64, &err);
+    api->reserve(device, &(memory_request){there + (1 << 20), 64}, &err);
     ASSERT_FAILS(err, BRIM_MEMORY, "bytes are missing");
     ck_assert_ptr_null(api->host_memory(device));
     err = (brim_error){0};
     reserve(4096, 64); // the device is still good
-    api->reserve(device, 4096, 64, &err);
+    api->reserve(device, &(memory_request){4096, 64}, &err);
     ASSERT_FAILS(err, BRIM_ARGUMENT, "already");
 }
 END_TEST
 
 START_TEST(sizes_that_make_no_sense) {
     if (!open_with(_i, (device_settings){0})) return;
-    api->reserve(device, -1, 64, &err);
+    api->reserve(device, &(memory_request){-1, 64}, &err);
     ASSERT_FAILS(err, BRIM_ARGUMENT, "cannot be reserved");
 }
 END_TEST
@@ -159,7 +159,7 @@ START_TEST(copies_move_with_the_micro_batch) {
         for (int i = 0; i < N; i++)
             ck_assert(out[b * 1024 + i] == 2.0f * (float)(b * 10000 + i) + 1);
     api->run(loaded, SECTION_MIDDLE, BATCHES + 1, &err);
-    ASSERT_FAILS(err, BRIM_ARGUMENT, "micro-batch 5 is outside the staging area");
+    ASSERT_FAILS(err, BRIM_ARGUMENT, "micro-batch 5 is outside the host space");
 }
 END_TEST
 
@@ -258,9 +258,9 @@ static const wrong_record wrong_records[] = {
     {{.kind = RECORD_FILL, .as.fill = {{SPACE_DEVICE, 1 << 20, 64}, 0}},
      "outside the device space"},
     {{.kind = RECORD_COPY, .as.copy = {{SPACE_HOST, 8000, 64}, {SPACE_DEVICE, 0, 64}, 0}},
-     "outside the staging area"},
+     "outside the host space"},
     {{.kind = RECORD_COPY, .as.copy = {{SPACE_HOST, 0, 64}, {SPACE_HOST, 64, 64}, 0}},
-     "within the staging area"},
+     "within the host space"},
     {{.kind = RECORD_COPY, .as.copy = {{SPACE_HOST, 0, 64}, {SPACE_DEVICE, 64, 32}, 0}},
      "a copy of 64 bytes to 32 bytes"},
     {{.kind = RECORD_LAUNCH, .as.launch = {0, {1, 1, 1}, 1, far_away}}, "outside the device space"},

@@ -431,7 +431,7 @@ static void run_variant(int device_index, int variant) {
     err = (brim_error){0};
     backend_open(name, &variants[variant], &api, &device, &err);
     ASSERT_FINE(err);
-    api->reserve(device, ARENA, 0, &err);
+    api->reserve(device, &(memory_request){ARENA, 0}, &err);
     ASSERT_FINE(err);
     for (int i = 0; i < CASES; i++) run_case((uint64_t)i * 1000 + 17, expected, got);
     api->close(device);

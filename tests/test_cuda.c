@@ -88,7 +88,7 @@ START_TEST(a_step_is_its_records) {
         known += made;
         work += calls_of_a_step[i].work ? made : 0;
         if (strcmp(calls_of_a_step[i].name, "cuStreamSynchronize") == 0)
-            ck_assert_int_eq(made, QUEUE_COUNT);
+            ck_assert_int_eq(made, DEVICE_QUEUES);
     }
     ck_assert_int_eq(rig.calls("any") - all, known); // no other call at all
     ck_assert_int_eq(work, records_of_a_step(t));

@@ -69,7 +69,8 @@ static int check_spread(const op_case *const *cases, int count, uint32_t spreadi
     harness h = {.device_bytes = 8 << 20, .host_bytes = 8 << 20};
     h.backend = open_spread(&h.device, &spreading);
     reseed(order);
-    h.backend->reserve(h.device, h.device_bytes, h.host_bytes, &err);
+    memory_request request = {.device_bytes = h.device_bytes, .host_bytes = h.host_bytes};
+    h.backend->reserve(h.device, &request, &err);
     ASSERT_FINE(err);
     spread.drop = drop;
     op_check_cases(&h, cases, count, BRIM_F32, &report);

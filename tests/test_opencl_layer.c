@@ -140,7 +140,7 @@ END_TEST
 
 START_TEST(memory_that_runs_out) {
     if (!become("gpu small full") || !open_with(0, (device_settings){0})) return;
-    api->reserve(device, 5 << 20, 64, &err);
+    api->reserve(device, &(memory_request){5 << 20, 64}, &err);
     ck_assert_ptr_nonnull(strstr(err.text, "reserving 5242880 bytes on a device behind a layer"));
     ASSERT_FAILS(err, BRIM_MEMORY, "CL_MEM_OBJECT_ALLOCATION_FAILURE");
 }

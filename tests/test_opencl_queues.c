@@ -105,7 +105,8 @@ static harness open_harness(uint32_t seed) {
     harness h = {.device_bytes = 8 << 20, .host_bytes = 8 << 20};
     opening o = {seed, true};
     h.backend = open_spread(&h.device, &o);
-    h.backend->reserve(h.device, h.device_bytes, h.host_bytes, &err);
+    memory_request request = {.device_bytes = h.device_bytes, .host_bytes = h.host_bytes};
+    h.backend->reserve(h.device, &request, &err);
     ASSERT_FINE(err);
     return h;
 }

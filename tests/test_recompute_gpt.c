@@ -40,7 +40,7 @@ static brim_loss build_gpt(brim_graph *g, int64_t batch, int64_t length, void *u
                               targets, -100);
 }
 
-enum { BATCH = 2, LENGTH = 12, VOCABULARY = 17, STEPS = 3, MOST_MICRO = 3 };
+enum { BATCH = 2, LENGTH = 24, VOCABULARY = 17, STEPS = 3, MOST_MICRO = 3 };
 
 static brim_trainer_options options_of(brim_precision precision, int64_t accumulate) {
     return (brim_trainer_options){.batch = BATCH,

@@ -148,11 +148,13 @@ static void read_free_memory(backend_device *d, brim_error *err) {
 
 static void close_device(backend_device *d) {
     if (!d) return;
+    host_queues_free(d->tasks);
     CUcontext before = NULL;
     brim_error ignored = {0}; // a lost device is closed as far as it goes
     if (d->context && cuda_enter(d, &before, &ignored)) {
         cuda_memory_free(d);
         cuda_matmul_close(d);
+        run_events_close(&d->events, &d->cu);
         for (int i = 0; i < DEVICE_QUEUES; i++) {
             if (d->queue_end[i]) d->cu.event_destroy(d->queue_end[i]);
             if (d->queue[i]) d->cu.stream_destroy(d->queue[i]);
@@ -169,6 +171,8 @@ static void close_device(backend_device *d) {
 static void start_in_context(backend_device *d, int driver_version, brim_error *err) {
     CUcontext before;
     if (!cuda_enter(d, &before, err)) return;
+    const device_events events = {d, cuda_await_event, cuda_release_event, d->settings.before_task};
+    d->tasks = host_queues_create(&events, err);
     open_queues(d, err);
     if (!failed(err)) cuda_matmul_open(d, driver_version);
     read_free_memory(d, err); // last: the library takes its share when it is opened
@@ -203,6 +207,7 @@ static brim_status open_device(int index, const device_settings *settings, backe
         return err->status;
     }
     if (settings) d->settings = *settings;
+    run_events_open(&d->events);
     if (find_device(&d->cu, index, &d->id, err)) describe_device(&d->cu, d->id, &d->traits, err);
     if (!failed(err)) start_device(d, err);
     d->settings.cache_dir = NULL; // the caller's text, used up
@@ -232,8 +237,11 @@ const backend cuda_backend = {
     .traits = traits,
     .reserve = cuda_reserve,
     .host_memory = cuda_host_memory,
+    .pinned_bytes = cuda_pinned_bytes,
     .write = cuda_write,
     .read = cuda_read,
+    .write_file = cuda_write_file,
+    .read_file = cuda_read_file,
     .matmul_library = matmul_library,
     .matmul_workspace = cuda_matmul_workspace,
     .matmul_native = cuda_matmul_serves,
@@ -241,5 +249,6 @@ const backend cuda_backend = {
     .unload = cuda_unload,
     .run = cuda_run,
     .wait = cuda_wait,
+    .finish = cuda_finish,
     .profile = cuda_profile,
 };

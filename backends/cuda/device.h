@@ -6,16 +6,25 @@
 #include "backends/backend.h"
 #include "backends/cuda/driver.h"
 #include "backends/cuda/matmul.h"
+#include "backends/cuda/run_events.h"
+#include "backends/host_records.h"
 #include "backends/kernel_cache.h"
 
-// The device space is one allocation; the staging area is pinned. What comes from memory that is not
-// pinned, or goes there, passes through two pinned buffers in turn.
+// The device space is one allocation; the host space is pinned, or ordinary memory where the driver
+// refuses to pin that much. What comes from memory that is not pinned, or goes there, passes
+// through two pinned buffers in turn.
 enum { CUDA_PASSAGES = 2, CUDA_PASSAGE_BYTES = 4 << 20 };
+typedef struct cuda_passage {
+    char *buffer[CUDA_PASSAGES];
+    CUevent free[CUDA_PASSAGES]; // the buffer's latest copy is done
+} cuda_passage;
 typedef struct cuda_memory {
     CUdeviceptr base;
-    int64_t device_bytes, host_bytes;
-    void *host;
-    char *passage[CUDA_PASSAGES];
+    int64_t device_bytes;
+    host_spaces spaces;
+    bool pinned;
+    cuda_passage passage;                      // of read and write
+    cuda_passage queue_passage[DEVICE_QUEUES]; // where the host space is not pinned: of its copies
 } cuda_memory;
 
 struct backend_device {
@@ -25,6 +34,8 @@ struct backend_device {
     CUcontext context; // the primary one, shared with whoever else uses the device in this process
     CUstream queue[DEVICE_QUEUES];
     CUevent queue_end[DEVICE_QUEUES]; // for joining the queues
+    host_queues *tasks;               // what our threads do
+    run_events events;
     const loaded_program *last_run; // whose records are in the queues
     char identity[160];             // of what compiles: part of the cache's key
     device_settings settings;
@@ -41,14 +52,24 @@ bool cuda_enter(const backend_device *d, CUcontext *before, brim_error *err);
 void cuda_leave(const backend_device *d, CUcontext before);
 
 // memory.c
-brim_status cuda_reserve(backend_device *d, int64_t device_bytes, int64_t host_bytes,
-                         brim_error *err);
+brim_status cuda_reserve(backend_device *d, const memory_request *request, brim_error *err);
 void cuda_memory_free(backend_device *d);
 void *cuda_host_memory(backend_device *d);
+int64_t cuda_pinned_bytes(const backend_device *d);
 brim_status cuda_write(backend_device *d, int64_t offset, const void *data, int64_t bytes,
                        brim_error *err);
 brim_status cuda_read(backend_device *d, int64_t offset, void *data, int64_t bytes,
                       brim_error *err);
+// Copies between the device and memory that is not pinned, on a stream and a passage that nobody
+// else uses meanwhile; returns when it is done. In the device's context.
+void cuda_copy_in(const backend_device *d, const cuda_passage *passage, CUstream stream,
+                  CUdeviceptr to, const char *from, int64_t bytes, brim_error *err);
+void cuda_copy_out(const backend_device *d, const cuda_passage *passage, CUstream stream, char *to,
+                   CUdeviceptr from, int64_t bytes, brim_error *err);
+brim_status cuda_write_file(backend_device *d, int64_t offset, const void *data, int64_t bytes,
+                            brim_error *err);
+brim_status cuda_read_file(backend_device *d, int64_t offset, void *data, int64_t bytes,
+                           brim_error *err);
 // The address of the bytes offset .. offset + bytes - 1; false with err set where they are outside
 // the space.
 bool cuda_address(const backend_device *d, int64_t offset, int64_t bytes, CUdeviceptr *out,
@@ -73,8 +94,14 @@ int32_t cuda_modules_build(backend_device *d, const kernel_spec *spec, int32_t c
 // program.c
 brim_status cuda_load(backend_device *d, const program *p, loaded_program **out, brim_error *err);
 void cuda_unload(loaded_program *loaded);
+
+// run.c
+// How the tasks' threads wait for the device; a device_events of it.
+void cuda_await_event(void *device, void *event, brim_error *err);
+void cuda_release_event(void *device, void *event);
 brim_status cuda_run(loaded_program *loaded, uint8_t section, int32_t micro_batch, brim_error *err);
 brim_status cuda_wait(backend_device *d, brim_error *err);
+brim_status cuda_finish(backend_device *d, brim_error *err);
 brim_status cuda_profile(loaded_program *loaded, uint8_t section, double *seconds, brim_error *err);
 
 #endif

@@ -50,6 +50,7 @@
     X(event_create, cuEventCreate, "cuEventCreate")                                                \
     X(event_destroy, cuEventDestroy, "cuEventDestroy_v2")                                          \
     X(event_record, cuEventRecord, "cuEventRecord")                                                \
+    X(event_synchronize, cuEventSynchronize, "cuEventSynchronize")                                 \
     X(event_elapsed_time, cuEventElapsedTime, "cuEventElapsedTime")
 
 typedef struct cuda_driver {

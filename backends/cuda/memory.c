@@ -1,6 +1,7 @@
-// All memory of a device, taken once: the device space, and the staging area.
+// All memory of a device, taken once: the device space, the host space, and the file.
 #include <string.h>
 #include "backends/cuda/device.h"
+#include "backends/host_memory.h"
 #include "core/size.h"
 
 enum { NAN_PATTERN = 0x7fc0dead, WORD = 4 };
@@ -17,8 +18,7 @@ static bool touch(backend_device *d, brim_error *err) {
             d->cu.memset_d32_async(m->base, pattern, (size_t)m->device_bytes / WORD, stream),
             "cuMemsetD32Async", err))
         return false;
-    for (int64_t at = 0; at + WORD <= m->host_bytes; at += WORD)
-        memcpy((char *)m->host + at, &pattern, WORD);
+    host_memory_fill(m->spaces.host, m->spaces.host_bytes, pattern, err);
     return cuda_check(&d->cu, d->cu.stream_synchronize(stream), "cuStreamSynchronize", err);
 }
 
@@ -27,48 +27,85 @@ static bool take_pinned(backend_device *d, size_t bytes, void **out, brim_error 
                       "cuMemHostAlloc", err);
 }
 
-static bool take(backend_device *d, brim_error *err) {
-    cuda_memory *m = &d->memory;
-    if (!cuda_check(&d->cu, d->cu.mem_alloc(&m->base, (size_t)m->device_bytes), "cuMemAlloc",
-                    err) ||
-        !take_pinned(d, (size_t)m->host_bytes, &m->host, err))
-        return false;
+static bool take_passage(backend_device *d, cuda_passage *out, brim_error *err) {
     for (int i = 0; i < CUDA_PASSAGES; i++) {
-        void *passage;
-        if (!take_pinned(d, CUDA_PASSAGE_BYTES, &passage, err)) return false;
-        m->passage[i] = passage;
+        void *buffer;
+        if (!take_pinned(d, CUDA_PASSAGE_BYTES, &buffer, err)) return false;
+        out->buffer[i] = buffer;
+        unsigned flags = CU_EVENT_DISABLE_TIMING | CU_EVENT_BLOCKING_SYNC;
+        if (!cuda_check(&d->cu, d->cu.event_create(&out->free[i], flags), "cuEventCreate", err))
+            return false;
     }
-    return touch(d, err);
+    return true;
 }
 
-brim_status cuda_reserve(backend_device *d, int64_t device_bytes, int64_t host_bytes,
-                         brim_error *err) {
+// Systems limit what can be pinned. Copies of memory that is not pass through buffers that are.
+static bool take_host(backend_device *d, brim_error *err) {
+    cuda_memory *m = &d->memory;
+    host_spaces *s = &m->spaces;
+    void *host;
+    brim_error refused = {0};
+    m->pinned = take_pinned(d, (size_t)s->host_bytes, &host, &refused);
+    if (m->pinned) {
+        s->host = host;
+        return true;
+    }
+    s->host = host_memory_map(s->host_bytes, err);
+    for (int q = 0; q < DEVICE_QUEUES && !failed(err); q++)
+        take_passage(d, &m->queue_passage[q], err);
+    return !failed(err);
+}
+
+static bool take(backend_device *d, brim_error *err) {
+    cuda_memory *m = &d->memory;
+    return cuda_check(&d->cu, d->cu.mem_alloc(&m->base, (size_t)m->device_bytes), "cuMemAlloc",
+                      err) &&
+           take_host(d, err) && take_passage(d, &m->passage, err) && touch(d, err);
+}
+
+static bool check_request(const backend_device *d, const memory_request *r, brim_error *err) {
+    const device_traits *t = &d->traits;
+    if (r->device_bytes < 0 || r->host_bytes < 0 || r->file_bytes < 0 ||
+        r->device_bytes > INT64_MAX - t->alignment)
+        brim_fail(err, BRIM_ARGUMENT,
+                  "%lld device, %lld host and %lld file bytes cannot be reserved",
+                  (long long)r->device_bytes, (long long)r->host_bytes, (long long)r->file_bytes);
+    else if (r->device_bytes > t->free_bytes)
+        brim_fail(err, BRIM_MEMORY,
+                  "%s has %lld bytes of memory to give, %lld are needed: %lld bytes are missing",
+                  t->name, (long long)t->free_bytes, (long long)r->device_bytes,
+                  (long long)(r->device_bytes - t->free_bytes));
+    return !failed(err);
+}
+
+brim_status cuda_reserve(backend_device *d, const memory_request *request, brim_error *err) {
     if (failed(err)) return err->status;
     cuda_memory *m = &d->memory;
     const device_traits *t = &d->traits;
     if (m->base) return brim_fail(err, BRIM_ARGUMENT, "memory of %s is reserved already", t->name);
-    if (device_bytes < 0 || host_bytes < 0 || device_bytes > INT64_MAX - t->alignment)
-        return brim_fail(err, BRIM_ARGUMENT, "%lld and %lld bytes cannot be reserved",
-                         (long long)device_bytes, (long long)host_bytes);
-    if (device_bytes > t->free_bytes)
-        return brim_fail(
-            err, BRIM_MEMORY,
-            "%s has %lld bytes of memory to give, %lld are needed: %lld bytes are missing", t->name,
-            (long long)t->free_bytes, (long long)device_bytes,
-            (long long)(device_bytes - t->free_bytes));
+    if (!check_request(d, request, err)) return err->status;
     // Whole units, so that fills may end anywhere and an empty space still has an address.
-    m->device_bytes = (device_bytes / t->alignment + 1) * t->alignment;
-    m->host_bytes = host_bytes > 0 ? host_bytes : 1;
+    m->device_bytes = (request->device_bytes / t->alignment + 1) * t->alignment;
+    m->spaces.host_bytes = request->host_bytes > 0 ? request->host_bytes : 1;
     CUcontext before;
     if (cuda_enter(d, &before, err)) {
-        take(d, err);
+        host_file_open(&m->spaces.file, request->file_directory, request->file_bytes, err);
+        if (!failed(err)) take(d, err);
         if (failed(err)) {
-            brim_error_prefix(err, "reserving %lld bytes on %s", (long long)device_bytes, t->name);
+            brim_error_prefix(err, "reserving %lld bytes on %s", (long long)request->device_bytes,
+                              t->name);
             cuda_memory_free(d);
         }
         cuda_leave(d, before);
     }
     return err->status;
+}
+
+static void free_passage(backend_device *d, const cuda_passage *p) {
+    for (int i = 0; i < CUDA_PASSAGES; i++) {
+        if (p->free[i]) d->cu.event_destroy(p->free[i]);
+        if (p->buffer[i]) d->cu.mem_free_host(p->buffer[i]);
+    }
 }
 
 void cuda_memory_free(backend_device *d) {
@@ -77,16 +114,24 @@ void cuda_memory_free(backend_device *d) {
     for (int i = 0; i < DEVICE_QUEUES; i++)
         if (d->queue[i]) d->cu.stream_synchronize(d->queue[i]);
     if (m->base) d->cu.mem_free(m->base);
-    if (m->host) d->cu.mem_free_host(m->host);
-    for (int i = 0; i < CUDA_PASSAGES; i++)
-        if (m->passage[i]) d->cu.mem_free_host(m->passage[i]);
+    if (m->pinned)
+        d->cu.mem_free_host(m->spaces.host);
+    else
+        host_memory_unmap(m->spaces.host, m->spaces.host_bytes);
+    free_passage(d, &m->passage);
+    for (int q = 0; q < DEVICE_QUEUES; q++) free_passage(d, &m->queue_passage[q]);
+    host_file_close(&m->spaces.file);
     *m = (cuda_memory){0};
 }
 
 // ---- using --------------------------------------------------------------------------------------
 
 void *cuda_host_memory(backend_device *d) {
-    return d->memory.host;
+    return d->memory.spaces.host;
+}
+
+int64_t cuda_pinned_bytes(const backend_device *d) {
+    return d->memory.pinned ? d->memory.spaces.host_bytes : 0;
 }
 
 bool cuda_address(const backend_device *d, int64_t offset, int64_t bytes, CUdeviceptr *out,
@@ -101,84 +146,96 @@ bool cuda_address(const backend_device *d, int64_t offset, int64_t bytes, CUdevi
     return true;
 }
 
-// A part of a transfer: its passage, and the queue that uses no other. Until that queue is done, the
-// passage is not to be touched.
-typedef struct transfer_part {
-    CUdeviceptr device;
-    char *host, *passage;
-    size_t bytes;
-    CUstream queue;
-} transfer_part;
-
-static transfer_part part_at(const backend_device *d, CUdeviceptr address, void *data,
-                             int64_t bytes, int64_t part) {
-    int64_t at = part * CUDA_PASSAGE_BYTES, left = bytes - at;
-    int which = (int)(part % CUDA_PASSAGES);
-    return (transfer_part){.device = address + (CUdeviceptr)at,
-                           .host = (char *)data + at,
-                           .passage = d->memory.passage[which],
-                           .bytes = (size_t)(left < CUDA_PASSAGE_BYTES ? left : CUDA_PASSAGE_BYTES),
-                           .queue = d->queue[which]};
+// Part number i of a copy passes through buffer i modulo CUDA_PASSAGES.
+static int64_t part_bytes(int64_t bytes, int64_t part) {
+    int64_t left = bytes - part * CUDA_PASSAGE_BYTES;
+    return left < CUDA_PASSAGE_BYTES ? left : CUDA_PASSAGE_BYTES;
 }
 
-static bool finish_part(const backend_device *d, const transfer_part *p, brim_error *err) {
-    return cuda_check(&d->cu, d->cu.stream_synchronize(p->queue), "cuStreamSynchronize", err);
+static bool await_part(const backend_device *d, const cuda_passage *passage, int64_t part,
+                       brim_error *err) {
+    CUresult status = d->cu.event_synchronize(passage->free[part % CUDA_PASSAGES]);
+    return cuda_check(&d->cu, status, "cuEventSynchronize", err);
 }
 
-// While one part is on its way, the host fills the other passage.
-static void copy_in(backend_device *d, CUdeviceptr address, void *data, int64_t bytes,
-                    brim_error *err) {
-    for (int64_t i = 0; i * CUDA_PASSAGE_BYTES < bytes && !failed(err); i++) {
-        transfer_part p = part_at(d, address, data, bytes, i);
-        if (!finish_part(d, &p, err)) return;
-        memcpy(p.passage, p.host, p.bytes);
-        cuda_check(&d->cu, d->cu.memcpy_htod_async(p.device, p.passage, p.bytes, p.queue),
-                   "cuMemcpyHtoDAsync", err);
+static bool note_part(const backend_device *d, const cuda_passage *passage, int64_t part,
+                      CUstream stream, brim_error *err) {
+    CUresult status = d->cu.event_record(passage->free[part % CUDA_PASSAGES], stream);
+    return cuda_check(&d->cu, status, "cuEventRecord", err);
+}
+
+// While one part is on its way, the host fills the other buffer.
+void cuda_copy_in(const backend_device *d, const cuda_passage *passage, CUstream stream,
+                  CUdeviceptr to, const char *from, int64_t bytes, brim_error *err) {
+    int64_t parts = (bytes + CUDA_PASSAGE_BYTES - 1) / CUDA_PASSAGE_BYTES;
+    for (int64_t i = 0; i < parts && !failed(err); i++) {
+        char *buffer = passage->buffer[i % CUDA_PASSAGES];
+        int64_t at = i * CUDA_PASSAGE_BYTES;
+        size_t part = (size_t)part_bytes(bytes, i);
+        if (i >= CUDA_PASSAGES && !await_part(d, passage, i, err)) return;
+        memcpy(buffer, from + at, part);
+        CUresult status = d->cu.memcpy_htod_async(to + (CUdeviceptr)at, buffer, part, stream);
+        if (cuda_check(&d->cu, status, "cuMemcpyHtoDAsync", err))
+            note_part(d, passage, i, stream, err);
     }
+    if (!failed(err) && parts) await_part(d, passage, parts - 1, err);
 }
 
-static bool take_out(const backend_device *d, const transfer_part *p, brim_error *err) {
-    if (!finish_part(d, p, err)) return false;
-    memcpy(p->host, p->passage, p->bytes);
-    return true;
-}
-
-// While one part is on its way, the host empties the other passage.
-static void copy_out(backend_device *d, CUdeviceptr address, void *data, int64_t bytes,
-                     brim_error *err) {
-    transfer_part before = {0};
-    for (int64_t i = 0; i * CUDA_PASSAGE_BYTES < bytes && !failed(err); i++) {
-        transfer_part p = part_at(d, address, data, bytes, i);
-        cuda_check(&d->cu, d->cu.memcpy_dtoh_async(p.passage, p.device, p.bytes, p.queue),
-                   "cuMemcpyDtoHAsync", err);
-        if (i > 0 && !failed(err)) take_out(d, &before, err);
-        before = p;
+// While one part is on its way, the host empties the other buffer.
+void cuda_copy_out(const backend_device *d, const cuda_passage *passage, CUstream stream, char *to,
+                   CUdeviceptr from, int64_t bytes, brim_error *err) {
+    int64_t parts = (bytes + CUDA_PASSAGE_BYTES - 1) / CUDA_PASSAGE_BYTES;
+    for (int64_t i = 0; i <= parts && !failed(err); i++) {
+        if (i < parts) {
+            CUdeviceptr source = from + (CUdeviceptr)(i * CUDA_PASSAGE_BYTES);
+            CUresult status = d->cu.memcpy_dtoh_async(passage->buffer[i % CUDA_PASSAGES], source,
+                                                      (size_t)part_bytes(bytes, i), stream);
+            if (!cuda_check(&d->cu, status, "cuMemcpyDtoHAsync", err) ||
+                !note_part(d, passage, i, stream, err))
+                return;
+        }
+        if (i == 0 || !await_part(d, passage, i - 1, err)) continue;
+        memcpy(to + (i - 1) * CUDA_PASSAGE_BYTES, passage->buffer[(i - 1) % CUDA_PASSAGES],
+               (size_t)part_bytes(bytes, i - 1));
     }
-    if (!failed(err)) take_out(d, &before, err);
 }
 
 // Moves bytes between the host and the device space, after all that was submitted.
-static brim_status transfer(backend_device *d, int64_t offset, void *data, int64_t bytes,
-                            void (*copy)(backend_device *, CUdeviceptr, void *, int64_t,
-                                         brim_error *),
+static brim_status transfer(backend_device *d, int64_t offset, char *data, int64_t bytes, bool in,
                             brim_error *err) {
     CUdeviceptr address;
     CUcontext before;
-    if (cuda_wait(d, err)) return err->status;
+    CUstream stream = d->queue[QUEUE_COMPUTE];
+    if (cuda_finish(d, err)) return err->status;
     if (!d->memory.base) return brim_fail(err, BRIM_ARGUMENT, "no device memory is reserved");
-    if (!cuda_address(d, offset, bytes, &address, err) || !bytes || !cuda_enter(d, &before, err))
+    if (!cuda_address(d, offset, bytes, &address, err) || !cuda_enter(d, &before, err))
         return err->status;
-    copy(d, address, data, bytes, err);
+    if (in)
+        cuda_copy_in(d, &d->memory.passage, stream, address, data, bytes, err);
+    else
+        cuda_copy_out(d, &d->memory.passage, stream, data, address, bytes, err);
     cuda_leave(d, before);
-    return failed(err) ? err->status : cuda_wait(d, err);
+    return err->status;
 }
 
 brim_status cuda_write(backend_device *d, int64_t offset, const void *data, int64_t bytes,
                        brim_error *err) {
-    return transfer(d, offset, (void *)data, bytes, copy_in, err);
+    return transfer(d, offset, (char *)data, bytes, true, err);
 }
 
 brim_status cuda_read(backend_device *d, int64_t offset, void *data, int64_t bytes,
                       brim_error *err) {
-    return transfer(d, offset, data, bytes, copy_out, err);
+    return transfer(d, offset, data, bytes, false, err);
+}
+
+brim_status cuda_write_file(backend_device *d, int64_t offset, const void *data, int64_t bytes,
+                            brim_error *err) {
+    if (cuda_finish(d, err)) return err->status;
+    return host_file_write(&d->memory.spaces.file, offset, data, bytes, err);
+}
+
+brim_status cuda_read_file(backend_device *d, int64_t offset, void *data, int64_t bytes,
+                           brim_error *err) {
+    if (cuda_finish(d, err)) return err->status;
+    return host_file_read(&d->memory.spaces.file, offset, data, bytes, err);
 }

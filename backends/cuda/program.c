@@ -1,47 +1,9 @@
-// A program on a CUDA device: everything that can be prepared is prepared by load, so that a run
-// only submits.
+// Loading a program on a CUDA device: everything that can be prepared is prepared here, so that a
+// run only submits.
 #include <stdlib.h>
 #include <string.h>
-#include "backends/cuda/device.h"
+#include "backends/cuda/program.h"
 #include "core/alloc.h"
-
-// An argument as the driver wants it: by its address. A buffer is two.
-typedef union argument_value {
-    CUdeviceptr address;
-    int64_t i64;
-    int32_t i32;
-    float f32;
-} argument_value;
-
-typedef struct prepared_launch {
-    CUfunction function;
-    argument_value *value;
-    void **address; // of the values
-} prepared_launch;
-
-typedef struct prepared_copy {
-    CUdeviceptr from, to; // 0: the staging area
-} prepared_copy;
-
-typedef struct prepared_record {
-    CUevent done; // NULL where no record of another queue waits for it
-    union {
-        prepared_launch launch;
-        cuda_product product;
-        prepared_copy copy;
-        CUdeviceptr fill;
-    } as;
-} prepared_record;
-
-struct loaded_program {
-    backend_device *device;
-    const program *p;
-    CUmodule *module;
-    int32_t *
-        module_of; // by kernel of the program; those with one text and one set of defines share one
-    int32_t modules;
-    prepared_record *record;
-};
 
 // ---- loading: kernels ---------------------------------------------------------------------------
 
@@ -151,17 +113,19 @@ static bool prepare_launch(loaded_program *l, const launch_record *launch, prepa
 
 // ---- loading: other records ---------------------------------------------------------------------
 
-// One side of a copy. The staging area has a record's place of every micro-batch; the last is not
+// One side of a copy. The host space has a record's place of every micro-batch; the last is not
 // known here.
 static bool place_range(backend_device *d, const byte_range *range, CUdeviceptr *out,
                         brim_error *err) {
     if (range->space == SPACE_DEVICE) return cuda_address(d, range->offset, range->bytes, out, err);
     *out = 0;
-    if (range->offset >= 0 && range->bytes >= 0 && range->offset <= d->memory.host_bytes &&
-        range->bytes <= d->memory.host_bytes - range->offset)
+    int64_t host_bytes = d->memory.spaces.host_bytes;
+    if (range->space == SPACE_HOST && range->offset >= 0 && range->bytes >= 0 &&
+        range->offset <= host_bytes && range->bytes <= host_bytes - range->offset)
         return true;
-    brim_fail(err, BRIM_ARGUMENT, "%lld bytes at %lld are outside the staging area of %lld",
-              (long long)range->bytes, (long long)range->offset, (long long)d->memory.host_bytes);
+    brim_fail(err, BRIM_ARGUMENT, "%lld bytes at %lld are outside the %s space of %lld",
+              (long long)range->bytes, (long long)range->offset, space_name(range->space),
+              (long long)host_bytes);
     return false;
 }
 
@@ -170,7 +134,7 @@ static bool prepare_copy(loaded_program *l, const copy_record *copy, prepared_co
     if (copy->from.bytes != copy->to.bytes ||
         (copy->from.space == SPACE_HOST && copy->to.space == SPACE_HOST)) {
         brim_fail(err, BRIM_ARGUMENT,
-                  "a copy of %lld bytes to %lld bytes, or within the staging area",
+                  "a copy of %lld bytes to %lld bytes, or within the host space",
                   (long long)copy->from.bytes, (long long)copy->to.bytes);
         return false;
     }
@@ -197,36 +161,68 @@ static bool prepare_record(loaded_program *l, int32_t i, brim_error *err) {
     return false;
 }
 
-// An event for each record that another one waits for.
-static bool prepare_events(loaded_program *l, const program_record *r, brim_error *err) {
+// A copy of a host space that is not pinned: the task of a thread of ours.
+static bool prepare_pass(loaded_program *l, int32_t i, brim_error *err) {
+    const program_record *r = &l->p->record[i];
+    const prepared_copy *where = &l->record[i].as.copy;
+    if (r->kind != RECORD_COPY || l->device->memory.pinned || (where->from && where->to))
+        return true;
+    host_work work = {.run = cuda_pass, .what = cuda_pass_of(l, i, err)};
+    l->passes = true;
+    return !host_records_add(&l->host, i, &work, err);
+}
+
+// An event for each record that another one waits for, both of them the device's.
+static bool prepare_events(loaded_program *l, int32_t i, brim_error *err) {
     backend_device *d = l->device;
+    const program_record *r = &l->p->record[i];
     for (int32_t w = 0; w < r->waits; w++) {
-        CUevent *done = &l->record[r->wait[w]].done;
-        if (!*done && !cuda_check(&d->cu, d->cu.event_create(done, CU_EVENT_DISABLE_TIMING),
-                                  "cuEventCreate", err))
+        prepared_record *awaited = &l->record[r->wait[w]];
+        if (is_task(&l->host, r->wait[w])) continue;
+        if (is_task(&l->host, i))
+            awaited->reports = true;
+        else if (!awaited->done &&
+                 !cuda_check(&d->cu, d->cu.event_create(&awaited->done, CU_EVENT_DISABLE_TIMING),
+                             "cuEventCreate", err))
             return false;
     }
     return true;
 }
 
+// All records, before the events: a wait may be for a later one.
 static void prepare_records(loaded_program *l, brim_error *err) {
-    for (int32_t i = 0; i < l->p->records; i++) {
-        const program_record *r = &l->p->record[i];
-        if (prepare_record(l, i, err) && prepare_events(l, r, err)) continue;
-        brim_error_prefix(err, "record %d (%s)", i, r->label ? r->label : "unnamed");
+    for (int32_t i = 0; i < 2 * l->p->records; i++) {
+        int32_t record = i % l->p->records;
+        const char *label = l->p->record[record].label;
+        bool first = i < l->p->records;
+        if (first && is_task(&l->host, record)) continue;
+        if (first ? prepare_record(l, record, err) && prepare_pass(l, record, err)
+                  : prepare_events(l, record, err))
+            continue;
+        brim_error_prefix(err, "record %d (%s)", record, label ? label : "unnamed");
         return;
     }
+}
+
+static int32_t most_waits(const program *p) {
+    int32_t most = 0;
+    for (int32_t i = 0; i < p->records; i++)
+        if (p->record[i].waits > most) most = p->record[i].waits;
+    return most;
 }
 
 brim_status cuda_load(backend_device *d, const program *p, loaded_program **out, brim_error *err) {
     *out = NULL;
     if (failed(err)) return err->status;
-    if (p->device_bytes > d->memory.device_bytes || p->host_bytes > d->memory.host_bytes)
-        return brim_fail(
-            err, BRIM_ARGUMENT,
-            "the program needs %lld device and %lld staging bytes; %lld and %lld are reserved",
-            (long long)p->device_bytes, (long long)p->host_bytes, (long long)d->memory.device_bytes,
-            (long long)d->memory.host_bytes);
+    const host_spaces *spaces = &d->memory.spaces;
+    if (p->device_bytes > d->memory.device_bytes || p->host_bytes > spaces->host_bytes ||
+        p->file_bytes > spaces->file.bytes)
+        return brim_fail(err, BRIM_ARGUMENT,
+                         "the program needs %lld device, %lld host and %lld file bytes; %lld, %lld "
+                         "and %lld are reserved",
+                         (long long)p->device_bytes, (long long)p->host_bytes,
+                         (long long)p->file_bytes, (long long)d->memory.device_bytes,
+                         (long long)spaces->host_bytes, (long long)spaces->file.bytes);
     CUcontext before;
     loaded_program *l = brim_calloc_array(1, sizeof *l, err);
     if (!l) return err->status;
@@ -235,6 +231,9 @@ brim_status cuda_load(backend_device *d, const program *p, loaded_program **out,
     l->module = brim_calloc_array((size_t)p->kernels, sizeof *l->module, err);
     l->module_of = brim_calloc_array((size_t)p->kernels, sizeof *l->module_of, err);
     l->record = brim_calloc_array((size_t)p->records, sizeof *l->record, err);
+    l->latest = brim_calloc_array((size_t)p->records, sizeof *l->latest, err);
+    l->event = brim_calloc_array((size_t)most_waits(p) + 1, sizeof *l->event, err);
+    host_records_load(&l->host, d->tasks, p, spaces, err);
     if (cuda_enter(d, &before, err)) {
         l->modules = cuda_modules_build(d, p->kernel, p->kernels, l->module, l->module_of, err);
         if (!failed(err)) prepare_records(l, err);
@@ -264,10 +263,12 @@ void cuda_unload(loaded_program *l) {
     backend_device *d = l->device;
     brim_error ignored = {0}; // of a device that is lost
     CUcontext before = NULL;
-    cuda_wait(d, &ignored);
+    cuda_finish(d, &ignored);
     ignored = (brim_error){0};
     bool entered = cuda_enter(d, &before, &ignored);
     for (int32_t i = 0; i < l->p->records && l->record; i++) release_record(l, i);
+    for (int32_t i = 0; i < l->p->records && l->latest; i++)
+        run_event_release(&d->events, l->latest[i]);
     for (int32_t i = 0; i < l->modules; i++)
         if (l->module[i]) d->cu.module_unload(l->module[i]);
     if (entered) cuda_leave(d, before);
@@ -275,162 +276,8 @@ void cuda_unload(loaded_program *l) {
     free(l->module);
     free(l->module_of);
     free(l->record);
+    free(l->latest);
+    free(l->event);
+    host_records_free(&l->host);
     free(l);
-}
-
-// ---- running ------------------------------------------------------------------------------------
-
-static bool submit_launch(loaded_program *l, const launch_record *r, const prepared_launch *launch,
-                          CUstream stream, brim_error *err) {
-    backend_device *d = l->device;
-    unsigned group = (unsigned)l->p->kernel[r->kernel].group;
-    return cuda_check(&d->cu,
-                      d->cu.launch_kernel(launch->function, (unsigned)r->grid[0],
-                                          (unsigned)r->grid[1], (unsigned)r->grid[2], group, 1, 1,
-                                          0, stream, launch->address, NULL),
-                      "cuLaunchKernel", err);
-}
-
-static bool submit_copy(backend_device *d, const copy_record *copy, const prepared_copy *where,
-                        int32_t micro_batch, CUstream stream, brim_error *err) {
-    size_t bytes = (size_t)copy->from.bytes;
-    if (where->from && where->to)
-        return cuda_check(&d->cu, d->cu.memcpy_dtod_async(where->to, where->from, bytes, stream),
-                          "cuMemcpyDtoDAsync", err);
-    int64_t at =
-        (where->from ? copy->to.offset : copy->from.offset) + copy->host_stride * micro_batch;
-    if (at < 0 || at > d->memory.host_bytes - (int64_t)bytes) {
-        brim_fail(err, BRIM_ARGUMENT, "micro-batch %d is outside the staging area", micro_batch);
-        return false;
-    }
-    char *host = (char *)d->memory.host + at;
-    return where->from
-               ? cuda_check(&d->cu, d->cu.memcpy_dtoh_async(host, where->from, bytes, stream),
-                            "cuMemcpyDtoHAsync", err)
-               : cuda_check(&d->cu, d->cu.memcpy_htod_async(where->to, host, bytes, stream),
-                            "cuMemcpyHtoDAsync", err);
-}
-
-static bool submit_record(loaded_program *l, int32_t i, int32_t micro_batch, CUstream stream,
-                          brim_error *err) {
-    backend_device *d = l->device;
-    const program_record *r = &l->p->record[i];
-    const prepared_record *prepared = &l->record[i];
-    bool done = false;
-    switch (r->kind) {
-    case RECORD_LAUNCH:
-        done = submit_launch(l, &r->as.launch, &prepared->as.launch, stream, err);
-        break;
-    case RECORD_MATMUL:
-        done = cuda_matmul_enqueue(d, &prepared->as.product, stream, err);
-        break;
-    case RECORD_COPY:
-        done = submit_copy(d, &r->as.copy, &prepared->as.copy, micro_batch, stream, err);
-        break;
-    case RECORD_FILL:
-        done = cuda_check(&d->cu,
-                          d->cu.memset_d32_async(prepared->as.fill, r->as.fill.pattern,
-                                                 (size_t)r->as.fill.range.bytes / 4, stream),
-                          "cuMemsetD32Async", err);
-        break;
-    case RECORD_HOST:
-        break;
-    }
-    if (!done) brim_error_prefix(err, "record %d (%s)", i, r->label ? r->label : "unnamed");
-    return done;
-}
-
-// An event that was never recorded holds nothing up: a record that has not run yet is not waited
-// for.
-static bool submit_in_order(loaded_program *l, int32_t i, int32_t micro_batch, brim_error *err) {
-    backend_device *d = l->device;
-    const program_record *r = &l->p->record[i];
-    CUstream stream = d->queue[r->queue];
-    for (int32_t w = 0; w < r->waits; w++) {
-        CUresult status =
-            d->cu.stream_wait_event(stream, l->record[r->wait[w]].done, CU_EVENT_WAIT_DEFAULT);
-        if (!cuda_check(&d->cu, status, "cuStreamWaitEvent", err)) return false;
-    }
-    CUevent done = l->record[i].done;
-    return submit_record(l, i, micro_batch, stream, err) &&
-           (!done || cuda_check(&d->cu, d->cu.event_record(done, stream), "cuEventRecord", err));
-}
-
-// Records wait for records of their own program only: where another program ran last, each queue
-// waits for all.
-static void join_queues(backend_device *d, brim_error *err) {
-    for (int q = 0; q < DEVICE_QUEUES && !failed(err); q++)
-        cuda_check(&d->cu, d->cu.event_record(d->queue_end[q], d->queue[q]), "cuEventRecord", err);
-    for (int q = 0; q < DEVICE_QUEUES; q++)
-        for (int other = 0; other < DEVICE_QUEUES && !failed(err); other++)
-            if (q != other)
-                cuda_check(&d->cu,
-                           d->cu.stream_wait_event(d->queue[q], d->queue_end[other],
-                                                   CU_EVENT_WAIT_DEFAULT),
-                           "cuStreamWaitEvent", err);
-}
-
-brim_status cuda_run(loaded_program *l, uint8_t section, int32_t micro_batch, brim_error *err) {
-    backend_device *d = l->device;
-    CUcontext before;
-    if (!cuda_enter(d, &before, err)) return err->status;
-    if (d->last_run && d->last_run != l) join_queues(d, err);
-    d->last_run = l;
-    for (int32_t i = 0; i < l->p->records && !failed(err); i++)
-        if (l->p->record[i].sections & section) submit_in_order(l, i, micro_batch, err);
-    cuda_leave(d, before);
-    return err->status;
-}
-
-brim_status cuda_wait(backend_device *d, brim_error *err) {
-    CUcontext before;
-    if (!cuda_enter(d, &before, err)) return err->status;
-    for (int q = 0; q < DEVICE_QUEUES && !failed(err); q++)
-        cuda_check(&d->cu, d->cu.stream_synchronize(d->queue[q]), "cuStreamSynchronize", err);
-    cuda_leave(d, before);
-    return err->status;
-}
-
-// ---- profiling ----------------------------------------------------------------------------------
-
-// Runs the section on one stream, an event before each record and one after the last.
-static void submit_timed(loaded_program *l, uint8_t section, CUevent *event, brim_error *err) {
-    backend_device *d = l->device;
-    CUstream stream = d->queue[QUEUE_COMPUTE];
-    for (int32_t i = 0; i < l->p->records && !failed(err); i++) {
-        cuda_check(&d->cu, d->cu.event_record(event[i], stream), "cuEventRecord", err);
-        if (!failed(err) && l->p->record[i].sections & section) submit_record(l, i, 0, stream, err);
-    }
-    if (!failed(err))
-        cuda_check(&d->cu, d->cu.event_record(event[l->p->records], stream), "cuEventRecord", err);
-    if (!failed(err))
-        cuda_check(&d->cu, d->cu.stream_synchronize(stream), "cuStreamSynchronize", err);
-}
-
-static void profile_section(loaded_program *l, uint8_t section, double *seconds, brim_error *err) {
-    backend_device *d = l->device;
-    size_t events = (size_t)l->p->records + 1, made = 0;
-    CUevent *event = brim_calloc_array(events, sizeof *event, err);
-    if (!event) return;
-    while (made < events && cuda_check(&d->cu, d->cu.event_create(&event[made], CU_EVENT_DEFAULT),
-                                       "cuEventCreate", err))
-        made++;
-    if (!failed(err)) submit_timed(l, section, event, err);
-    for (int32_t i = 0; i < l->p->records && !failed(err); i++) {
-        float milliseconds = 0;
-        cuda_check(&d->cu, d->cu.event_elapsed_time(&milliseconds, event[i], event[i + 1]),
-                   "cuEventElapsedTime", err);
-        seconds[i] = l->p->record[i].sections & section ? milliseconds * 1e-3 : 0;
-    }
-    for (size_t i = 0; i < made; i++) d->cu.event_destroy(event[i]);
-    free(event);
-}
-
-brim_status cuda_profile(loaded_program *l, uint8_t section, double *seconds, brim_error *err) {
-    CUcontext before;
-    if (cuda_wait(l->device, err) || !cuda_enter(l->device, &before, err)) return err->status;
-    l->device->last_run = l;
-    profile_section(l, section, seconds, err);
-    cuda_leave(l->device, before);
-    return err->status;
 }

@@ -267,6 +267,7 @@ static bool open_queues(backend_device *d, brim_error *err) {
 static void close_device(backend_device *d) {
     if (!d) return;
     opencl_driver *cl = &d->cl;
+    host_queues_free(d->tasks);
     for (int i = 0; i < DEVICE_QUEUES; i++) {
         if (d->queue[i]) cl->clFinish(d->queue[i]);
     }
@@ -298,7 +299,10 @@ static void start_device(backend_device *d, brim_error *err) {
     cl_int status;
     d->context = d->cl.clCreateContext(properties, 1, &d->id, NULL, NULL, &status);
     if (!opencl_check(status, "clCreateContext", err) || !open_queues(d, err)) return;
-    opencl_matmul_open(d);
+    const device_events events = {d, opencl_await_event, opencl_release_event,
+                                  d->settings.before_task};
+    d->tasks = host_queues_create(&events, err);
+    if (d->tasks) opencl_matmul_open(d);
 }
 
 static brim_status open_device(int index, const device_settings *settings, backend_device **out,
@@ -345,8 +349,11 @@ const backend opencl_backend = {
     .traits = traits,
     .reserve = opencl_reserve,
     .host_memory = opencl_host_memory,
+    .pinned_bytes = opencl_pinned_bytes,
     .write = opencl_write,
     .read = opencl_read,
+    .write_file = opencl_write_file,
+    .read_file = opencl_read_file,
     .matmul_library = matmul_library,
     .matmul_workspace = opencl_matmul_workspace,
     .matmul_native = opencl_matmul_serves,
@@ -354,5 +361,6 @@ const backend opencl_backend = {
     .unload = opencl_unload,
     .run = opencl_run,
     .wait = opencl_wait,
+    .finish = opencl_finish,
     .profile = opencl_profile,
 };

@@ -4,20 +4,21 @@
 #define BRIM_BACKENDS_OPENCL_DEVICE_H
 
 #include "backends/backend.h"
+#include "backends/host_records.h"
 #include "backends/kernel_cache.h"
 #include "backends/opencl/driver.h"
 #include "backends/opencl/matmul.h"
 
-// The device space in chunks that the driver can allocate, and the staging area.
+// The device space in chunks that the driver can allocate, and the spaces of the host.
 typedef struct opencl_memory {
     cl_mem *chunk;
     int32_t chunks;
     int64_t chunk_bytes; // of each but the last
-    int64_t device_bytes, host_bytes;
+    int64_t device_bytes;
     void *mapped; // CPU devices: where the chunks lie in our address space, else NULL
     size_t mapped_bytes;
-    void *host;         // the staging area
-    cl_mem host_buffer; // what it is mapped from; NULL: it is plain memory
+    host_spaces spaces;
+    cl_mem host_buffer; // what the host space is mapped from; NULL: it is plain memory
 } opencl_memory;
 
 struct backend_device {
@@ -29,7 +30,8 @@ struct backend_device {
     // queues of their own.
     cl_command_queue queue[DEVICE_QUEUES];
     bool separate_queues;
-    const loaded_program *last_run; // separate queues: whose records are in them
+    host_queues *tasks;             // what our threads do
+    const loaded_program *last_run; // whose records are in the queues
     bool host_is_device;            // a CPU: device memory is host memory
     int64_t parameter_bytes;        // that a kernel's arguments may take
     int64_t address_bits;
@@ -43,14 +45,18 @@ struct backend_device {
 };
 
 // memory.c
-brim_status opencl_reserve(backend_device *d, int64_t device_bytes, int64_t host_bytes,
-                           brim_error *err);
+brim_status opencl_reserve(backend_device *d, const memory_request *request, brim_error *err);
 void opencl_memory_free(backend_device *d);
 void *opencl_host_memory(backend_device *d);
+int64_t opencl_pinned_bytes(const backend_device *d);
 brim_status opencl_write(backend_device *d, int64_t offset, const void *data, int64_t bytes,
                          brim_error *err);
 brim_status opencl_read(backend_device *d, int64_t offset, void *data, int64_t bytes,
                         brim_error *err);
+brim_status opencl_write_file(backend_device *d, int64_t offset, const void *data, int64_t bytes,
+                              brim_error *err);
+brim_status opencl_read_file(backend_device *d, int64_t offset, void *data, int64_t bytes,
+                             brim_error *err);
 // The chunk that holds the bytes offset .. offset + bytes - 1, and where in it they start; NULL
 // with err set where they are outside the space or straddle two chunks.
 cl_mem opencl_chunk(backend_device *d, int64_t offset, int64_t bytes, size_t *within,
@@ -64,9 +70,15 @@ cl_program opencl_module_build(backend_device *d, const kernel_spec *spec, brim_
 // program.c
 brim_status opencl_load(backend_device *d, const program *p, loaded_program **out, brim_error *err);
 void opencl_unload(loaded_program *loaded);
+
+// run.c
+// How the tasks' threads wait for the device; a device_events of it.
+void opencl_await_event(void *device, void *event, brim_error *err);
+void opencl_release_event(void *device, void *event);
 brim_status opencl_run(loaded_program *loaded, uint8_t section, int32_t micro_batch,
                        brim_error *err);
 brim_status opencl_wait(backend_device *d, brim_error *err);
+brim_status opencl_finish(backend_device *d, brim_error *err);
 brim_status opencl_profile(loaded_program *loaded, uint8_t section, double *seconds,
                            brim_error *err);
 

@@ -43,6 +43,8 @@
     X(clEnqueueNativeKernel)                                                                       \
     X(clEnqueueMarkerWithWaitList)                                                                 \
     X(clGetEventProfilingInfo)                                                                     \
+    X(clWaitForEvents)                                                                             \
+    X(clRetainEvent)                                                                               \
     X(clReleaseEvent)
 
 typedef struct opencl_driver {

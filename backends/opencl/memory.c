@@ -1,7 +1,8 @@
-// All memory of a device, taken once: chunks of the device space, and the staging area.
+// All memory of a device, taken once: chunks of the device space, the host space, and the file.
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include "backends/host_memory.h"
 #include "backends/opencl/device.h"
 #include "core/alloc.h"
 #include "core/size.h"
@@ -52,29 +53,31 @@ static bool create_chunks(backend_device *d, brim_error *err) {
     return true;
 }
 
-// Pinned where the device is not the host, by letting the driver allocate it.
-static bool create_staging(backend_device *d, brim_error *err) {
+// Pinned where the device is not the host and its driver gives that much, by letting it allocate.
+static bool pin_host(backend_device *d, size_t bytes) {
     opencl_memory *m = &d->memory;
-    size_t bytes;
-    if (!size_align((size_t)m->host_bytes, 4096, &bytes)) return false;
-    cl_int status = CL_INVALID_OPERATION;
-    if (!d->host_is_device) {
-        m->host_buffer = d->cl.clCreateBuffer(d->context, CL_MEM_READ_WRITE | CL_MEM_ALLOC_HOST_PTR,
-                                              bytes, NULL, &status);
+    cl_int status;
+    m->host_buffer = d->cl.clCreateBuffer(d->context, CL_MEM_READ_WRITE | CL_MEM_ALLOC_HOST_PTR,
+                                          bytes, NULL, &status);
+    if (status != CL_SUCCESS) {
+        m->host_buffer = NULL;
+        return false;
     }
-    if (status == CL_SUCCESS) {
-        m->host =
-            d->cl.clEnqueueMapBuffer(d->queue[QUEUE_COMPUTE], m->host_buffer, CL_TRUE,
-                                     CL_MAP_READ | CL_MAP_WRITE, 0, bytes, 0, NULL, NULL, &status);
-        if (status == CL_SUCCESS) return true;
-        d->cl.clReleaseMemObject(m->host_buffer);
-    }
+    m->spaces.host =
+        d->cl.clEnqueueMapBuffer(d->queue[QUEUE_COMPUTE], m->host_buffer, CL_TRUE,
+                                 CL_MAP_READ | CL_MAP_WRITE, 0, bytes, 0, NULL, NULL, &status);
+    if (status == CL_SUCCESS) return true;
+    d->cl.clReleaseMemObject(m->host_buffer);
     m->host_buffer = NULL;
-    m->host = aligned_alloc(4096, bytes);
-    if (!m->host)
-        brim_fail(err, BRIM_MEMORY, "the system does not give %lld bytes for the staging area",
-                  (long long)m->host_bytes);
-    return m->host != NULL;
+    m->spaces.host = NULL;
+    return false;
+}
+
+static bool create_host(backend_device *d, brim_error *err) {
+    host_spaces *s = &d->memory.spaces;
+    if (d->host_is_device || !pin_host(d, (size_t)s->host_bytes))
+        s->host = host_memory_map(s->host_bytes, err);
+    return s->host != NULL;
 }
 
 // Writes every byte: drivers and systems allocate at the first touch, and that shall be before
@@ -89,36 +92,45 @@ static bool touch(backend_device *d, brim_error *err) {
                                                   sizeof pattern, 0, (size_t)bytes, 0, NULL, NULL);
         if (!opencl_check(status, "clEnqueueFillBuffer", err)) return false;
     }
-    for (int64_t at = 0; at + 4 <= m->host_bytes; at += 4)
-        memcpy((char *)m->host + at, &pattern, sizeof pattern);
+    host_memory_fill(m->spaces.host, m->spaces.host_bytes, pattern, err);
     return opencl_check(d->cl.clFinish(d->queue[QUEUE_COMPUTE]), "clFinish", err);
 }
 
-brim_status opencl_reserve(backend_device *d, int64_t device_bytes, int64_t host_bytes,
-                           brim_error *err) {
+// That the device, and a host that is the device, has so much to give.
+static bool check_request(const backend_device *d, const memory_request *r, brim_error *err) {
+    const device_traits *t = &d->traits;
+    int64_t wanted = r->device_bytes;
+    if (wanted < 0 || r->host_bytes < 0 || r->file_bytes < 0 || wanted > INT64_MAX - t->alignment) {
+        brim_fail(err, BRIM_ARGUMENT,
+                  "%lld device, %lld host and %lld file bytes cannot be reserved",
+                  (long long)wanted, (long long)r->host_bytes, (long long)r->file_bytes);
+        return false;
+    }
+    bool less_free = t->free_bytes >= 0 && t->free_bytes < t->memory_bytes;
+    int64_t there = less_free ? t->free_bytes : t->memory_bytes;
+    if (d->host_is_device && !i64_add(wanted, r->host_bytes, &wanted)) wanted = INT64_MAX;
+    if (wanted > there)
+        brim_fail(err, BRIM_MEMORY,
+                  "%s has %lld bytes of memory to give, %lld are needed: %lld bytes are missing",
+                  t->name, (long long)there, (long long)wanted, (long long)(wanted - there));
+    return !failed(err);
+}
+
+brim_status opencl_reserve(backend_device *d, const memory_request *request, brim_error *err) {
     if (failed(err)) return err->status;
     opencl_memory *m = &d->memory;
     const device_traits *t = &d->traits;
     if (m->chunk) return brim_fail(err, BRIM_ARGUMENT, "memory of %s is reserved already", t->name);
-    if (device_bytes < 0 || host_bytes < 0 || device_bytes > INT64_MAX - t->alignment)
-        return brim_fail(err, BRIM_ARGUMENT, "%lld and %lld bytes cannot be reserved",
-                         (long long)device_bytes, (long long)host_bytes);
-    bool less_free = t->free_bytes >= 0 && t->free_bytes < t->memory_bytes;
-    int64_t there = less_free ? t->free_bytes : t->memory_bytes;
-    int64_t wanted = device_bytes;
-    if (d->host_is_device && !i64_add(wanted, host_bytes, &wanted)) wanted = INT64_MAX;
-    if (wanted > there)
-        return brim_fail(
-            err, BRIM_MEMORY,
-            "%s has %lld bytes of memory to give, %lld are needed: %lld bytes are missing", t->name,
-            (long long)there, (long long)wanted, (long long)(wanted - there));
+    if (!check_request(d, request, err)) return err->status;
     // Whole units, so that fills may end anywhere and an empty space still has an object.
-    m->device_bytes = (device_bytes / t->alignment + 1) * t->alignment;
-    m->host_bytes = host_bytes > 0 ? host_bytes : 1;
+    m->device_bytes = (request->device_bytes / t->alignment + 1) * t->alignment;
+    m->spaces.host_bytes = request->host_bytes > 0 ? request->host_bytes : 1;
     m->chunk_bytes = t->chunk_bytes > 0 ? t->chunk_bytes : m->device_bytes;
-    if (create_chunks(d, err) && create_staging(d, err)) touch(d, err);
+    host_file_open(&m->spaces.file, request->file_directory, request->file_bytes, err);
+    if (!failed(err) && create_chunks(d, err) && create_host(d, err)) touch(d, err);
     if (failed(err)) {
-        brim_error_prefix(err, "reserving %lld bytes on %s", (long long)device_bytes, t->name);
+        brim_error_prefix(err, "reserving %lld bytes on %s", (long long)request->device_bytes,
+                          t->name);
         opencl_memory_free(d);
     }
     return err->status;
@@ -128,23 +140,29 @@ void opencl_memory_free(backend_device *d) {
     opencl_memory *m = &d->memory;
     const opencl_driver *cl = &d->cl;
     if (m->host_buffer) {
-        cl->clEnqueueUnmapMemObject(d->queue[QUEUE_COMPUTE], m->host_buffer, m->host, 0, NULL,
-                                    NULL);
+        cl->clEnqueueUnmapMemObject(d->queue[QUEUE_COMPUTE], m->host_buffer, m->spaces.host, 0,
+                                    NULL, NULL);
         cl->clFinish(d->queue[QUEUE_COMPUTE]);
         cl->clReleaseMemObject(m->host_buffer);
     } else {
-        free(m->host);
+        host_memory_unmap(m->spaces.host, m->spaces.host_bytes);
     }
     for (int32_t i = 0; i < m->chunks; i++) cl->clReleaseMemObject(m->chunk[i]);
     free(m->chunk);
     if (m->mapped) munmap(m->mapped, m->mapped_bytes);
+    host_file_close(&m->spaces.file);
     *m = (opencl_memory){0};
 }
 
 // ---- using --------------------------------------------------------------------------------------
 
 void *opencl_host_memory(backend_device *d) {
-    return d->memory.host;
+    return d->memory.spaces.host;
+}
+
+int64_t opencl_pinned_bytes(const backend_device *d) {
+    const opencl_memory *m = &d->memory;
+    return m->host_buffer || d->host_is_device ? m->spaces.host_bytes : 0;
 }
 
 cl_mem opencl_chunk(backend_device *d, int64_t offset, int64_t bytes, size_t *within,
@@ -169,7 +187,7 @@ cl_mem opencl_chunk(backend_device *d, int64_t offset, int64_t bytes, size_t *wi
 // Moves bytes between the host and the device space, chunk by chunk, after all that was submitted.
 static brim_status transfer(backend_device *d, int64_t offset, char *data, int64_t bytes, bool in,
                             brim_error *err) {
-    if (opencl_wait(d, err) != BRIM_OK) return err->status;
+    if (opencl_finish(d, err) != BRIM_OK) return err->status;
     const opencl_memory *m = &d->memory;
     if (!m->chunk) return brim_fail(err, BRIM_ARGUMENT, "no device memory is reserved");
     while (bytes > 0) {
@@ -198,4 +216,16 @@ brim_status opencl_write(backend_device *d, int64_t offset, const void *data, in
 brim_status opencl_read(backend_device *d, int64_t offset, void *data, int64_t bytes,
                         brim_error *err) {
     return transfer(d, offset, data, bytes, false, err);
+}
+
+brim_status opencl_write_file(backend_device *d, int64_t offset, const void *data, int64_t bytes,
+                              brim_error *err) {
+    if (opencl_finish(d, err)) return err->status;
+    return host_file_write(&d->memory.spaces.file, offset, data, bytes, err);
+}
+
+brim_status opencl_read_file(backend_device *d, int64_t offset, void *data, int64_t bytes,
+                             brim_error *err) {
+    if (opencl_finish(d, err)) return err->status;
+    return host_file_read(&d->memory.spaces.file, offset, data, bytes, err);
 }

@@ -64,17 +64,17 @@ typedef struct brim_trainer_options {
     const brim_parameter_group *groups;
     int group_count;
     uint64_t seed; // of parameters and dropout
-    // Most bytes for the arena (all device memory that the trainer takes; a driver's own share comes on top). 0: what is
-    // free on the device. Where a step needs more, as little as possible of its forward pass is recomputed in the
-    // backward pass so that it fits: slower, and to the same bits.
-    int64_t arena_bytes;
-    // Plans for a device that is not there: the trainer can be described and printed, and cannot step. `device` then says
-    // how the card would be driven: "cuda" (NULL too) or "opencl". Copied.
+    // Budgets, in bytes: all that the device's memory and main memory lose to the trainer, what a driver takes beside our
+    // own data included. 0: what is free, less something for the desktop. Where a step needs more than the device may
+    // give, the planner decides what is recomputed, what is kept in main memory or in a file on disk and streamed, and
+    // what is updated by the CPU. All plans give the same bits.
+    int64_t vram_bytes, ram_bytes;
+    const char *disk;   // a folder for the file; NULL: none
+    int64_t disk_bytes; // of it that may be used
+    // Plans for a device that is not there: the trainer can be described and explained, and cannot step. `device` then
+    // says how the card would be driven: "cuda" (NULL too) or "opencl". Copied.
     const brim_rates *paper;
     int64_t step_batch;            // sequences in a step: batch * accumulate
-    int64_t vram_bytes, ram_bytes; // budgets; 0: what is free
-    const char *disk;              // a folder, and the bytes in it that may be used
-    int64_t disk_bytes;
     // For tests and comparisons: results have the same bits with and without.
     bool no_fusion;
 } brim_trainer_options;
@@ -172,7 +172,8 @@ typedef struct brim_trainer_info {
     int64_t trained;          // of them not frozen
     int64_t device_bytes;     // the arena: all device memory that the trainer uses
     int64_t persistent_bytes; // of it: parameters, states, accumulators
-    int64_t staging_bytes;    // in host memory
+    int64_t host_bytes;       // main memory that the plan takes, staging of inputs and results included
+    int64_t file_bytes;       // on disk
     int records, kernels;     // of the training step
     int recomputed;           // nodes of its forward pass that run once more in the backward pass
     int64_t steps;            // done so far

@@ -8,6 +8,7 @@
 static driver_settings current = {.devices = 1,
                                   .memory = (int64_t)8 << 30,
                                   .overhead = (int64_t)256 << 20,
+                                  .pinned = (int64_t)1 << 40,
                                   .capability = 89,
                                   .driver = 13000,
                                   .check = 1};
@@ -23,6 +24,7 @@ static const setting numbers[] = {
     {"devices", &current.devices, 0, 16},
     {"memory", &current.memory, 0, (int64_t)1 << 40},
     {"overhead", &current.overhead, 0, (int64_t)1 << 40},
+    {"pinned", &current.pinned, 0, (int64_t)1 << 40},
     {"capability", &current.capability, 10, 200},
     {"driver", &current.driver, 10000, 20000},
     {"check", &current.check, 0, 1},

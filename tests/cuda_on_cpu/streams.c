@@ -123,12 +123,21 @@ static void drop_everything(void) {
         while (q->first) drop_first(q);
 }
 
-CUresult stream_drain(call_scope *scope, object *stream) {
-    work_list *target = queue_of(stream);
-    if (!target->first) return CUDA_SUCCESS;
+// What somebody waits for: a stream's end, or the record of an event.
+typedef struct awaited {
+    work_list *stream; // NULL: the record
+    int64_t ticket;
+} awaited;
+
+static bool is_over(const awaited *a) {
+    return a->stream ? !a->stream->first : done[a->ticket];
+}
+
+static CUresult run_until(call_scope *scope, awaited target) {
+    if (is_over(&target)) return CUDA_SUCCESS;
     memory_open();
     CUresult status = CUDA_SUCCESS;
-    while (target->first && !status) {
+    while (!is_over(&target) && !status) {
         work_list *q = choose();
         if (!q) {
             cuda_on_cpu_complain(scope->name, "streams wait for each other for ever");
@@ -142,6 +151,10 @@ CUresult stream_drain(call_scope *scope, object *stream) {
     memory_close();
     if (status) drop_everything();
     return status;
+}
+
+CUresult stream_drain(call_scope *scope, object *stream) {
+    return run_until(scope, (awaited){.stream = queue_of(stream)});
 }
 
 CUresult stream_add(call_scope *scope, object *stream, cuda_on_cpu_kind kind,
@@ -248,6 +261,16 @@ CUDA_ON_CPU_API CUresult cuEventRecord(CUevent handle, CUstream stream_handle) {
     event->ticket = new_ticket();
     append(stream, (work_item){.kind = ITEM_RECORD, .event = event, .ticket = event->ticket});
     RETURN(CUDA_SUCCESS);
+}
+
+// By whatever thread: it runs what the record needs, and more.
+CUDA_ON_CPU_API CUresult cuEventSynchronize(CUevent handle) {
+    CALL("cuEventSynchronize", "%p", (void *)handle);
+    object *event = object_find(&scope, OBJECT_EVENT, handle);
+    if (!event) RETURN(CUDA_ERROR_INVALID_HANDLE);
+    CUresult status = in_context(&scope, event);
+    if (status || !event->ticket) RETURN(status); // one that was never recorded holds nothing up
+    RETURN(run_until(&scope, (awaited){.ticket = event->ticket}));
 }
 
 // The header gives the name to a newer form.

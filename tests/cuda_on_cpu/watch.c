@@ -78,7 +78,7 @@ static cuda_on_cpu_range range_of(const watched *w, const program_record *r,
     const cuda_memory *m = &w->device->memory;
     bool device = access->range.space == SPACE_DEVICE;
     uintptr_t begin =
-        (device ? (uintptr_t)m->base : (uintptr_t)m->host) + (uintptr_t)access->range.offset;
+        (device ? (uintptr_t)m->base : (uintptr_t)m->spaces.host) + (uintptr_t)access->range.offset;
     if (!device && r->kind == RECORD_COPY)
         begin += (uintptr_t)(r->as.copy.host_stride * micro_batch);
     return (cuda_on_cpu_range){begin, begin + (uintptr_t)access->range.bytes, access->writes};
@@ -122,7 +122,7 @@ static void expect_section(const watcher_functions *watcher, const watched *w, u
     int count = 0;
     cuda_on_cpu_work *work = brim_calloc_array((size_t)p->records, sizeof *work, err);
     for (int32_t i = 0; work && i < p->records; i++)
-        if (p->record[i].sections & section)
+        if (p->record[i].sections & section && p->record[i].queue < DEVICE_QUEUES)
             describe(w, &p->record[i], micro_batch, &work[count++], err);
     if (!failed(err)) watcher->expect(work, count);
     for (int i = 0; i < count; i++) {
@@ -145,7 +145,8 @@ brim_status __wrap_cuda_run(loaded_program *l, uint8_t section, int32_t micro_ba
                             brim_error *err) {
     watcher_functions watcher;
     const watched *w = find(l);
-    if (failed(err) || !w || !find_watcher(&watcher))
+    // Copies of memory that is not pinned are submitted in parts, and by other threads.
+    if (failed(err) || !w || !w->device->memory.pinned || !find_watcher(&watcher))
         return __real_cuda_run(l, section, micro_batch, err);
     expect_section(&watcher, w, section, micro_batch, err);
     __real_cuda_run(l, section, micro_batch, err);

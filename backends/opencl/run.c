@@ -1,0 +1,251 @@
+// Running a loaded program on an OpenCL device.
+#include <string.h>
+#include "backends/opencl/program.h"
+#include "core/clock.h"
+
+// Where and after what a record is enqueued.
+typedef struct submission {
+    cl_command_queue queue;
+    cl_uint waits;
+    const cl_event *wait;
+    cl_event *event;
+    int32_t micro_batch;
+} submission;
+
+static bool enqueue_launch(backend_device *d, const prepared_launch *launch, const submission *s,
+                           brim_error *err) {
+    cl_int status =
+        d->cl.clEnqueueNDRangeKernel(s->queue, launch->kernel, launch->dims, NULL, launch->global,
+                                     launch->local, s->waits, s->wait, s->event);
+    return opencl_check(status, "clEnqueueNDRangeKernel", err);
+}
+
+static bool enqueue_copy(backend_device *d, const copy_record *copy, const prepared_copy *where,
+                         const submission *s, brim_error *err) {
+    size_t bytes = (size_t)copy->from.bytes;
+    if (where->from && where->to) {
+        return opencl_check(d->cl.clEnqueueCopyBuffer(s->queue, where->from, where->to,
+                                                      where->from_at, where->to_at, bytes, s->waits,
+                                                      s->wait, s->event),
+                            "clEnqueueCopyBuffer", err);
+    }
+    int64_t at =
+        (int64_t)(where->from ? where->to_at : where->from_at) + copy->host_stride * s->micro_batch;
+    if (at < 0 || at > d->memory.spaces.host_bytes - (int64_t)bytes) {
+        brim_fail(err, BRIM_ARGUMENT, "micro-batch %d is outside the host space", s->micro_batch);
+        return false;
+    }
+    char *host = d->memory.spaces.host + at;
+    cl_int status = where->from
+                        ? d->cl.clEnqueueReadBuffer(s->queue, where->from, CL_FALSE, where->from_at,
+                                                    bytes, host, s->waits, s->wait, s->event)
+                        : d->cl.clEnqueueWriteBuffer(s->queue, where->to, CL_FALSE, where->to_at,
+                                                     bytes, host, s->waits, s->wait, s->event);
+    return opencl_check(status, where->from ? "clEnqueueReadBuffer" : "clEnqueueWriteBuffer", err);
+}
+
+static bool enqueue_record(loaded_program *l, int32_t i, const submission *s, brim_error *err) {
+    backend_device *d = l->device;
+    const program_record *r = &l->p->record[i];
+    const prepared_record *prepared = &l->record[i];
+    bool done = false;
+    switch (r->kind) {
+    case RECORD_LAUNCH:
+        done = enqueue_launch(d, &prepared->as.launch, s, err);
+        break;
+    case RECORD_MATMUL:
+        done = opencl_matmul_enqueue(d, &prepared->as.product, s->queue, s->waits, s->wait,
+                                     s->event, err);
+        break;
+    case RECORD_COPY:
+        done = enqueue_copy(d, &r->as.copy, &prepared->as.copy, s, err);
+        break;
+    case RECORD_FILL:
+        done = opencl_check(d->cl.clEnqueueFillBuffer(s->queue, prepared->as.fill.chunk,
+                                                      &r->as.fill.pattern, 4, prepared->as.fill.at,
+                                                      (size_t)r->as.fill.range.bytes, s->waits,
+                                                      s->wait, s->event),
+                            "clEnqueueFillBuffer", err);
+        break;
+    case RECORD_HOST:
+        break;
+    }
+    if (!done) brim_error_prefix(err, "record %d (%s)", i, r->label ? r->label : "unnamed");
+    return done;
+}
+
+static cl_uint gather_waits(loaded_program *l, const program_record *r) {
+    cl_uint count = 0;
+    for (int32_t w = 0; w < r->waits; w++) {
+        if (l->event[r->wait[w]]) l->wait[count++] = l->event[r->wait[w]];
+    }
+    return count;
+}
+
+// ---- the device and our threads -----------------------------------------------------------------
+
+void opencl_await_event(void *device, void *event, brim_error *err) {
+    const backend_device *d = device;
+    cl_event one = event;
+    opencl_check(d->cl.clWaitForEvents(1, &one), "clWaitForEvents", err);
+}
+
+void opencl_release_event(void *device, void *event) {
+    const backend_device *d = device;
+    d->cl.clReleaseEvent(event);
+}
+
+static void flush(backend_device *d, brim_error *err) {
+    for (int q = 0; q < DEVICE_QUEUES; q++) {
+        if (q == 0 || d->separate_queues) opencl_check(d->cl.clFlush(d->queue[q]), "clFlush", err);
+    }
+}
+
+// The device's records that a task waits for are on their way before it is submitted: a driver may
+// keep what was not flushed.
+static void submit_task(loaded_program *l, int32_t i, int32_t micro_batch, brim_error *err) {
+    backend_device *d = l->device;
+    int64_t after[QUEUE_COUNT];
+    cl_uint events = gather_waits(l, &l->p->record[i]);
+    if (events) flush(d, err);
+    if (failed(err)) return;
+    for (cl_uint e = 0; e < events; e++) d->cl.clRetainEvent(l->wait[e]);
+    host_records_awaited(&l->host, i, after);
+    host_records_submit(&l->host, i, micro_batch, after, (void *const *)l->wait, (int32_t)events,
+                        err);
+}
+
+// A record of the device is submitted only when the tasks that it waits for are done. What was
+// submitted before goes on meanwhile.
+static void await_tasks(loaded_program *l, int32_t i, brim_error *err) {
+    int64_t after[QUEUE_COUNT];
+    if (!l->host.tasks) return;
+    host_records_awaited(&l->host, i, after);
+    for (int q = 0; q < QUEUE_COUNT && !failed(err); q++) {
+        if (host_queues_done(l->host.queues, (queue_id)q, after[q])) continue;
+        flush(l->device, err);
+        host_queues_await(l->host.queues, (queue_id)q, after[q], err);
+    }
+}
+
+// ---- queues -------------------------------------------------------------------------------------
+
+// Each of the device's queues waits for all.
+static void join_queues(backend_device *d, brim_error *err) {
+    cl_event end[DEVICE_QUEUES] = {NULL};
+    for (int q = 0; q < DEVICE_QUEUES && !failed(err); q++)
+        opencl_check(d->cl.clEnqueueMarkerWithWaitList(d->queue[q], 0, NULL, &end[q]),
+                     "clEnqueueMarkerWithWaitList", err);
+    for (int q = 0; q < DEVICE_QUEUES && !failed(err); q++)
+        opencl_check(d->cl.clEnqueueMarkerWithWaitList(d->queue[q], DEVICE_QUEUES, end, NULL),
+                     "clEnqueueMarkerWithWaitList", err);
+    for (int q = 0; q < DEVICE_QUEUES; q++) {
+        if (end[q]) d->cl.clReleaseEvent(end[q]);
+    }
+}
+
+// Records wait for records of their own program only: where another program ran last, all that it
+// submitted comes first.
+static void take_turn(loaded_program *l, brim_error *err) {
+    backend_device *d = l->device;
+    const loaded_program *last = d->last_run;
+    if (last && last != l) {
+        if (last->host.tasks || l->host.tasks)
+            opencl_finish(d, err);
+        else if (d->separate_queues)
+            join_queues(d, err);
+    }
+    d->last_run = l;
+}
+
+static void submit_record(loaded_program *l, int32_t i, int32_t micro_batch, brim_error *err) {
+    backend_device *d = l->device;
+    const program_record *r = &l->p->record[i];
+    cl_event done = NULL;
+    submission s = {.queue = d->queue[r->queue], .micro_batch = micro_batch};
+    await_tasks(l, i, err);
+    if (failed(err)) return;
+    if (d->separate_queues) s.waits = gather_waits(l, r);
+    s.wait = s.waits ? l->wait : NULL;
+    s.event = l->record[i].signals ? &done : NULL;
+    enqueue_record(l, i, &s, err);
+    if (!done) return;
+    if (l->event[i]) d->cl.clReleaseEvent(l->event[i]);
+    l->event[i] = done;
+}
+
+brim_status opencl_run(loaded_program *l, uint8_t section, int32_t micro_batch, brim_error *err) {
+    if (failed(err) || host_queues_check(l->device->tasks, err)) return err->status;
+    take_turn(l, err);
+    for (int32_t i = 0; i < l->p->records && !failed(err); i++) {
+        if (!(l->p->record[i].sections & section)) continue;
+        if (is_task(&l->host, i))
+            submit_task(l, i, micro_batch, err);
+        else
+            submit_record(l, i, micro_batch, err);
+    }
+    flush(l->device, err);
+    return err->status;
+}
+
+brim_status opencl_wait(backend_device *d, brim_error *err) {
+    if (failed(err)) return err->status;
+    for (int q = 0; q < DEVICE_QUEUES; q++) {
+        if (q > 0 && !d->separate_queues) continue;
+        if (!opencl_check(d->cl.clFinish(d->queue[q]), "clFinish", err)) return err->status;
+    }
+    return host_queues_check(d->tasks, err);
+}
+
+// Whatever fails, no task is left behind: its program may be gone next.
+brim_status opencl_finish(backend_device *d, brim_error *err) {
+    opencl_wait(d, err);
+    return host_queues_drain(d->tasks, 0, QUEUE_COUNT, err);
+}
+
+// ---- profiling ----------------------------------------------------------------------------------
+
+static bool event_seconds(backend_device *d, cl_event event, double *seconds, brim_error *err) {
+    cl_ulong start = 0, end = 0;
+    cl_int status = d->cl.clGetEventProfilingInfo(event, CL_PROFILING_COMMAND_START, sizeof start,
+                                                  &start, NULL);
+    if (status == CL_SUCCESS)
+        status =
+            d->cl.clGetEventProfilingInfo(event, CL_PROFILING_COMMAND_END, sizeof end, &end, NULL);
+    *seconds = end > start ? (double)(end - start) * 1e-9 : 0;
+    return opencl_check(status, "clGetEventProfilingInfo", err);
+}
+
+static void time_task(loaded_program *l, int32_t i, double *seconds, brim_error *err) {
+    opencl_check(l->device->cl.clFinish(l->profiling), "clFinish", err);
+    double start = clock_seconds();
+    host_records_run(&l->host, i, err);
+    *seconds = clock_seconds() - start;
+}
+
+// All records on one queue, which is a valid order whatever queues they name.
+brim_status opencl_profile(loaded_program *l, uint8_t section, double *seconds, brim_error *err) {
+    backend_device *d = l->device;
+    if (opencl_finish(d, err) != BRIM_OK) return err->status;
+    cl_int status = CL_SUCCESS;
+    if (!l->profiling)
+        l->profiling =
+            d->cl.clCreateCommandQueue(d->context, d->id, CL_QUEUE_PROFILING_ENABLE, &status);
+    if (!opencl_check(status, "clCreateCommandQueue (profiling)", err)) return err->status;
+    opencl_release_events(l);
+    memset(seconds, 0, (size_t)l->p->records * sizeof *seconds);
+    for (int32_t i = 0; i < l->p->records && !failed(err); i++) {
+        submission s = {.queue = l->profiling, .event = &l->event[i]};
+        if (!(l->p->record[i].sections & section)) continue;
+        if (is_task(&l->host, i))
+            time_task(l, i, &seconds[i], err);
+        else
+            enqueue_record(l, i, &s, err);
+    }
+    opencl_check(d->cl.clFinish(l->profiling), "clFinish", err);
+    for (int32_t i = 0; i < l->p->records && !failed(err); i++) {
+        if (l->event[i]) event_seconds(d, l->event[i], &seconds[i], err);
+    }
+    opencl_release_events(l);
+    return err->status;
+}

@@ -1,0 +1,377 @@
+#include "optim/plan_search.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <brim/report.h>
+#include "core/alloc.h"
+#include "graph/cost.h"
+#include "graph/recompute_levels.h"
+#include "optim/variant.h"
+
+// Candidates are kept by how fast they look; levels that are tried, and shares of the activations.
+enum { MOST_CANDIDATES = 6, MOST_LEVELS = 6, SHARES = 3, PACK_TRIES = 4 };
+
+typedef struct candidate {
+    int32_t level;
+    homes_choice choice;
+    int64_t ahead;
+    double seconds; // of a step, at least
+} candidate;
+
+// What a choice needs and what it moves.
+typedef struct estimate {
+    int64_t bytes[SPACES];
+    double seconds;
+} estimate;
+
+typedef struct search {
+    const brim_graph *g;
+    const compile_target *target;
+    int64_t micro_batches;
+    recompute_levels levels;
+    variant *variant; // by level, made when it is first looked at
+    int64_t limit[SPACES]; // of lower bounds; INT64_MAX: none
+    candidate best[MOST_CANDIDATES];
+    int bests;
+    // The plan that comes closest to fitting: of those that fit the device the one with the least host
+    // memory, else the one with the least device memory.
+    int64_t nearest[SPACES];
+    brim_error *err;
+} search;
+
+// ---- variants -----------------------------------------------------------------------------------
+
+static variant *variant_at(search *s, int32_t level) {
+    variant *v = &s->variant[level];
+    if (v->graph || failed(s->err)) return v;
+    bool *recompute = brim_calloc_array((size_t)s->g->values, sizeof *recompute, s->err);
+    if (recompute && !recompute_level(s->g, &s->levels, level, recompute, s->err))
+        variant_make(v, s->g, recompute, s->target, s->err);
+    free(recompute);
+    return v;
+}
+
+// ---- estimates ----------------------------------------------------------------------------------
+
+// How often a step runs something.
+static double runs(const search *s, uint8_t sections) {
+    if (s->micro_batches == 1) return sections & SECTION_LAST ? 1 : 0;
+    double middle = sections & SECTION_MIDDLE ? (double)s->micro_batches - 2 : 0;
+    return middle + ((sections & SECTION_FIRST) != 0) + ((sections & SECTION_LAST) != 0);
+}
+
+typedef struct work {
+    double compute, forward, host;  // seconds
+    double moved[SPACES][SPACES];   // bytes
+} work;
+
+static work work_of(const search *s, const variant *v, const memory_plan *plan) {
+    const brim_rates *r = s->target->rates;
+    work w = {0};
+    for (node_id n = 0; n < v->graph->nodes; n++) {
+        const graph_node *node = &v->graph->node[n];
+        double times = runs(s, node->sections);
+        if (plan->on_host[n]) {
+            w.host += times * 2 * node_bytes(v->graph, node) / r->host;
+            continue;
+        }
+        double seconds = times * node_seconds(v->graph, node, r);
+        w.compute += seconds;
+        if (node->phase == PHASE_FORWARD && !node->recomputed) w.forward += seconds;
+    }
+    for (int32_t i = 0; i < plan->transfers; i++) {
+        const transfer *t = &plan->transfer[i];
+        transfer_ends ends = memory_plan_ends(plan, t);
+        w.moved[ends.from->space][ends.to->space] += runs(s, t->sections) * (double)ends.to->bytes;
+    }
+    return w;
+}
+
+// Every queue as if it never waited; and what a host update takes longer than the forward pass
+// beside which it runs.
+static double least_seconds(const search *s, const work *w) {
+    const brim_rates *r = s->target->rates;
+    double in = w->moved[SPACE_HOST][SPACE_DEVICE], out = w->moved[SPACE_DEVICE][SPACE_HOST];
+    double read = w->moved[SPACE_FILE][SPACE_HOST], write = w->moved[SPACE_HOST][SPACE_FILE];
+    double link = fmax(fmax(in / r->link_in, out / r->link_out), (in + out) / r->link_both);
+    double disk = r->disk_read > 0 ? fmax(read / r->disk_read, write / r->disk_write) : 0;
+    double host = w->host + (in + out + read + write) / r->host;
+    double update = fmax(w->host, disk);
+    if (s->target->backend->traits(s->target->device)->cpu) // all of it on the same cores
+        return w->compute + w->host + (in + out) / r->link_in + disk;
+    return fmax(fmax(w->compute, link), fmax(disk, host)) + fmax(0, update - w->forward);
+}
+
+static bool estimate_choice(search *s, int32_t level, const homes_choice *c, int64_t ahead,
+                            estimate *out) {
+    variant *v = variant_at(s, level);
+    memory_plan plan;
+    if (failed(s->err) || variant_plan(v, s->target, c, ahead, true, &plan, s->err)) return false;
+    work w = work_of(s, v, &plan);
+    memcpy(out->bytes, plan.peak_bytes, sizeof out->bytes);
+    out->seconds = least_seconds(s, &w);
+    memory_plan_free(&plan);
+    return true;
+}
+
+static bool fits(const search *s, const estimate *e, memory_space space) {
+    return e->bytes[space] <= s->limit[space];
+}
+
+// ---- turning the numbers ------------------------------------------------------------------------
+
+// Numbers of a homes_choice, in the order in which a search turns each of them up.
+typedef size_t knob;
+#define KNOB(field) offsetof(homes_choice, field)
+static const knob order_states_first[] = {KNOB(hosted), KNOB(gradients), KNOB(streamed)};
+static const knob order_weights_first[] = {KNOB(streamed), KNOB(hosted), KNOB(gradients)};
+enum { KNOBS = 3 };
+
+static int32_t *at(homes_choice *c, knob k) {
+    return (int32_t *)((char *)c + k);
+}
+
+// With a single micro-batch a gradient goes to a host update at once.
+static homes_choice settled(const search *s, const homes_choice *c) {
+    homes_choice full = *c;
+    if (s->micro_batches == 1 && !c->device_updates && full.gradients < full.hosted)
+        full.gradients = full.hosted;
+    return full;
+}
+
+static bool try_choice(search *s, int32_t level, const homes_choice *c, int64_t ahead,
+                       memory_space space, estimate *e) {
+    homes_choice full = settled(s, c);
+    return estimate_choice(s, level, &full, ahead, e) && fits(s, e, space);
+}
+
+// The least value of one number for which the choice fits into a space; false if none does.
+static bool turn(search *s, int32_t level, homes_choice *c, int64_t ahead, knob k, int32_t most,
+                 memory_space space, estimate *e) {
+    int32_t low = *at(c, k), high = most;
+    if (try_choice(s, level, c, ahead, space, e)) return true;
+    *at(c, k) = most;
+    if (low >= most || !try_choice(s, level, c, ahead, space, e)) return false;
+    while (low + 1 < high && !failed(s->err)) { // high fits, low does not
+        int32_t middle = low + (high - low) / 2;
+        *at(c, k) = middle;
+        if (try_choice(s, level, c, ahead, space, e))
+            high = middle;
+        else
+            low = middle;
+    }
+    *at(c, k) = high;
+    return try_choice(s, level, c, ahead, space, e);
+}
+
+static void keep_candidate(search *s, const candidate *c) {
+    int at = s->bests < MOST_CANDIDATES ? s->bests++ : MOST_CANDIDATES;
+    for (; at > 0 && s->best[at - 1].seconds > c->seconds; at--)
+        if (at < MOST_CANDIDATES) s->best[at] = s->best[at - 1];
+    if (at < MOST_CANDIDATES) s->best[at] = *c;
+}
+
+// Remembers what misses the budget least.
+static void note_nearest(search *s, const estimate *e) {
+    bool device = fits(s, e, SPACE_DEVICE), before = s->nearest[SPACE_DEVICE] <= s->limit[SPACE_DEVICE];
+    memory_space by = device && before ? SPACE_HOST : SPACE_DEVICE;
+    if (e->bytes[by] < s->nearest[by]) memcpy(s->nearest, e->bytes, sizeof s->nearest);
+}
+
+// Moves what must leave the device, in one order; then what must leave the host.
+static void try_order(search *s, int32_t level, int32_t offloaded, int64_t ahead, const knob *order,
+                      bool device_updates) {
+    int32_t units = variant_at(s, level)->homes.units;
+    homes_choice c = {.offloaded = offloaded, .device_updates = device_updates};
+    estimate e = {0};
+    bool fit = false;
+    for (int i = 0; i < KNOBS && !fit && !failed(s->err); i++)
+        fit = turn(s, level, &c, ahead, order[i], units, SPACE_DEVICE, &e);
+    if (failed(s->err)) return;
+    if (fit && !fits(s, &e, SPACE_HOST) && s->limit[SPACE_FILE] > 0)
+        turn(s, level, &c, ahead, KNOB(filed), c.hosted, SPACE_HOST, &e);
+    if (failed(s->err)) return;
+    note_nearest(s, &e);
+    if (!fit || !fits(s, &e, SPACE_HOST) || !fits(s, &e, SPACE_FILE)) return;
+    candidate found = {level, settled(s, &c), ahead, e.seconds};
+    keep_candidate(s, &found);
+}
+
+// Two slots of the largest thing that comes and goes.
+static int64_t usual_ahead(const search *s, const variant *v) {
+    int64_t largest = 0;
+    for (int32_t i = 0; i < v->homes.units; i++)
+        if (v->homes.unit[i].bytes > largest) largest = v->homes.unit[i].bytes;
+    int64_t eighth = s->limit[SPACE_DEVICE] / 8;
+    return largest < eighth ? largest : eighth > 0 ? eighth : 1;
+}
+
+static void try_level(search *s, int32_t level, bool ahead) {
+    variant *v = variant_at(s, level);
+    if (failed(s->err)) return;
+    bool exact = s->target->backend->traits(s->target->device)->exact_f32;
+    int32_t tried = -1;
+    for (int i = 0; i < SHARES; i++) {
+        int32_t offloaded = v->homes.activations * i / (SHARES - 1);
+        if (offloaded == tried) continue;
+        tried = offloaded;
+        int64_t bytes = ahead ? usual_ahead(s, v) : 0;
+        if (exact) {
+            try_order(s, level, offloaded, bytes, order_states_first, false);
+            try_order(s, level, offloaded, bytes, order_weights_first, false);
+        }
+        try_order(s, level, offloaded, bytes, order_states_first, true);
+        try_order(s, level, offloaded, bytes, order_weights_first, true);
+    }
+}
+
+// Nothing recomputed, what is cheap, everything, and some between.
+static void try_levels(search *s, bool ahead) {
+    int32_t last = s->levels.count - 1, tried = -1;
+    for (int i = 0; i < MOST_LEVELS && !failed(s->err); i++) {
+        int32_t level = i < 2 ? i : 1 + (last - 1) * (i - 1) / (MOST_LEVELS - 2);
+        if (level == tried || level > last) continue;
+        tried = level;
+        try_level(s, level, ahead);
+    }
+}
+
+// ---- full plans ---------------------------------------------------------------------------------
+
+static brim_status take(search *s, compiled *out, const candidate *c, brim_error *err) {
+    variant *v = variant_at(s, c->level);
+    return variant_plan(v, s->target, &c->choice, c->ahead, false, &out->plan, err);
+}
+
+static bool within_budget(const search *s, const memory_plan *plan) {
+    for (int space = 0; space < SPACES; space++) {
+        int64_t budget = s->target->budget[space];
+        if (budget > 0 && plan->peak_bytes[space] > budget) return false;
+    }
+    return true;
+}
+
+// Plans, lowers and simulates; false where the packing needs more than the budget.
+static bool complete(search *s, const candidate *c, compiled *out) {
+    const compile_target *t = s->target;
+    variant *v = variant_at(s, c->level);
+    if (take(s, out, c, s->err) || !within_budget(s, &out->plan)) return false;
+    if (lower_graph(v->graph, &v->layout, &v->schedule, &out->plan, (int32_t)s->micro_batches,
+                    t->backend, t->device, &out->lowered, s->err))
+        return false;
+    const program *p = out->lowered.program;
+    double *seconds = brim_calloc_array((size_t)p->records, sizeof *seconds, s->err);
+    if (seconds) {
+        program_seconds(p, v->graph, t->rates, seconds);
+        program_simulate(p, seconds, t->rates, &out->choice.expected, s->err);
+    }
+    free(seconds);
+    out->choice.level = c->level;
+    out->choice.homes = c->choice;
+    return !failed(s->err);
+}
+
+static void forget(compiled *c) {
+    lowered_free(&c->lowered);
+    memory_plan_free(&c->plan);
+}
+
+// The fastest of the candidates; false where none of them can be packed.
+static bool choose(search *s, compiled *out) {
+    bool found = false;
+    compiled best = {0};
+    for (int i = 0; i < s->bests && !failed(s->err); i++) {
+        if (found && s->best[i].seconds > best.choice.expected.seconds) break; // cannot be faster
+        compiled next = {0};
+        if (complete(s, &s->best[i], &next) &&
+            (!found || next.choice.expected.seconds < best.choice.expected.seconds)) {
+            forget(&best);
+            best = next;
+            found = true;
+        } else {
+            forget(&next);
+        }
+    }
+    if (!found || failed(s->err)) {
+        forget(&best);
+        return false;
+    }
+    out->plan = best.plan;
+    out->lowered = best.lowered;
+    out->choice = best.choice;
+    return true;
+}
+
+static void hand_over(search *s, compiled *out) {
+    variant *v = &s->variant[out->choice.level];
+    out->graph = v->graph;
+    out->schedule = v->schedule;
+    out->layout = v->layout;
+    v->graph = NULL;
+    v->schedule = (graph_schedule){0};
+    v->layout = (graph_layout){0};
+}
+
+// ---- all of it ----------------------------------------------------------------------------------
+
+static void complain(search *s) {
+    const int64_t *need = s->nearest, *budget = s->target->budget;
+    char device[32], host[32];
+    brim_bytes_text(need[SPACE_DEVICE], device, sizeof device);
+    brim_bytes_text(need[SPACE_HOST], host, sizeof host);
+    memory_space missing = budget[SPACE_DEVICE] > 0 && need[SPACE_DEVICE] > s->limit[SPACE_DEVICE]
+                               ? SPACE_DEVICE
+                               : SPACE_HOST;
+    brim_fail(s->err, BRIM_MEMORY,
+              "the step does not fit: %" PRId64 " bytes of %s memory are missing, whatever is "
+              "recomputed or kept elsewhere; the nearest budget that works is an arena of %s (%" PRId64
+              " bytes) and %s of host memory",
+              need[missing] - s->limit[missing], missing == SPACE_DEVICE ? "device" : "host", device,
+              need[SPACE_DEVICE], host);
+}
+
+static void search_all(search *s, compiled *out) {
+    // Packing rarely reaches the bound: where it misses the budget, the bound is asked to stay lower.
+    for (int i = 0; i < PACK_TRIES && !failed(s->err); i++) {
+        s->bests = 0;
+        try_levels(s, true);
+        if (choose(s, out)) return;
+        s->bests = 0;
+        try_levels(s, false);
+        if (choose(s, out)) return;
+        if (!s->bests) break; // not even the bound fits
+        for (int space = 0; space < SPACES; space++)
+            if (s->limit[space] < INT64_MAX) s->limit[space] -= s->limit[space] / 50;
+    }
+    if (!failed(s->err)) complain(s);
+}
+
+// Everything on the device, and as the script marked.
+static bool take_whole(search *s, compiled *out) {
+    candidate whole = {0};
+    if (failed(s->err) || !variant_at(s, 0)->graph || take(s, out, &whole, s->err)) return false;
+    if (within_budget(s, &out->plan)) return true;
+    memory_plan_free(&out->plan);
+    return false;
+}
+
+brim_status plan_search(compiled *out, const brim_graph *g, const compile_target *target,
+                        brim_error *err) {
+    search s = {.g = g, .target = target, .micro_batches = out->micro_batches, .err = err};
+    for (int space = 0; space < SPACES; space++) {
+        int64_t budget = target->budget[space];
+        s.limit[space] = budget > 0 ? budget : space == SPACE_FILE ? 0 : INT64_MAX;
+        s.nearest[space] = INT64_MAX;
+    }
+    if (!recompute_levels_make(g, &s.levels, err))
+        s.variant = brim_calloc_array((size_t)s.levels.count, sizeof *s.variant, err);
+    if (!failed(err) && !take_whole(&s, out)) search_all(&s, out);
+    if (!failed(err)) hand_over(&s, out);
+    for (int32_t i = 0; s.variant && i < s.levels.count; i++) variant_free(&s.variant[i]);
+    free(s.variant);
+    recompute_levels_free(&s.levels);
+    return err->status;
+}

@@ -1,0 +1,22 @@
+// What a program is compiled for.
+#ifndef BRIM_OPTIM_TARGET_H
+#define BRIM_OPTIM_TARGET_H
+
+#include <brim/device.h>
+#include "backends/backend.h"
+#include "graph/spaces.h"
+
+struct compiled;
+
+typedef struct compile_target {
+    const backend *backend;
+    backend_device *device;
+    // Of the variables: its plan says where programs that share them find them. NULL for the first.
+    const struct compiled *owner;
+    bool no_fusion;
+    // Bytes that a plan may take of each space; 0: no limit, but for the file: nothing.
+    int64_t budget[SPACES];
+    const brim_rates *rates; // what plans are compared by; must be there where a budget is
+} compile_target;
+
+#endif

@@ -1,0 +1,270 @@
+// Random models under random budgets: a plan keeps to its budget, and gives the bits that the same
+// model gives with everything on the device.
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <brim/brim.h>
+#include "core/philox.h"
+#include "examples/model.h"
+#include "optim/trainer.h"
+#include "tests/devices.h"
+#include "tests/test_core.h"
+
+enum { STEPS = 5, MOST_TENSORS = 200 };
+
+static brim_error err;
+
+// A model and how it is trained, from a seed.
+typedef struct trial {
+    uint64_t seed;
+    model_config model;
+    int64_t batch, length, accumulate;
+    brim_precision precision;
+    brim_optimizer optimizer;
+    bool frozen; // some of it
+} trial;
+
+typedef struct budget {
+    int64_t vram, ram, disk; // 0: no limit; disk 0: none
+} budget;
+
+static int64_t draw(const trial *t, int what, int64_t low, int64_t high) {
+    uint64_t x = philox_at(t->seed, 77, (uint64_t)what).v[0];
+    return low + (int64_t)(x % (uint64_t)(high - low + 1));
+}
+
+static trial random_trial(uint64_t seed) {
+    trial t = {.seed = seed};
+    int64_t heads = draw(&t, 0, 1, 4), size = 8 * draw(&t, 1, 1, 3);
+    t.model = (model_config){.architecture = draw(&t, 2, 0, 1) ? MODEL_LLAMA : MODEL_GPT2,
+                             .vocabulary = draw(&t, 3, 20, 200),
+                             .width = heads * size,
+                             .heads = heads,
+                             .layers = draw(&t, 4, 1, 5),
+                             .dropout = draw(&t, 5, 0, 1) ? 0.1 : 0,
+                             .norm_eps = 1e-5,
+                             .kv_heads = heads % 2 ? heads : heads / 2,
+                             .ffn = 8 * draw(&t, 6, 2, 12),
+                             .rotary_base = 10000,
+                             .tied = draw(&t, 7, 0, 1)};
+    t.length = draw(&t, 8, 5, 40);
+    t.model.positions = t.length;
+    t.batch = draw(&t, 9, 1, 4);
+    t.accumulate = draw(&t, 10, 1, 4);
+    t.precision = (brim_precision)draw(&t, 11, 0, 2);
+    t.optimizer = (brim_optimizer){.kind = draw(&t, 12, 0, 3) ? BRIM_ADAMW : BRIM_SGD,
+                                   .lr = 1e-2f,
+                                   .momentum = 0.9f,
+                                   .weight_decay = 0.1f,
+                                   .clip = draw(&t, 13, 0, 1) ? 1 : 0};
+    t.frozen = draw(&t, 14, 0, 3) == 0;
+    return t;
+}
+
+static brim_trainer *make_trainer(trial *t, const budget *b) {
+    static const brim_parameter_group still = {.pattern = "*.0.*", .frozen = true};
+    brim_trainer_options options = {.batch = t->batch,
+                                    .length = t->length,
+                                    .accumulate = t->accumulate,
+                                    .device = any_device_under_test(),
+                                    .precision = t->precision,
+                                    .seed = t->seed,
+                                    .optimizer = t->optimizer,
+                                    .groups = &still,
+                                    .group_count = t->frozen,
+                                    .vram_bytes = b->vram,
+                                    .ram_bytes = b->ram,
+                                    .disk = b->disk ? "/tmp" : NULL,
+                                    .disk_bytes = b->disk};
+    err = (brim_error){0};
+    return brim_trainer_create(model_build, &t->model, &options, &err);
+}
+
+// ---- what training gives ------------------------------------------------------------------------
+
+typedef struct outcome {
+    double loss[STEPS], norm[STEPS];
+    float *tensor[MOST_TENSORS]; // parameters, and their states
+    size_t bytes[MOST_TENSORS];
+    int tensors;
+    brim_trainer_info info;
+    plan_choice choice;
+} outcome;
+
+static void feed(brim_trainer *trainer, const trial *t, int step) {
+    size_t count = (size_t)(t->accumulate * t->batch * t->length);
+    int32_t *tokens = malloc(count * sizeof *tokens);
+    for (size_t i = 0; i < count; i++)
+        tokens[i] = (int32_t)(philox_at(t->seed, (uint64_t)step + 1, i).v[0] %
+                              (uint64_t)t->model.vocabulary);
+    brim_trainer_feed(trainer, "tokens", tokens, count * sizeof *tokens, &err);
+    brim_trainer_feed(trainer, "targets", tokens, count * sizeof *tokens, &err);
+    free(tokens);
+}
+
+static void keep_tensor(brim_trainer *trainer, const char *name, int64_t elements, outcome *out) {
+    ck_assert_int_lt(out->tensors, MOST_TENSORS);
+    size_t count = (size_t)elements;
+    out->bytes[out->tensors] = count * sizeof(float);
+    out->tensor[out->tensors] = malloc(count * sizeof(float));
+    brim_trainer_read(trainer, name, out->tensor[out->tensors++], count, &err);
+    ASSERT_FINE(err);
+}
+
+static void keep_tensors(brim_trainer *trainer, outcome *out) {
+    for (int i = 0; i < brim_trainer_tensor_count(trainer); i++) {
+        brim_tensor_info info;
+        brim_trainer_tensor_info(trainer, i, &info);
+        keep_tensor(trainer, info.name, info.elements, out);
+        char state[300];
+        snprintf(state, sizeof state, "%s/m", info.name);
+        if (!info.frozen) keep_tensor(trainer, state, info.elements, out);
+    }
+}
+
+static outcome train(trial *t, const budget *b) {
+    brim_trainer *trainer = make_trainer(t, b);
+    ck_assert_msg(trainer, "seed %d: %s", (int)t->seed, err.text);
+    outcome out = {0};
+    for (int step = 0; step < STEPS; step++) {
+        brim_step_result r = {0};
+        feed(trainer, t, step);
+        brim_trainer_step(trainer, &r, &err);
+        ck_assert_msg(!err.status, "seed %d: %s", (int)t->seed, err.text);
+        out.loss[step] = r.loss, out.norm[step] = r.grad_norm;
+    }
+    keep_tensors(trainer, &out);
+    out.info = brim_trainer_describe(trainer);
+    out.choice = trainer->training.choice;
+    brim_trainer_free(trainer);
+    return out;
+}
+
+static void forget(outcome *o) {
+    for (int i = 0; i < o->tensors; i++) free(o->tensor[i]);
+}
+
+static void expect_same(const outcome *a, const outcome *b, const trial *t) {
+    ck_assert_msg(!memcmp(a->loss, b->loss, sizeof a->loss), "seed %d: losses differ",
+                  (int)t->seed);
+    ck_assert_msg(!memcmp(a->norm, b->norm, sizeof a->norm), "seed %d: norms differ", (int)t->seed);
+    ck_assert_int_eq(a->tensors, b->tensors);
+    for (int i = 0; i < a->tensors; i++)
+        ck_assert_msg(!memcmp(a->tensor[i], b->tensor[i], a->bytes[i]),
+                      "seed %d: tensor %d differs", (int)t->seed, i);
+}
+
+// ---- budgets ------------------------------------------------------------------------------------
+
+static bool fits(trial *t, int64_t vram, int64_t disk) {
+    brim_trainer *trainer = make_trainer(t, &(budget){vram, 0, disk});
+    bool made = trainer != NULL;
+    if (!made) ck_assert_msg(err.status == BRIM_MEMORY, "seed %d: %s", (int)t->seed, err.text);
+    brim_trainer_free(trainer);
+    return made;
+}
+
+// The least budget of device memory, up to a hundredth.
+static int64_t least_budget(trial *t, int64_t most, int64_t disk) {
+    int64_t low = 1, high = most;
+    while (high - low > most / 100) {
+        int64_t middle = low + (high - low) / 2;
+        if (fits(t, middle, disk))
+            high = middle;
+        else
+            low = middle;
+    }
+    return high;
+}
+
+static void expect_within(const outcome *o, const budget *b) {
+    ck_assert_int_le(o->info.device_bytes, b->vram);
+    if (b->ram) ck_assert_int_le(o->info.host_bytes, b->ram + b->ram / 50 + (64 << 20));
+    ck_assert_int_le(o->info.file_bytes, b->disk);
+}
+
+static int moved, updated_on_host, streamed, offloaded, filed, recomputed;
+
+static void try_budget(trial *t, const outcome *whole, const budget *b) {
+    outcome fitted = train(t, b);
+    expect_within(&fitted, b);
+    expect_same(whole, &fitted, t);
+    const homes_choice *c = &fitted.choice.homes;
+    moved++;
+    updated_on_host += c->hosted > 0 && !c->device_updates;
+    streamed += c->streamed > 0;
+    offloaded += c->offloaded > 0;
+    filed += c->filed > 0;
+    recomputed += fitted.info.recomputed > 0;
+    forget(&fitted);
+}
+
+static void try_seed(uint64_t seed, int budgets) {
+    trial t = random_trial(seed);
+    outcome whole = train(&t, &(budget){0});
+    ck_assert(isfinite(whole.loss[0]) && whole.norm[0] > 0);
+    ck_assert_int_eq(whole.info.host_bytes / whole.info.device_bytes, 0);
+    int64_t most = whole.info.device_bytes, least = least_budget(&t, most, 0);
+    ck_assert_msg((double)least < 0.9 * (double)most, "seed %d: %lld of %lld bytes", (int)seed,
+                  (long long)least, (long long)most);
+    for (int i = 0; i < budgets; i++) {
+        int64_t vram = least + (most - 1 - least) * i / (budgets > 1 ? budgets - 1 : 1);
+        try_budget(&t, &whole, &(budget){.vram = vram});
+    }
+    forget(&whole);
+}
+
+enum { PARTS = 5 };
+
+START_TEST(every_plan_gives_the_same_bits) {
+    if (!any_device_under_test()) return;
+    int seeds = getenv("BRIM_TEST_LONG") ? 20 : 2;
+    for (int i = 0; i < seeds; i++) try_seed((uint64_t)(1 + _i * 1000 + i), 3);
+    ck_assert_int_ge(moved, seeds * 3);
+    ck_assert_int_gt(updated_on_host + streamed + offloaded + recomputed, 0);
+}
+END_TEST
+
+// Where main memory is short too, masters and states go to disk.
+START_TEST(a_file_holds_what_the_host_cannot) {
+    if (!any_device_under_test()) return;
+    int seeds = getenv("BRIM_TEST_LONG") ? 20 : 2;
+    for (int i = 0; i < seeds; i++) {
+        trial t = random_trial((uint64_t)(500 + i));
+        outcome whole = train(&t, &(budget){0});
+        int64_t least = least_budget(&t, whole.info.device_bytes, 0);
+        budget b = {.vram = least};
+        outcome hosted = train(&t, &b);
+        expect_same(&whole, &hosted, &t);
+        b.ram = hosted.info.host_bytes * 3 / 4;
+        b.disk = 64 << 20;
+        brim_trainer *trainer = make_trainer(&t, &b);
+        if (trainer) try_budget(&t, &whole, &b);
+        else ck_assert_msg(err.status == BRIM_MEMORY, "%s", err.text);
+        brim_trainer_free(trainer);
+        forget(&whole);
+        forget(&hosted);
+    }
+    ck_assert_int_gt(filed, 0);
+}
+END_TEST
+
+START_TEST(what_cannot_fit_is_said) {
+    if (!any_device_under_test()) return;
+    trial t = random_trial(3);
+    ck_assert_ptr_null(make_trainer(&t, &(budget){.vram = 1000}));
+    ASSERT_FAILS(err, BRIM_MEMORY, "bytes of device memory are missing");
+    ck_assert_ptr_nonnull(strstr(err.text, "the nearest budget that works"));
+}
+END_TEST
+
+Suite *budgets_suite(void) {
+    Suite *suite = suite_create("budgets");
+    TCase *tests = tcase_create("budgets");
+    tcase_set_timeout(tests, 600);
+    tcase_add_loop_test(tests, every_plan_gives_the_same_bits, 0, PARTS);
+    tcase_add_test(tests, a_file_holds_what_the_host_cannot);
+    tcase_add_test(tests, what_cannot_fit_is_said);
+    suite_add_tcase(suite, tests);
+    return suite;
+}
