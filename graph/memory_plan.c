@@ -14,6 +14,7 @@ typedef struct planner {
     pack_block *block;     // of one space
     storage_place **place; // by block
     int32_t blocks;
+    bool used[SPACES]; // something persists there
     memory_plan *plan;
     brim_error *err;
 } planner;
@@ -73,6 +74,7 @@ static void place_persistent(planner *p) {
     for (value_id v = 0; v < p->g->values && !failed(p->err); v++) {
         if (p->layout->of[v].storage != v || !storage_is_persistent(p->g, p->layout, v)) continue;
         place_one(p, v, &at[p->plan->storage[v].space]);
+        p->used[p->plan->storage[v].space] = true;
     }
     for (int space = 0; space < SPACES; space++) p->plan->persistent_bytes[space] = at[space].end;
 }
@@ -141,6 +143,7 @@ static void place_transient(planner *p, memory_space space) {
     // The guard behind the last persistent storage is the one before the first transient one.
     pack_rules rules = rules_of(p, space, plan->persistent_bytes[space] - p->request->guard_bytes);
     pack_result result;
+    if (!p->blocks && !p->used[space]) return; // no guards around nothing
     if (p->request->estimate) {
         pack_bound(p->block, p->blocks, &rules, &plan->lower_bound[space], p->err);
         plan->peak_bytes[space] = plan->lower_bound[space];

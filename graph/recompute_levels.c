@@ -51,11 +51,13 @@ static bool is_dear(const brim_graph *g, node_id n) {
     return g->node[n].phase == PHASE_FORWARD && recompute_cost_of(&g->node[n]) == RECOMPUTE_DEAR;
 }
 
-// Before the first dear node and behind the last one, nothing that is worth it is recomputed.
+// Before the first dear node and from the last one on (a loss behind its projection, say), nothing
+// that is worth it is recomputed.
 static void find_cuts(const brim_graph *g, const int64_t *beyond, recompute_levels *out) {
     node_id first = 0, end = g->nodes;
     while (first < end && !is_dear(g, first)) first++;
     while (end > first && !is_dear(g, end - 1)) end--;
+    if (end > first) end--;
     int64_t least = INT64_MAX;
     for (node_id n = first; n < end; n++)
         if (beyond[n] > 0 && beyond[n] < least) least = beyond[n];

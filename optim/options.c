@@ -37,11 +37,28 @@ static void check_groups(const brim_trainer_options *o, brim_error *err) {
     }
 }
 
+// Batch and accumulate from what is given of them and of step_batch. Where only that is, batch stays
+// 0: the planner chooses.
+static void cut_step(brim_trainer_options *o, brim_error *err) {
+    int64_t given = o->batch ? o->batch : o->accumulate;
+    bool both = o->batch && o->accumulate, fits = given <= 0 || o->step_batch % given == 0;
+    if (o->step_batch < 0 || (o->step_batch && !fits) ||
+        (o->step_batch && both && o->batch * o->accumulate != o->step_batch))
+        brim_fail(err, BRIM_ARGUMENT,
+                  "options.step_batch is %lld, with batch %lld and accumulate %lld; expected their "
+                  "product",
+                  (long long)o->step_batch, (long long)o->batch, (long long)o->accumulate);
+    else if (o->step_batch && !both && given > 0)
+        *(o->batch ? &o->accumulate : &o->batch) = o->step_batch / given;
+    else if (!o->step_batch && o->batch == 0)
+        o->batch = 1;
+    if (o->accumulate == 0) o->accumulate = 1;
+}
+
 brim_trainer_options training_options(const brim_trainer_options *given, brim_error *err) {
     brim_trainer_options o = given ? *given : (brim_trainer_options){0};
     brim_optimizer *p = &o.optimizer;
-    if (o.batch == 0) o.batch = 1;
-    if (o.accumulate == 0) o.accumulate = 1;
+    cut_step(&o, err);
     if (p->lr == 0) p->lr = p->kind == BRIM_SGD ? 1e-2f : 1e-3f;
     if (p->beta1 == 0) p->beta1 = 0.9f;
     if (p->beta2 == 0) p->beta2 = 0.999f;
@@ -49,10 +66,13 @@ brim_trainer_options training_options(const brim_trainer_options *given, brim_er
 
     const double most = 1099511627776.0; // 2^40: no count of a script is larger
     const range ranges[] = {
-        {"batch", (double)o.batch, 1, most},
+        {"batch", (double)o.batch, o.step_batch ? 0 : 1, most},
+        {"step_batch", (double)o.step_batch, 0, most},
         {"length", (double)o.length, 0, most},
         {"accumulate", (double)o.accumulate, 1, 1 << 20},
         {"vram_bytes", (double)o.vram_bytes, 0, 4503599627370496.0},
+        {"ram_bytes", (double)o.ram_bytes, 0, 4503599627370496.0},
+        {"disk_bytes", (double)o.disk_bytes, 0, 4503599627370496.0},
         {"precision", (double)o.precision, BRIM_PRECISION_F32, BRIM_PRECISION_F16},
         {"optimizer.kind", (double)p->kind, BRIM_ADAMW, BRIM_SGD},
         {"optimizer.lr", p->lr, 0, 1e6},

@@ -11,8 +11,8 @@
 #include "graph/recompute_levels.h"
 #include "optim/variant.h"
 
-// Candidates are kept by how fast they look; levels that are tried, and shares of the activations.
-enum { MOST_CANDIDATES = 6, MOST_LEVELS = 6, SHARES = 3, PACK_TRIES = 4 };
+// Candidates are kept by how fast they look. A number is found up to a share of its range.
+enum { MOST_CANDIDATES = 6, MOST_LEVELS = 6, GRAIN = 24, PACK_TRIES = 4 };
 
 typedef struct candidate {
     int32_t level;
@@ -64,13 +64,24 @@ static double runs(const search *s, uint8_t sections) {
 }
 
 typedef struct work {
-    double compute, forward, host;  // seconds
-    double moved[SPACES][SPACES];   // bytes
+    double compute, forward, host; // seconds
+    double moved[SPACES][SPACES];  // bytes
+    double moved_forward;          // of them, while the forward pass runs
 } work;
+
+// The position of the first node that is not of the forward pass.
+static int32_t forward_end(const variant *v) {
+    int32_t at = 0;
+    while (at < v->schedule.count &&
+           v->graph->node[v->schedule.order[at]].phase == PHASE_FORWARD)
+        at++;
+    return at;
+}
 
 static work work_of(const search *s, const variant *v, const memory_plan *plan) {
     const brim_rates *r = s->target->rates;
     work w = {0};
+    int32_t end = forward_end(v);
     for (node_id n = 0; n < v->graph->nodes; n++) {
         const graph_node *node = &v->graph->node[n];
         double times = runs(s, node->sections);
@@ -85,7 +96,9 @@ static work work_of(const search *s, const variant *v, const memory_plan *plan) 
     for (int32_t i = 0; i < plan->transfers; i++) {
         const transfer *t = &plan->transfer[i];
         transfer_ends ends = memory_plan_ends(plan, t);
-        w.moved[ends.from->space][ends.to->space] += runs(s, t->sections) * (double)ends.to->bytes;
+        double bytes = runs(s, t->sections) * (double)ends.to->bytes;
+        w.moved[ends.from->space][ends.to->space] += bytes;
+        if (t->position < end) w.moved_forward += bytes;
     }
     return w;
 }
@@ -99,7 +112,7 @@ static double least_seconds(const search *s, const work *w) {
     double link = fmax(fmax(in / r->link_in, out / r->link_out), (in + out) / r->link_both);
     double disk = r->disk_read > 0 ? fmax(read / r->disk_read, write / r->disk_write) : 0;
     double host = w->host + (in + out + read + write) / r->host;
-    double update = fmax(w->host, disk);
+    double update = fmax(w->host > 0 ? w->host + w->moved_forward / r->host : 0, disk);
     if (s->target->backend->traits(s->target->device)->cpu) // all of it on the same cores
         return w->compute + w->host + (in + out) / r->link_in + disk;
     return fmax(fmax(w->compute, link), fmax(disk, host)) + fmax(0, update - w->forward);
@@ -123,12 +136,21 @@ static bool fits(const search *s, const estimate *e, memory_space space) {
 
 // ---- turning the numbers ------------------------------------------------------------------------
 
-// Numbers of a homes_choice, in the order in which a search turns each of them up.
+// Numbers of a homes_choice, in the orders in which a search turns each of them up as far as it must.
 typedef size_t knob;
 #define KNOB(field) offsetof(homes_choice, field)
-static const knob order_states_first[] = {KNOB(hosted), KNOB(gradients), KNOB(streamed)};
-static const knob order_weights_first[] = {KNOB(streamed), KNOB(hosted), KNOB(gradients)};
-enum { KNOBS = 3 };
+enum { KNOBS = 4 };
+typedef struct knob_order {
+    bool spares_host; // what leaves the device first needs little main memory
+    knob knob[KNOBS];
+} knob_order;
+static const knob_order orders[] = {
+    {false, {KNOB(hosted), KNOB(gradients), KNOB(streamed), KNOB(offloaded)}},
+    {false, {KNOB(streamed), KNOB(hosted), KNOB(gradients), KNOB(offloaded)}},
+    {false, {KNOB(offloaded), KNOB(hosted), KNOB(gradients), KNOB(streamed)}},
+    {true, {KNOB(streamed), KNOB(gradients), KNOB(hosted), KNOB(offloaded)}},
+};
+enum { ORDERS = sizeof orders / sizeof *orders };
 
 static int32_t *at(homes_choice *c, knob k) {
     return (int32_t *)((char *)c + k);
@@ -155,7 +177,8 @@ static bool turn(search *s, int32_t level, homes_choice *c, int64_t ahead, knob 
     if (try_choice(s, level, c, ahead, space, e)) return true;
     *at(c, k) = most;
     if (low >= most || !try_choice(s, level, c, ahead, space, e)) return false;
-    while (low + 1 < high && !failed(s->err)) { // high fits, low does not
+    int32_t grain = most / GRAIN + 1;
+    while (low + grain < high && !failed(s->err)) { // high fits, low does not
         int32_t middle = low + (high - low) / 2;
         *at(c, k) = middle;
         if (try_choice(s, level, c, ahead, space, e))
@@ -181,23 +204,28 @@ static void note_nearest(search *s, const estimate *e) {
     if (e->bytes[by] < s->nearest[by]) memcpy(s->nearest, e->bytes, sizeof s->nearest);
 }
 
-// Moves what must leave the device, in one order; then what must leave the host.
-static void try_order(search *s, int32_t level, int32_t offloaded, int64_t ahead, const knob *order,
+// Moves what must leave the device, in one order; then what must leave the host. False where it does
+// not fit.
+static bool try_order(search *s, int32_t level, int64_t ahead, const knob_order *order,
                       bool device_updates) {
-    int32_t units = variant_at(s, level)->homes.units;
-    homes_choice c = {.offloaded = offloaded, .device_updates = device_updates};
+    const homes *h = &variant_at(s, level)->homes;
+    homes_choice c = {.device_updates = device_updates};
     estimate e = {0};
     bool fit = false;
-    for (int i = 0; i < KNOBS && !fit && !failed(s->err); i++)
-        fit = turn(s, level, &c, ahead, order[i], units, SPACE_DEVICE, &e);
-    if (failed(s->err)) return;
+    for (int i = 0; i < KNOBS && !fit && !failed(s->err); i++) {
+        knob k = order->knob[i];
+        int32_t most = k == KNOB(offloaded) ? h->activations : h->units;
+        fit = turn(s, level, &c, ahead, k, most, SPACE_DEVICE, &e);
+    }
+    if (failed(s->err)) return false;
     if (fit && !fits(s, &e, SPACE_HOST) && s->limit[SPACE_FILE] > 0)
         turn(s, level, &c, ahead, KNOB(filed), c.hosted, SPACE_HOST, &e);
-    if (failed(s->err)) return;
+    if (failed(s->err)) return false;
     note_nearest(s, &e);
-    if (!fit || !fits(s, &e, SPACE_HOST) || !fits(s, &e, SPACE_FILE)) return;
+    if (!fit || !fits(s, &e, SPACE_HOST) || !fits(s, &e, SPACE_FILE)) return false;
     candidate found = {level, settled(s, &c), ahead, e.seconds};
     keep_candidate(s, &found);
+    return true;
 }
 
 // Two slots of the largest thing that comes and goes.
@@ -209,26 +237,39 @@ static int64_t usual_ahead(const search *s, const variant *v) {
     return largest < eighth ? largest : eighth > 0 ? eighth : 1;
 }
 
-static void try_level(search *s, int32_t level, bool ahead) {
-    variant *v = variant_at(s, level);
-    if (failed(s->err)) return;
-    bool exact = s->target->backend->traits(s->target->device)->exact_f32;
-    int32_t tried = -1;
-    for (int i = 0; i < SHARES; i++) {
-        int32_t offloaded = v->homes.activations * i / (SHARES - 1);
-        if (offloaded == tried) continue;
-        tried = offloaded;
-        int64_t bytes = ahead ? usual_ahead(s, v) : 0;
-        if (exact) {
-            try_order(s, level, offloaded, bytes, order_states_first, false);
-            try_order(s, level, offloaded, bytes, order_weights_first, false);
-        }
-        try_order(s, level, offloaded, bytes, order_states_first, true);
-        try_order(s, level, offloaded, bytes, order_weights_first, true);
+static double device_seconds(const search *s, const variant *v) {
+    double seconds = 0;
+    for (node_id n = 0; n < v->graph->nodes; n++) {
+        const graph_node *node = &v->graph->node[n];
+        if (op_table[node->op].family != FAMILY_UPDATE)
+            seconds += runs(s, node->sections) * node_seconds(v->graph, node, s->target->rates);
     }
+    return seconds;
 }
 
-// Nothing recomputed, what is cheap, everything, and some between.
+static void try_orders(search *s, int32_t level, bool ahead, bool device_updates) {
+    int64_t bytes = ahead ? usual_ahead(s, variant_at(s, level)) : 0;
+    bool any = false;
+    for (int i = 0; i < ORDERS && !failed(s->err); i++)
+        if (!orders[i].spares_host || !any)
+            any |= try_order(s, level, bytes, &orders[i], device_updates);
+}
+
+static bool host_is_exact(const search *s) {
+    return s->target->backend->traits(s->target->device)->exact_f32;
+}
+
+static void try_level(search *s, int32_t level, bool ahead) {
+    variant *v = variant_at(s, level);
+    // What recomputes so much that its kernels alone take longer than a whole step does otherwise.
+    if (failed(s->err) || (s->bests == MOST_CANDIDATES &&
+                           device_seconds(s, v) > s->best[MOST_CANDIDATES - 1].seconds))
+        return;
+    try_orders(s, level, ahead, !host_is_exact(s));
+}
+
+// Nothing recomputed, what is cheap, everything, and some between. Where the host can update, the
+// level of the best of that is tried with updates on the device, too.
 static void try_levels(search *s, bool ahead) {
     int32_t last = s->levels.count - 1, tried = -1;
     for (int i = 0; i < MOST_LEVELS && !failed(s->err); i++) {
@@ -237,14 +278,11 @@ static void try_levels(search *s, bool ahead) {
         tried = level;
         try_level(s, level, ahead);
     }
+    if (host_is_exact(s) && !failed(s->err))
+        try_orders(s, s->bests ? s->best[0].level : last, ahead, true);
 }
 
 // ---- full plans ---------------------------------------------------------------------------------
-
-static brim_status take(search *s, compiled *out, const candidate *c, brim_error *err) {
-    variant *v = variant_at(s, c->level);
-    return variant_plan(v, s->target, &c->choice, c->ahead, false, &out->plan, err);
-}
 
 static bool within_budget(const search *s, const memory_plan *plan) {
     for (int space = 0; space < SPACES; space++) {
@@ -258,7 +296,9 @@ static bool within_budget(const search *s, const memory_plan *plan) {
 static bool complete(search *s, const candidate *c, compiled *out) {
     const compile_target *t = s->target;
     variant *v = variant_at(s, c->level);
-    if (take(s, out, c, s->err) || !within_budget(s, &out->plan)) return false;
+    if (variant_plan(v, t, &c->choice, c->ahead, false, &out->plan, s->err) ||
+        !within_budget(s, &out->plan))
+        return false;
     if (lower_graph(v->graph, &v->layout, &v->schedule, &out->plan, (int32_t)s->micro_batches,
                     t->backend, t->device, &out->lowered, s->err))
         return false;
@@ -351,10 +391,9 @@ static void search_all(search *s, compiled *out) {
 
 // Everything on the device, and as the script marked.
 static bool take_whole(search *s, compiled *out) {
-    candidate whole = {0};
-    if (failed(s->err) || !variant_at(s, 0)->graph || take(s, out, &whole, s->err)) return false;
-    if (within_budget(s, &out->plan)) return true;
-    memory_plan_free(&out->plan);
+    if (failed(s->err) || !variant_at(s, 0)->graph) return false;
+    if (complete(s, &(candidate){0}, out)) return true;
+    forget(out);
     return false;
 }
 

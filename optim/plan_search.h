@@ -2,9 +2,9 @@
 // step fits into the budget and takes as little time as it can.
 //
 // A plan is a level of recomputation (graph/recompute_levels.h) and a choice of homes
-// (graph/homes.h). For some levels, some amounts of activations that wait on the host, and each
-// order in which the other numbers may be turned, the least choice that fits is found by bisection
-// on the lower bound of the memory plan. Of those, the few that look fastest are planned in full,
+// (graph/homes.h). For some levels, and for each of a few orders in which the numbers of a choice may
+// be turned up, the least choice that fits is found by bisection on the lower bound of the memory
+// plan. Of those, the few that look fastest are planned in full,
 // lowered, and simulated as queues; the fastest wins. All plans give the same bits.
 #ifndef BRIM_OPTIM_PLAN_SEARCH_H
 #define BRIM_OPTIM_PLAN_SEARCH_H

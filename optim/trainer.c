@@ -10,6 +10,7 @@
 #include "optim/budget.h"
 #include "graph/pass_recompute.h"
 #include "optim/initialize.h"
+#include "optim/micro_batch.h"
 #include "optim/training_graph.h"
 
 // What the caller's pointers lead to may die before the trainer does.
@@ -65,19 +66,19 @@ brim_trainer *brim_trainer_create(brim_builder build, void *user,
     t->target.no_fusion = checked.no_fusion;
 
     // The graph first: a mistake in the script is found before a device is looked for.
-    brim_graph *g = training_graph(build, user, &t->options, err);
+    brim_trainer_options first = micro_batch_first(&t->options);
+    brim_graph *g = training_graph(build, user, &first, err);
     if (g && open_device(t, err)) {
         brim_graph_free(g);
         g = NULL;
     }
     if (g) {
-        t->rates = t->options.paper ? *t->options.paper
-                                    : budget_usual_rates(t->target.backend->traits(t->target.device));
+        const device_traits *traits = t->target.backend->traits(t->target.device);
+        t->rates = t->options.paper ? *t->options.paper : budget_usual_rates(traits);
         t->target.rates = &t->rates;
         budget_set(&t->target, &t->options, err);
+        plan_micro_batches(&t->training, g, build, user, &t->options, &t->target, err);
     }
-    if (failed(err)) brim_graph_free(g);
-    else compiled_plan(&t->training, g, t->options.accumulate, &t->target, err);
     if (!failed(err)) list_parameters(t, err);
     t->build_seconds = clock_seconds() - start;
     if (failed(err)) {
@@ -312,12 +313,4 @@ void brim_trainer_print(const brim_trainer *t, FILE *out) {
     if (!t) return;
     memory_plan_print(t->training.graph, &t->training.plan, out);
     if (t->training.lowered.program) program_print(t->training.lowered.program, out);
-}
-
-void brim_trainer_explain(const brim_trainer *t, FILE *out) {
-    char all[32], kept[32];
-    brim_trainer_info info = brim_trainer_describe(t);
-    fprintf(out, "device memory %s, of it %s for parameters and states\n",
-            brim_bytes_text(info.device_bytes, all, sizeof all),
-            brim_bytes_text(info.persistent_bytes, kept, sizeof kept));
 }

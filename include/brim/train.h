@@ -57,6 +57,9 @@ typedef struct brim_trainer_options {
     int64_t batch;      // sequences (or samples) in a micro-batch; 0: 1
     int64_t length;     // tokens in a sequence, as given to the builder
     int64_t accumulate; // micro-batches in a step; 0: 1
+    // Sequences in a step. Where it is given, and batch and accumulate are not, the planner chooses them (the size of a
+    // micro-batch changes rounding; nothing else in a plan does). 0: batch * accumulate.
+    int64_t step_batch;
     const char *device; // "cuda", "opencl:1", "cpu"; NULL: the best found
     brim_precision precision;
     brim_optimizer optimizer;
@@ -74,7 +77,6 @@ typedef struct brim_trainer_options {
     // Plans for a device that is not there: the trainer can be described and explained, and cannot step. `device` then
     // says how the card would be driven: "cuda" (NULL too) or "opencl". Copied.
     const brim_rates *paper;
-    int64_t step_batch;            // sequences in a step: batch * accumulate
     // For tests and comparisons: results have the same bits with and without.
     bool no_fusion;
 } brim_trainer_options;

@@ -1,0 +1,63 @@
+#include "optim/micro_batch.h"
+
+#include "optim/training_graph.h"
+
+brim_trainer_options micro_batch_first(const brim_trainer_options *options) {
+    brim_trainer_options first = *options;
+    if (first.batch) return first;
+    first.batch = first.step_batch;
+    first.accumulate = 1;
+    return first;
+}
+
+// The largest divisor of a step that is no more than `most`.
+static int64_t divisor(int64_t step, int64_t most) {
+    while (step % most) most--;
+    return most;
+}
+
+typedef struct chooser {
+    compiled *best;
+    brim_trainer_options *options; // of the best; batch 0 while there is none
+    const compile_target *target;
+    brim_error why; // of the last size that did not fit
+    int slower;     // sizes in a row that were
+} chooser;
+
+// Plans one size and keeps it if it is the fastest so far. Takes the graph over.
+static void try_size(chooser *c, brim_graph *g, const brim_trainer_options *cut) {
+    brim_error missing = {0};
+    compiled next = {0};
+    compiled_plan(&next, g, cut->accumulate, c->target, &missing);
+    double before = c->best->choice.expected.seconds, seconds = next.choice.expected.seconds;
+    if (!failed(&missing) && (!c->options->batch || seconds < before)) {
+        compiled_free(c->best, c->target->backend);
+        *c->best = next;
+        *c->options = *cut;
+        c->slower = 0;
+        return;
+    }
+    compiled_free(&next, c->target->backend);
+    c->slower += c->options->batch > 0;
+    if (failed(&missing)) c->why = missing;
+}
+
+brim_status plan_micro_batches(compiled *out, brim_graph *first, brim_builder build, void *user,
+                               brim_trainer_options *options, const compile_target *target,
+                               brim_error *err) {
+    enum { ENOUGH_SLOWER = 2 };
+    if (options->batch || failed(err))
+        return compiled_plan(out, first, options->accumulate, target, err);
+    chooser c = {.best = out, .options = options, .target = target};
+    brim_trainer_options cut = micro_batch_first(options);
+    for (brim_graph *g = first; g && c.slower < ENOUGH_SLOWER;) {
+        try_size(&c, g, &cut);
+        bool broken = failed(&c.why) && c.why.status != BRIM_MEMORY;
+        if (cut.batch == 1 || broken) break;
+        cut.batch = divisor(options->step_batch, cut.batch / 2);
+        cut.accumulate = options->step_batch / cut.batch;
+        g = training_graph(build, user, &cut, err);
+    }
+    if (!failed(err) && !options->batch) brim_fail(err, c.why.status, "%s", c.why.text);
+    return err->status;
+}
