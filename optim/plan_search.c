@@ -64,59 +64,68 @@ static double runs(const search *s, uint8_t sections) {
     return middle + ((sections & SECTION_FIRST) != 0) + ((sections & SECTION_LAST) != 0);
 }
 
-typedef struct work {
-    double compute, forward, host; // seconds
-    double moved[SPACES][SPACES];  // bytes
-    double moved_forward;          // of them, while the forward pass runs
-} work;
+// What a step does in the forward pass of its first micro-batch, beside which the host finishes the
+// updates of the step before, and in all the rest.
+enum { BESIDE_UPDATES, REST, WINDOWS };
+typedef struct window {
+    double compute, host;         // seconds
+    double moved[SPACES][SPACES]; // bytes
+} window;
 
 // The position of the first node that is not of the forward pass.
 static int32_t forward_end(const variant *v) {
     int32_t at = 0;
-    while (at < v->schedule.count &&
-           v->graph->node[v->schedule.order[at]].phase == PHASE_FORWARD)
+    while (at < v->schedule.count && v->graph->node[v->schedule.order[at]].phase == PHASE_FORWARD)
         at++;
     return at;
 }
 
-static work work_of(const search *s, const variant *v, const memory_plan *plan) {
+// How often something at a position runs in each window.
+static void runs_in_windows(const search *s, int32_t position, int32_t end, uint8_t sections,
+                            double times[WINDOWS]) {
+    uint8_t first = s->micro_batches > 1 ? SECTION_FIRST : SECTION_LAST;
+    times[BESIDE_UPDATES] = position < end && sections & first ? 1 : 0;
+    times[REST] = runs(s, sections) - times[BESIDE_UPDATES];
+}
+
+static void find_work(const search *s, const variant *v, const memory_plan *plan,
+                      window w[WINDOWS]) {
     const brim_rates *r = s->target->rates;
-    work w = {0};
     int32_t end = forward_end(v);
-    for (node_id n = 0; n < v->graph->nodes; n++) {
+    double times[WINDOWS];
+    for (int32_t i = 0; i < v->schedule.count; i++) {
+        node_id n = v->schedule.order[i];
         const graph_node *node = &v->graph->node[n];
-        double times = runs(s, node->sections);
         if (plan->on_host[n]) {
-            w.host += times * 2 * node_bytes(v->graph, node) / r->host;
+            w[BESIDE_UPDATES].host += runs(s, node->sections) * 2 * node_bytes(v->graph, node) / r->host;
             continue;
         }
-        double seconds = times * node_seconds(v->graph, node, r);
-        w.compute += seconds;
-        if (node->phase == PHASE_FORWARD && !node->recomputed) w.forward += seconds;
+        runs_in_windows(s, i, end, node->sections, times);
+        double seconds = v->start[i + 1] - v->start[i];
+        for (int k = 0; k < WINDOWS; k++) w[k].compute += times[k] * seconds;
     }
     for (int32_t i = 0; i < plan->transfers; i++) {
         const transfer *t = &plan->transfer[i];
         transfer_ends ends = memory_plan_ends(plan, t);
-        double bytes = runs(s, t->sections) * (double)ends.to->bytes;
-        w.moved[ends.from->space][ends.to->space] += bytes;
-        if (t->position < end) w.moved_forward += bytes;
+        memory_space from = ends.from->space, to = ends.to->space;
+        runs_in_windows(s, t->position, end, t->sections, times);
+        if (from == SPACE_FILE || to == SPACE_FILE) // for the updates
+            times[BESIDE_UPDATES] += times[REST], times[REST] = 0;
+        for (int k = 0; k < WINDOWS; k++) w[k].moved[from][to] += times[k] * (double)ends.to->bytes;
     }
-    return w;
 }
 
-// Every queue as if it never waited; and what a host update takes longer than the forward pass
-// beside which it runs.
-static double least_seconds(const search *s, const work *w) {
+// Every queue as if it never waited.
+static double window_seconds(const search *s, const window *w) {
     const brim_rates *r = s->target->rates;
     double in = w->moved[SPACE_HOST][SPACE_DEVICE], out = w->moved[SPACE_DEVICE][SPACE_HOST];
     double read = w->moved[SPACE_FILE][SPACE_HOST], write = w->moved[SPACE_HOST][SPACE_FILE];
     double link = fmax(fmax(in / r->link_in, out / r->link_out), (in + out) / r->link_both);
     double disk = r->disk_read > 0 ? fmax(read / r->disk_read, write / r->disk_write) : 0;
     double host = w->host + (in + out + read + write) / r->host;
-    double update = fmax(w->host > 0 ? w->host + w->moved_forward / r->host : 0, disk);
     if (s->target->backend->traits(s->target->device)->cpu) // all of it on the same cores
         return w->compute + w->host + (in + out) / r->link_in + disk;
-    return fmax(fmax(w->compute, link), fmax(disk, host)) + fmax(0, update - w->forward);
+    return fmax(fmax(w->compute, link), fmax(disk, host));
 }
 
 static bool estimate_choice(search *s, int32_t level, const homes_choice *c, int64_t ahead,
@@ -124,9 +133,10 @@ static bool estimate_choice(search *s, int32_t level, const homes_choice *c, int
     variant *v = variant_at(s, level);
     memory_plan plan;
     if (failed(s->err) || variant_plan(v, s->target, c, ahead, true, &plan, s->err)) return false;
-    work w = work_of(s, v, &plan);
+    window w[WINDOWS] = {0};
+    find_work(s, v, &plan, w);
     memcpy(out->bytes, plan.peak_bytes, sizeof out->bytes);
-    out->seconds = least_seconds(s, &w);
+    out->seconds = window_seconds(s, &w[BESIDE_UPDATES]) + window_seconds(s, &w[REST]);
     memory_plan_free(&plan);
     return true;
 }
