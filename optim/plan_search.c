@@ -65,42 +65,55 @@ static double runs(const search *s, uint8_t sections) {
 }
 
 // What a step does in the forward pass of its first micro-batch, beside which the host finishes the
-// updates of the step before, and in all the rest.
-enum { BESIDE_UPDATES, REST, WINDOWS };
+// updates of the step before; then until all gradients are known; and in the device's own updates.
+enum { BESIDE_UPDATES, GRADIENTS, UPDATES, WINDOWS };
 typedef struct window {
     double compute, host;         // seconds
     double moved[SPACES][SPACES]; // bytes
 } window;
 
-// The position of the first node that is not of the forward pass.
-static int32_t forward_end(const variant *v) {
-    int32_t at = 0;
-    while (at < v->schedule.count && v->graph->node[v->schedule.order[at]].phase == PHASE_FORWARD)
-        at++;
-    return at;
+// The positions of the first node that is not of the forward pass, and of the first optimizer's.
+typedef struct borders {
+    int32_t backward, updates;
+} borders;
+
+static bool is_optimizer(const graph_node *node) {
+    return op_table[node->op].family == FAMILY_UPDATE && node->op != OP_ACCUMULATE;
+}
+
+static borders find_borders(const variant *v) {
+    borders b = {-1, v->schedule.count};
+    for (int32_t i = v->schedule.count - 1; i >= 0; i--) {
+        const graph_node *node = &v->graph->node[v->schedule.order[i]];
+        if (is_optimizer(node)) b.updates = i;
+        if (node->phase == PHASE_FORWARD && !node->recomputed && b.backward < 0) b.backward = i + 1;
+    }
+    return b;
 }
 
 // How often something at a position runs in each window.
-static void runs_in_windows(const search *s, int32_t position, int32_t end, uint8_t sections,
+static void runs_in_windows(const search *s, int32_t position, const borders *b, uint8_t sections,
                             double times[WINDOWS]) {
     uint8_t first = s->micro_batches > 1 ? SECTION_FIRST : SECTION_LAST;
-    times[BESIDE_UPDATES] = position < end && sections & first ? 1 : 0;
-    times[REST] = runs(s, sections) - times[BESIDE_UPDATES];
+    times[BESIDE_UPDATES] = position < b->backward && sections & first ? 1 : 0;
+    times[UPDATES] = position >= b->updates && sections & SECTION_LAST ? 1 : 0;
+    times[GRADIENTS] = runs(s, sections) - times[BESIDE_UPDATES] - times[UPDATES];
 }
 
 static void find_work(const search *s, const variant *v, const memory_plan *plan,
-                      window w[WINDOWS]) {
+                      bool device_updates, window w[WINDOWS]) {
     const brim_rates *r = s->target->rates;
-    int32_t end = forward_end(v);
+    borders b = find_borders(v);
     double times[WINDOWS];
     for (int32_t i = 0; i < v->schedule.count; i++) {
         node_id n = v->schedule.order[i];
         const graph_node *node = &v->graph->node[n];
         if (plan->on_host[n]) {
-            w[BESIDE_UPDATES].host += runs(s, node->sections) * 2 * node_bytes(v->graph, node) / r->host;
+            w[BESIDE_UPDATES].host += 
+                runs(s, node->sections) * node_bytes(v->graph, node) / r->host;
             continue;
         }
-        runs_in_windows(s, i, end, node->sections, times);
+        runs_in_windows(s, i, &b, node->sections, times);
         double seconds = v->start[i + 1] - v->start[i];
         for (int k = 0; k < WINDOWS; k++) w[k].compute += times[k] * seconds;
     }
@@ -108,9 +121,10 @@ static void find_work(const search *s, const variant *v, const memory_plan *plan
         const transfer *t = &plan->transfer[i];
         transfer_ends ends = memory_plan_ends(plan, t);
         memory_space from = ends.from->space, to = ends.to->space;
-        runs_in_windows(s, t->position, end, t->sections, times);
-        if (from == SPACE_FILE || to == SPACE_FILE) // for the updates
-            times[BESIDE_UPDATES] += times[REST], times[REST] = 0;
+        runs_in_windows(s, t->position, &b, t->sections, times);
+        bool file = from == SPACE_FILE || to == SPACE_FILE;
+        if (file && !device_updates) // for the host's updates
+            times[BESIDE_UPDATES] += times[UPDATES], times[UPDATES] = 0;
         for (int k = 0; k < WINDOWS; k++) w[k].moved[from][to] += times[k] * (double)ends.to->bytes;
     }
 }
@@ -134,9 +148,10 @@ static bool estimate_choice(search *s, int32_t level, const homes_choice *c, int
     memory_plan plan;
     if (failed(s->err) || variant_plan(v, s->target, c, ahead, true, &plan, s->err)) return false;
     window w[WINDOWS] = {0};
-    find_work(s, v, &plan, w);
+    find_work(s, v, &plan, c->device_updates, w);
     memcpy(out->bytes, plan.peak_bytes, sizeof out->bytes);
-    out->seconds = window_seconds(s, &w[BESIDE_UPDATES]) + window_seconds(s, &w[REST]);
+    out->seconds = 0;
+    for (int k = 0; k < WINDOWS; k++) out->seconds += window_seconds(s, &w[k]);
     memory_plan_free(&plan);
     return true;
 }
@@ -159,6 +174,7 @@ static const knob_order orders[] = {
     {false, {KNOB(hosted), KNOB(gradients), KNOB(streamed), KNOB(offloaded)}},
     {false, {KNOB(streamed), KNOB(hosted), KNOB(gradients), KNOB(offloaded)}},
     {false, {KNOB(offloaded), KNOB(hosted), KNOB(gradients), KNOB(streamed)}},
+    {false, {KNOB(offloaded), KNOB(streamed), KNOB(hosted), KNOB(gradients)}},
     {true, {KNOB(streamed), KNOB(gradients), KNOB(hosted), KNOB(offloaded)}},
 };
 enum { ORDERS = sizeof orders / sizeof *orders };
@@ -201,7 +217,15 @@ static bool turn(search *s, int32_t level, homes_choice *c, int64_t ahead, knob 
     return try_choice(s, level, c, ahead, space, e);
 }
 
+static bool same_choice(const homes_choice *a, const homes_choice *b) {
+    return a->hosted == b->hosted && a->streamed == b->streamed && a->gradients == b->gradients &&
+           a->filed == b->filed && a->offloaded == b->offloaded &&
+           a->device_updates == b->device_updates;
+}
+
 static void keep_candidate(search *s, const candidate *c) {
+    for (int i = 0; i < s->bests; i++) // two orders may lead to the same
+        if (s->best[i].level == c->level && same_choice(&s->best[i].choice, &c->choice)) return;
     int at = s->bests < MOST_CANDIDATES ? s->bests++ : MOST_CANDIDATES;
     for (; at > 0 && s->best[at - 1].seconds > c->seconds; at--)
         if (at < MOST_CANDIDATES) s->best[at] = s->best[at - 1];
