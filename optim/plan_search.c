@@ -36,9 +36,10 @@ typedef struct search {
     int64_t limit[SPACES]; // of lower bounds; INT64_MAX: none
     candidate best[MOST_CANDIDATES];
     int bests;
-    // The plan that comes closest to fitting: of those that fit the device the one with the least host
-    // memory, else the one with the least device memory.
-    int64_t nearest[SPACES];
+    // What comes closest to fitting: of plans that fit the device the one with the least host memory,
+    // else the one with the least device memory.
+    candidate nearest;
+    estimate nearest_needs;
     brim_error *err;
 } search;
 
@@ -198,10 +199,12 @@ static void keep_candidate(search *s, const candidate *c) {
 }
 
 // Remembers what misses the budget least.
-static void note_nearest(search *s, const estimate *e) {
-    bool device = fits(s, e, SPACE_DEVICE), before = s->nearest[SPACE_DEVICE] <= s->limit[SPACE_DEVICE];
-    memory_space by = device && before ? SPACE_HOST : SPACE_DEVICE;
-    if (e->bytes[by] < s->nearest[by]) memcpy(s->nearest, e->bytes, sizeof s->nearest);
+static void note_nearest(search *s, const candidate *c, const estimate *e) {
+    bool both = fits(s, e, SPACE_DEVICE) && fits(s, &s->nearest_needs, SPACE_DEVICE);
+    memory_space by = both ? SPACE_HOST : SPACE_DEVICE;
+    if (e->bytes[by] >= s->nearest_needs.bytes[by]) return;
+    s->nearest = *c;
+    s->nearest_needs = *e;
 }
 
 // Moves what must leave the device, in one order; then what must leave the host. False where it does
@@ -221,9 +224,9 @@ static bool try_order(search *s, int32_t level, int64_t ahead, const knob_order 
     if (fit && !fits(s, &e, SPACE_HOST) && s->limit[SPACE_FILE] > 0)
         turn(s, level, &c, ahead, KNOB(filed), c.hosted, SPACE_HOST, &e);
     if (failed(s->err)) return false;
-    note_nearest(s, &e);
-    if (!fit || !fits(s, &e, SPACE_HOST) || !fits(s, &e, SPACE_FILE)) return false;
     candidate found = {level, settled(s, &c), ahead, e.seconds};
+    note_nearest(s, &found, &e);
+    if (!fit || !fits(s, &e, SPACE_HOST) || !fits(s, &e, SPACE_FILE)) return false;
     keep_candidate(s, &found);
     return true;
 }
@@ -357,20 +360,26 @@ static void hand_over(search *s, compiled *out) {
 
 // ---- all of it ----------------------------------------------------------------------------------
 
+// Plans what comes closest, so that the budget that is named works.
 static void complain(search *s) {
-    const int64_t *need = s->nearest, *budget = s->target->budget;
-    char device[32], host[32];
-    brim_bytes_text(need[SPACE_DEVICE], device, sizeof device);
-    brim_bytes_text(need[SPACE_HOST], host, sizeof host);
-    memory_space missing = budget[SPACE_DEVICE] > 0 && need[SPACE_DEVICE] > s->limit[SPACE_DEVICE]
-                               ? SPACE_DEVICE
-                               : SPACE_HOST;
+    const compile_target *t = s->target;
+    memory_plan plan;
+    if (variant_plan(variant_at(s, s->nearest.level), t, &s->nearest.choice, s->nearest.ahead, false,
+                     &plan, s->err))
+        return;
+    int64_t device = plan.peak_bytes[SPACE_DEVICE], host = plan.peak_bytes[SPACE_HOST];
+    memory_plan_free(&plan);
+    bool short_of_device = t->budget[SPACE_DEVICE] > 0 && device > t->budget[SPACE_DEVICE];
+    int64_t missing = short_of_device ? device - t->budget[SPACE_DEVICE]
+                                      : host - t->budget[SPACE_HOST];
+    char device_text[32], host_text[32];
     brim_fail(s->err, BRIM_MEMORY,
               "the step does not fit: %" PRId64 " bytes of %s memory are missing, whatever is "
-              "recomputed or kept elsewhere; the nearest budget that works is an arena of %s (%" PRId64
-              " bytes) and %s of host memory",
-              need[missing] - s->limit[missing], missing == SPACE_DEVICE ? "device" : "host", device,
-              need[SPACE_DEVICE], host);
+              "recomputed or streamed; the nearest budget that works is %s (%" PRId64
+              " bytes) of device memory and %s (%" PRId64 " bytes) of main memory",
+              missing, short_of_device ? "device" : "main",
+              brim_bytes_text(device + t->overhead_bytes, device_text, sizeof device_text),
+              device + t->overhead_bytes, brim_bytes_text(host, host_text, sizeof host_text), host);
 }
 
 static void search_all(search *s, compiled *out) {
@@ -403,7 +412,7 @@ brim_status plan_search(compiled *out, const brim_graph *g, const compile_target
     for (int space = 0; space < SPACES; space++) {
         int64_t budget = target->budget[space];
         s.limit[space] = budget > 0 ? budget : space == SPACE_FILE ? 0 : INT64_MAX;
-        s.nearest[space] = INT64_MAX;
+        s.nearest_needs.bytes[space] = INT64_MAX;
     }
     if (!recompute_levels_make(g, &s.levels, err))
         s.variant = brim_calloc_array((size_t)s.levels.count, sizeof *s.variant, err);
