@@ -24,11 +24,12 @@ typedef struct trial {
     bool frozen; // some of it
 } trial;
 
+// Bytes for the arena, in main memory and on disk; 0: no limit, but for the disk: none.
 typedef struct budget {
-    int64_t vram, ram, disk; // 0: no limit; disk 0: none. vram: beside what the device always loses
+    int64_t vram, ram, disk;
 } budget;
 
-static int64_t overhead; // that, once a trainer was made
+static int64_t overhead; // what the device takes beside the arena
 
 static int64_t draw(const trial *t, int what, int64_t low, int64_t high) {
     uint64_t x = philox_at(t->seed, 77, (uint64_t)what).v[0];
@@ -127,8 +128,8 @@ static void keep_tensors(brim_trainer *trainer, outcome *out) {
 static outcome train(trial *t, const budget *b) {
     brim_trainer *trainer = make_trainer(t, b);
     ck_assert_msg(trainer, "seed %d: %s", (int)t->seed, err.text);
-    overhead = trainer->target.overhead_bytes;
     outcome out = {0};
+    overhead = trainer->target.overhead_bytes;
     for (int step = 0; step < STEPS; step++) {
         brim_step_result r = {0};
         feed(trainer, t, step);
