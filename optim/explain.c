@@ -68,10 +68,10 @@ static void print_shares(const shares *s, FILE *out) {
 
 static void print_whole(const compiled *c, FILE *out) {
     char text[32];
-    int64_t whole = c->choice.whole_bytes, arena = c->plan.peak_bytes[SPACE_DEVICE];
-    if (whole <= arena) return;
+    int64_t whole = c->choice.whole_bytes, taken = c->plan.peak_bytes[SPACE_DEVICE];
+    if (whole <= taken) return;
     fprintf(out, "with everything on the device, a step would need %s there: %.1f times as much\n",
-            brim_bytes_text(whole, text, sizeof text), (double)whole / (double)arena);
+            brim_bytes_text(whole, text, sizeof text), (double)whole / (double)taken);
 }
 
 static int count_on_host(const compiled *c) {
