@@ -112,6 +112,14 @@ static int heads_aligned(const device_traits *traits, const operand *x, const op
     return vectors_aligned(traits, (const operand *const[]){x, y}, 2, half);
 }
 
+// Turns in `length` tokens, from low to high, as a line over the frequency from 0 to 1.
+static void add_scaling(launch_argument *arguments, int *count, const brim_rotary_scaling *s) {
+    double range = s->factor != 0 ? s->high - s->low : 1;
+    arguments[(*count)++] = arg_f32(s->length / range);
+    arguments[(*count)++] = arg_f32(s->low / range);
+    arguments[(*count)++] = arg_f32(s->factor != 0 ? 1 / s->factor : 1);
+}
+
 void lower_rotary(lowering *l) {
     operand x = lower_input(l, 0), y = lower_output(l, 0);
     bool given = l->node->inputs > 1;
@@ -139,6 +147,7 @@ void lower_rotary(lowering *l) {
     add_two_floats(arguments, &count,
                    pow(l->node->attr.rotary.base, -1.0 / (double)larger(half, 1)));
     arguments[count++] = arg_f32(l->node->attr.rotary.inverse ? -1 : 1);
+    add_scaling(arguments, &count, &l->node->attr.rotary.scaling);
     arguments[count++] = arg_i32(across);
     arguments[count++] = arg_i32(batches);
     arguments[count++] = arg_i32(dim[2]);
@@ -146,8 +155,9 @@ void lower_rotary(lowering *l) {
     arguments[count++] = arg_i64(length);
     arguments[count++] = arg_i32(split.per);
     int kernel =
-        lower_kernel(l, "rotary", "rotary", split.group, "-DT=%s -DPOSITIONS=%d -DALIGNED=%d",
-                     name_of(&x), given, heads_aligned(l->traits, &x, &y));
+        lower_kernel(l, "rotary", "rotary", split.group,
+                     "-DT=%s -DPOSITIONS=%d -DSCALED=%d -DALIGNED=%d", name_of(&x), given,
+                     l->node->attr.rotary.scaling.factor != 0, heads_aligned(l->traits, &x, &y));
     lower_launch(l, kernel, (const int64_t[3]){split.groups, smaller(batches, enough), 1},
                  arguments, count);
 }

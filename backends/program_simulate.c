@@ -14,9 +14,7 @@ enum { STEPS = 3, MOST_MICRO_BATCHES = 4 };
 
 static double access_bytes(const program_record *r) {
     double bytes = 0;
-    for (int32_t i = 0; i < r->accesses; i++)
-        bytes += (double)r->access[i].range.bytes *
-                 (r->kind == RECORD_HOST && r->access[i].writes ? 2 : 1);
+    for (int32_t i = 0; i < r->accesses; i++) bytes += (double)r->access[i].range.bytes;
     return bytes;
 }
 
@@ -62,7 +60,7 @@ void program_seconds(const program *p, const brim_graph *g, const brim_rates *ra
         out[i] = r->kind == RECORD_COPY     ? copy_seconds(r, rates)
                  : r->kind == RECORD_MATMUL ? product_seconds(&r->as.matmul.shape, access_bytes(r),
                                                               rates)
-                 : r->kind == RECORD_HOST   ? access_bytes(r) / rates->host
+                 : r->kind == RECORD_HOST   ? node_bytes(g, &g->node[r->node]) / rates->host
                                             : launch_seconds(r, operations, rates);
     }
 }
@@ -159,6 +157,28 @@ static void start_what_can(simulator *s) {
     }
 }
 
+// Who asks for less of the host's memory than an equal share gets that; the others share the rest
+// equally (max-min fairness, as memory controllers aim at).
+static void share_host_memory(double rate, const double full[QUEUE_COUNT],
+                              double speed[QUEUE_COUNT]) {
+    double left = rate;
+    int asking = 0;
+    bool served[QUEUE_COUNT] = {false};
+    for (int q = 0; q < QUEUE_COUNT; q++) asking += speed[q] * full[q] > 0;
+    for (bool any = true; any && asking > 0;) {
+        any = false;
+        for (int q = 0; q < QUEUE_COUNT; q++) {
+            double asked = speed[q] * full[q];
+            if (served[q] || asked <= 0 || asked > left / asking) continue;
+            left -= asked;
+            asking--;
+            served[q] = any = true;
+        }
+    }
+    for (int q = 0; q < QUEUE_COUNT; q++)
+        if (!served[q] && speed[q] * full[q] > 0) speed[q] = left / asking / full[q];
+}
+
 // How fast each active queue goes: the link has less for both ways together than for each, and host
 // memory less than all that may ask for it.
 static void find_speeds(const simulator *s, double speed[QUEUE_COUNT]) {
@@ -173,10 +193,7 @@ static void find_speeds(const simulator *s, double speed[QUEUE_COUNT]) {
         double both = fmin(1, r->link_both / (r->link_in + r->link_out));
         speed[QUEUE_IN] = speed[QUEUE_OUT] = both;
     }
-    double asked = 0;
-    for (int q = 0; q < QUEUE_COUNT; q++) asked += speed[q] * full[q];
-    for (int q = 0; q < QUEUE_COUNT; q++)
-        if (full[q] > 0 && asked > r->host) speed[q] *= r->host / asked;
+    share_host_memory(r->host, full, speed);
 }
 
 static void account(simulator *s, double passed) {

@@ -14,6 +14,7 @@ static brim_value attention(brim_value x, const model_config *c) {
         .kv_heads = c->kv_heads,
         .head_size = c->head_size,
         .rotary_base = c->rotary_base,
+        .rotary_scaling = c->rotary_scaling,
         .dropout = c->dropout,
         // Zeros for Qwen2's biases, as there.
         .qkv = {.no_bias = !c->qkv_bias, .init = small},

@@ -24,13 +24,14 @@ typedef struct model_config {
     double
         dropout; // after the embedding and each residual branch; no part of config.json for Llama
     // What follows says nothing of GPT-2, whose ffn is 4 width.
-    int64_t kv_heads;   // 0: as many as heads
-    int64_t head_size;  // 0: width / heads
-    int64_t ffn;        // width between the two products of a feed-forward block
-    double rotary_base; // "rope_theta"
-    bool tied;          // the head is the token embedding
-    bool qkv_bias;      // Qwen2: q, k, v have biases
-    bool qk_norm;       // Qwen3: RMS norm over each head of q and k
+    int64_t kv_heads;                   // 0: as many as heads
+    int64_t head_size;                  // 0: width / heads
+    int64_t ffn;                        // width between the two products of a feed-forward block
+    double rotary_base;                 // "rope_theta"
+    brim_rotary_scaling rotary_scaling; // "rope_type": "llama3", as Llama has it from 3.1 on
+    bool tied;                          // the head is the token embedding
+    bool qkv_bias;                      // Qwen2: q, k, v have biases
+    bool qk_norm;                       // Qwen3: RMS norm over each head of q and k
 } model_config;
 
 // Builders; user is a model_config. Inputs "tokens" and "targets", i32 [batch, length].

@@ -171,23 +171,40 @@ static void check_gpt2_ffn(const source *s, const model_config *c) {
                   s->file, inner->valuedouble, 4 * (long long)c->width);
 }
 
-// Angles that are not those of the base alone ("llama3", "yarn", ...) are refused: the model would
-// be another one. Files of transformers 5 have an object "rope_parameters", older ones "rope_theta"
-// and, where something is scaled, "rope_scaling".
+static void read_llama3(const source *s, const cJSON *object, const char *field, model_config *c) {
+    static const char *const names[] = {"factor", "low_freq_factor", "high_freq_factor",
+                                        "original_max_position_embeddings"};
+    double value[4];
+    for (int i = 0; i < 4; i++) {
+        value[i] = read_positive(object, names[i], 0);
+        if (value[i] == 0)
+            brim_fail(s->err, BRIM_FORMAT,
+                      "%s: field \"%s\" has no \"%s\" that is a number above 0", s->file, field,
+                      names[i]);
+    }
+    c->rotary_scaling = (brim_rotary_scaling){value[0], value[1], value[2], value[3]};
+}
+
+// Other angles than those of the base ("yarn", ...) are refused: the model would be another one.
+// Files of transformers 5 have an object "rope_parameters", older ones "rope_theta" and, where
+// something is scaled, "rope_scaling".
 static void read_rotary(const source *s, model_config *c) {
     static const char *const objects[] = {"rope_parameters", "rope_scaling"};
     static const char *const kinds[] = {"rope_type", "type"};
     c->rotary_base = read_positive(s->json, "rope_theta", 10000);
     for (int i = 0; i < 2; i++) {
-        const cJSON *object = field_of(s, objects[i]), *kind = NULL;
+        const cJSON *object = field_of(s, objects[i]), *item = NULL;
         if (!cJSON_IsObject(object)) continue;
-        for (int k = 0; k < 2 && !kind; k++)
-            kind = cJSON_GetObjectItemCaseSensitive(object, kinds[k]);
-        if (cJSON_IsString(kind) && strcmp(kind->valuestring, "default") != 0)
-            brim_fail(
-                s->err, BRIM_UNSUPPORTED,
-                "%s: field \"%s\" asks for angles of type \"%.40s\"; only \"default\" is built",
-                s->file, objects[i], kind->valuestring);
+        for (int k = 0; k < 2 && !item; k++)
+            item = cJSON_GetObjectItemCaseSensitive(object, kinds[k]);
+        const char *kind = cJSON_IsString(item) ? item->valuestring : "default";
+        if (strcmp(kind, "llama3") == 0)
+            read_llama3(s, object, objects[i], c);
+        else if (strcmp(kind, "default") != 0)
+            brim_fail(s->err, BRIM_UNSUPPORTED,
+                      "%s: field \"%s\" asks for angles of type \"%.40s\"; \"default\" and "
+                      "\"llama3\" are built",
+                      s->file, objects[i], kind);
         c->rotary_base = read_positive(object, "rope_theta", c->rotary_base);
     }
 }
@@ -253,8 +270,19 @@ static bool write_gpt2(cJSON *json, const model_config *c) {
     return complete && add_bool(json, "tie_word_embeddings", true);
 }
 
+static bool write_scaling(cJSON *json, const brim_rotary_scaling *r) {
+    if (r->factor == 0) return cJSON_AddNullToObject(json, "rope_scaling") != NULL;
+    cJSON *object = cJSON_AddObjectToObject(json, "rope_scaling");
+    return object && add_text(object, "rope_type", "llama3") &&
+           add_number(object, "factor", r->factor) &&
+           add_number(object, "low_freq_factor", r->low) &&
+           add_number(object, "high_freq_factor", r->high) &&
+           add_number(object, "original_max_position_embeddings", r->length);
+}
+
 static bool write_llama(cJSON *json, const model_config *c) {
     return add_number(json, "rope_theta", c->rotary_base) &&
+           write_scaling(json, &c->rotary_scaling) &&
            add_bool(json, "tie_word_embeddings", c->tied) &&
            add_number(json, "attention_dropout", 0) &&
            cJSON_AddNullToObject(json, "bos_token_id") &&

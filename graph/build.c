@@ -152,6 +152,7 @@ static bool copy_attr(brim_graph *g, op_id op, int rank, const brim_attr *from, 
     case ATTR_ROTARY:
         to->rotary.base = from->rotary.base;
         to->rotary.inverse = from->rotary.inverse;
+        to->rotary.scaling = from->rotary.scaling;
         break;
     case ATTR_DROPOUT:
         to->dropout.p = from->dropout.p;

@@ -24,10 +24,16 @@ brim_value brim_attention(brim_value q, brim_value k, brim_value v,
 }
 
 brim_value brim_rotary(brim_value x, double base, brim_value positions) {
+    return brim_rotary_scaled(x, base, NULL, positions);
+}
+
+brim_value brim_rotary_scaled(brim_value x, double base, const brim_rotary_scaling *scaling,
+                              brim_value positions) {
     brim_value operands[] = {x, positions};
     int count = graph_given(positions) ? 2 : 1;
     brim_graph *g = graph_of("rotary", operands, count);
-    brim_attr attr = {.rotary = {base, false}};
+    brim_attr attr = {.rotary = {.base = base}};
+    if (scaling && scaling->factor != 0) attr.rotary.scaling = *scaling;
     return g ? graph_op(g, OP_ROTARY, operands, count, &attr) : GRAPH_INVALID;
 }
 

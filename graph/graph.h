@@ -93,7 +93,7 @@ typedef union brim_attr {
     struct { int32_t ignore; int64_t chunk; } chunked_targets; // CHUNKED_TARGETS: logits of `chunk` classes at a time
     struct { bool causal; float scale; } attention;           // ATTENTION
     int64_t rows;                                             // ROWS
-    struct { double base; bool inverse; } rotary;             // ROTARY
+    struct { double base; bool inverse; brim_rotary_scaling scaling; } rotary; // ROTARY
     struct { float p; uint32_t stream; } dropout;             // DROPOUT: stream tells apart the calls of one graph
     struct { float beta1, beta2, eps, decay, lr_scale; } optimizer; // OPTIMIZER; SGD: beta1 is the momentum
 } brim_attr;

@@ -101,6 +101,18 @@ bool infer_embedding_backward(inference *i) {
     return infer_set(i, 0, i->input[1].dtype, &s);
 }
 
+static bool is_scaling(inference *i) {
+    const brim_rotary_scaling *s = &i->attr->rotary.scaling;
+    if (s->factor == 0) return true;
+    bool fine = s->factor > 0 && isfinite(s->factor) && s->low >= 0 && s->high > s->low &&
+                isfinite(s->high) && s->length > 0 && isfinite(s->length);
+    return fine ||
+           infer_refuse(i, BRIM_ARGUMENT,
+                        "scaling by %g from %g to %g turns in %g tokens; numbers above 0 in "
+                        "rising order are expected",
+                        s->factor, s->low, s->high, s->length);
+}
+
 bool infer_rotary(inference *i) {
     const int64_t *x = i->input[0].shape.dim;
     double base = i->attr->rotary.base;
@@ -110,6 +122,7 @@ bool infer_rotary(inference *i) {
                             x[3]);
     if (!(base > 0 && isfinite(base)))
         return infer_refuse(i, BRIM_ARGUMENT, "the base is %g, more than 0 is expected", base);
+    if (!is_scaling(i)) return false;
     if (i->inputs > 1 &&
         (!infer_is(i, 1, BRIM_I32) ||
          !infer_shape_is(i, 1, &(shape){.rank = 2, .dim = {x[0], x[1]}}, "the positions' shape")))

@@ -150,8 +150,8 @@ brim_value brim_self_attention(brim_value x, const char *name, int64_t heads,
         p.k = brim_rms_norm(p.k, "k_norm", o->qk_norm_eps);
     }
     if (o->rotary_base != 0) {
-        p.q = brim_rotary(p.q, o->rotary_base, GRAPH_INVALID);
-        p.k = brim_rotary(p.k, o->rotary_base, GRAPH_INVALID);
+        p.q = brim_rotary_scaled(p.q, o->rotary_base, &o->rotary_scaling, GRAPH_INVALID);
+        p.k = brim_rotary_scaled(p.k, o->rotary_base, &o->rotary_scaling, GRAPH_INVALID);
     }
     brim_value y = brim_attention(p.q, p.k, p.v, &o->attention);
     y = brim_reshape(y, brim_dim(x, 0), brim_dim(x, 1), heads * size);

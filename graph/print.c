@@ -104,6 +104,16 @@ static bool prints_attr(const graph_node *n) {
     return kind != ATTR_NONE;
 }
 
+static void print_scaling(const brim_rotary_scaling *s, FILE *out) {
+    if (s->factor == 0) return;
+    const double values[] = {s->factor, s->low, s->high, s->length};
+    static const char *const before[] = {", slower by ", " from ", " to ", " turns in "};
+    for (int i = 0; i < 4; i++) {
+        fputs(before[i], out);
+        print_double(values[i], out);
+    }
+}
+
 static void print_attr(const brim_graph *g, const graph_node *n, FILE *out) {
     const brim_attr *a = &n->attr;
     int rank = n->inputs ? g->value[n->input[0]].shape.rank : 0;
@@ -153,6 +163,7 @@ static void print_attr(const brim_graph *g, const graph_node *n, FILE *out) {
         fputs("base ", out);
         print_double(a->rotary.base, out);
         fputs(a->rotary.inverse ? ", inverse" : "", out);
+        print_scaling(&a->rotary.scaling, out);
         break;
     case ATTR_DROPOUT:
         fputs("p ", out);

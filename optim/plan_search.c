@@ -64,59 +64,82 @@ static double runs(const search *s, uint8_t sections) {
     return middle + ((sections & SECTION_FIRST) != 0) + ((sections & SECTION_LAST) != 0);
 }
 
-typedef struct work {
-    double compute, forward, host; // seconds
-    double moved[SPACES][SPACES];  // bytes
-    double moved_forward;          // of them, while the forward pass runs
-} work;
+// What a step does in the forward pass of its first micro-batch, beside which the host finishes the
+// updates of the step before; then until all gradients are known; and in the device's own updates.
+enum { BESIDE_UPDATES, GRADIENTS, UPDATES, WINDOWS };
+typedef struct window {
+    double compute, host;         // seconds
+    double moved[SPACES][SPACES]; // bytes
+} window;
 
-// The position of the first node that is not of the forward pass.
-static int32_t forward_end(const variant *v) {
-    int32_t at = 0;
-    while (at < v->schedule.count &&
-           v->graph->node[v->schedule.order[at]].phase == PHASE_FORWARD)
-        at++;
-    return at;
+// The positions of the first node that is not of the forward pass, and of the first optimizer's.
+typedef struct borders {
+    int32_t backward, updates;
+} borders;
+
+static bool is_optimizer(const graph_node *node) {
+    return op_table[node->op].family == FAMILY_UPDATE && node->op != OP_ACCUMULATE;
 }
 
-static work work_of(const search *s, const variant *v, const memory_plan *plan) {
+static borders find_borders(const variant *v) {
+    borders b = {-1, v->schedule.count};
+    for (int32_t i = v->schedule.count - 1; i >= 0; i--) {
+        const graph_node *node = &v->graph->node[v->schedule.order[i]];
+        if (is_optimizer(node)) b.updates = i;
+        if (node->phase == PHASE_FORWARD && !node->recomputed && b.backward < 0) b.backward = i + 1;
+    }
+    return b;
+}
+
+// How often something at a position runs in each window.
+static void runs_in_windows(const search *s, int32_t position, const borders *b, uint8_t sections,
+                            double times[WINDOWS]) {
+    uint8_t first = s->micro_batches > 1 ? SECTION_FIRST : SECTION_LAST;
+    times[BESIDE_UPDATES] = position < b->backward && sections & first ? 1 : 0;
+    times[UPDATES] = position >= b->updates && sections & SECTION_LAST ? 1 : 0;
+    times[GRADIENTS] = runs(s, sections) - times[BESIDE_UPDATES] - times[UPDATES];
+}
+
+static void find_work(const search *s, const variant *v, const memory_plan *plan,
+                      bool device_updates, window w[WINDOWS]) {
     const brim_rates *r = s->target->rates;
-    work w = {0};
-    int32_t end = forward_end(v);
-    for (node_id n = 0; n < v->graph->nodes; n++) {
+    borders b = find_borders(v);
+    double times[WINDOWS];
+    for (int32_t i = 0; i < v->schedule.count; i++) {
+        node_id n = v->schedule.order[i];
         const graph_node *node = &v->graph->node[n];
-        double times = runs(s, node->sections);
         if (plan->on_host[n]) {
-            w.host += times * 2 * node_bytes(v->graph, node) / r->host;
+            w[BESIDE_UPDATES].host += 
+                runs(s, node->sections) * node_bytes(v->graph, node) / r->host;
             continue;
         }
-        double seconds = times * node_seconds(v->graph, node, r);
-        w.compute += seconds;
-        if (node->phase == PHASE_FORWARD && !node->recomputed) w.forward += seconds;
+        runs_in_windows(s, i, &b, node->sections, times);
+        double seconds = v->start[i + 1] - v->start[i];
+        for (int k = 0; k < WINDOWS; k++) w[k].compute += times[k] * seconds;
     }
     for (int32_t i = 0; i < plan->transfers; i++) {
         const transfer *t = &plan->transfer[i];
         transfer_ends ends = memory_plan_ends(plan, t);
-        double bytes = runs(s, t->sections) * (double)ends.to->bytes;
-        w.moved[ends.from->space][ends.to->space] += bytes;
-        if (t->position < end) w.moved_forward += bytes;
+        memory_space from = ends.from->space, to = ends.to->space;
+        runs_in_windows(s, t->position, &b, t->sections, times);
+        bool file = from == SPACE_FILE || to == SPACE_FILE;
+        if (file && !device_updates) // for the host's updates
+            times[BESIDE_UPDATES] += times[UPDATES], times[UPDATES] = 0;
+        for (int k = 0; k < WINDOWS; k++) w[k].moved[from][to] += times[k] * (double)ends.to->bytes;
     }
-    return w;
 }
 
-// Every queue as if it never waited; and what a host update takes longer than the forward pass
-// beside which it runs.
-static double least_seconds(const search *s, const work *w) {
+// Every queue as if it never waited.
+static double window_seconds(const search *s, const window *w) {
     const brim_rates *r = s->target->rates;
     double in = w->moved[SPACE_HOST][SPACE_DEVICE], out = w->moved[SPACE_DEVICE][SPACE_HOST];
     double read = w->moved[SPACE_FILE][SPACE_HOST], write = w->moved[SPACE_HOST][SPACE_FILE];
     double link = fmax(fmax(in / r->link_in, out / r->link_out), (in + out) / r->link_both);
     double disk = r->disk_read > 0 ? fmax(read / r->disk_read, write / r->disk_write) : 0;
     double host = w->host + (in + out + read + write) / r->host;
-    double update = fmax(w->host > 0 ? w->host + w->moved_forward / r->host : 0, disk);
     if (s->target->backend->traits(s->target->device)->cpu) // all of it on the same cores
         return w->compute + w->host + (in + out) / r->link_in + disk;
-    return fmax(fmax(w->compute, link), fmax(disk, host)) + fmax(0, update - w->forward);
+    return fmax(fmax(w->compute, link), fmax(disk, host));
 }
 
 static bool estimate_choice(search *s, int32_t level, const homes_choice *c, int64_t ahead,
@@ -124,9 +147,11 @@ static bool estimate_choice(search *s, int32_t level, const homes_choice *c, int
     variant *v = variant_at(s, level);
     memory_plan plan;
     if (failed(s->err) || variant_plan(v, s->target, c, ahead, true, &plan, s->err)) return false;
-    work w = work_of(s, v, &plan);
+    window w[WINDOWS] = {0};
+    find_work(s, v, &plan, c->device_updates, w);
     memcpy(out->bytes, plan.peak_bytes, sizeof out->bytes);
-    out->seconds = least_seconds(s, &w);
+    out->seconds = 0;
+    for (int k = 0; k < WINDOWS; k++) out->seconds += window_seconds(s, &w[k]);
     memory_plan_free(&plan);
     return true;
 }
@@ -149,6 +174,7 @@ static const knob_order orders[] = {
     {false, {KNOB(hosted), KNOB(gradients), KNOB(streamed), KNOB(offloaded)}},
     {false, {KNOB(streamed), KNOB(hosted), KNOB(gradients), KNOB(offloaded)}},
     {false, {KNOB(offloaded), KNOB(hosted), KNOB(gradients), KNOB(streamed)}},
+    {false, {KNOB(offloaded), KNOB(streamed), KNOB(hosted), KNOB(gradients)}},
     {true, {KNOB(streamed), KNOB(gradients), KNOB(hosted), KNOB(offloaded)}},
 };
 enum { ORDERS = sizeof orders / sizeof *orders };
@@ -191,7 +217,15 @@ static bool turn(search *s, int32_t level, homes_choice *c, int64_t ahead, knob 
     return try_choice(s, level, c, ahead, space, e);
 }
 
+static bool same_choice(const homes_choice *a, const homes_choice *b) {
+    return a->hosted == b->hosted && a->streamed == b->streamed && a->gradients == b->gradients &&
+           a->filed == b->filed && a->offloaded == b->offloaded &&
+           a->device_updates == b->device_updates;
+}
+
 static void keep_candidate(search *s, const candidate *c) {
+    for (int i = 0; i < s->bests; i++) // two orders may lead to the same
+        if (s->best[i].level == c->level && same_choice(&s->best[i].choice, &c->choice)) return;
     int at = s->bests < MOST_CANDIDATES ? s->bests++ : MOST_CANDIDATES;
     for (; at > 0 && s->best[at - 1].seconds > c->seconds; at--)
         if (at < MOST_CANDIDATES) s->best[at] = s->best[at - 1];

@@ -285,6 +285,8 @@ brim_trainer_info brim_trainer_describe(const brim_trainer *t) {
                               .backend = traits->backend,
                               .device_bytes = c->plan.peak_bytes[SPACE_DEVICE],
                               .persistent_bytes = c->plan.persistent_bytes[SPACE_DEVICE],
+                              .batch = t->options.batch,
+                              .accumulate = t->options.accumulate,
                               .host_bytes = c->plan.peak_bytes[SPACE_HOST],
                               .file_bytes = c->plan.peak_bytes[SPACE_FILE],
                               .steps = t->progress.steps,
@@ -303,6 +305,7 @@ brim_trainer_info brim_trainer_describe(const brim_trainer *t) {
             c->graph->node[n].recomputed && recompute_cost_of(&c->graph->node[n]) != RECOMPUTE_FREE;
     if (c->lowered.program) {
         info.host_bytes = host_bytes(c);
+        info.staging_bytes = info.host_bytes - c->lowered.staging;
         info.records = c->lowered.program->records;
         info.kernels = c->lowered.program->kernels;
     }

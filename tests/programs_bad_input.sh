@@ -145,7 +145,8 @@ wrong_llama "an odd head" "even" 's/\("head_dim":\).*,/\1 7,/'
 wrong_llama "a wide head" "at most 256" 's/\("head_dim":\).*,/\1 512,/'
 wrong_llama "another activation" "hidden_act" 's/silu/gelu/'
 wrong_llama "biases" "attention_bias" 's/\("attention_bias":\).*,/\1 true,/'
-wrong_llama "scaled angles" '"llama3"' 's/"default"/"llama3"/'
+wrong_llama "angles that are not built" '"yarn"' 's/"default"/"yarn"/'
+wrong_llama "scaled angles without numbers" "low_freq_factor" 's/"default"/"llama3", "factor": 8/'
 wrong_llama "another ffn" "expected [81, 36]" 's/\("intermediate_size":\).*,/\1 81,/'
 cp "$model" bad/
 printf '[1]' >bad/config.json; refused "config: a list" "JSON object" from bad --out e

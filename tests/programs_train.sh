@@ -169,7 +169,7 @@ for name in loss grad_norm; do
     field hf/log.jsonl $name >hf.$name; sed -n "s/.*\"$name\": \([0-9.e-]*\).*/\1/p" "$fixtures/gpt2/expected.json" >expected.$name
     check "PyTorch's $name at each step" near 1e-4 hf.$name expected.$name
 done
-for kind in llama qwen2 qwen3; do
+for kind in llama llama3 qwen2 qwen3; do
     check "PyTorch's $kind" $hf --init "$fixtures/$kind" --steps 20 --out "hf-$kind"
     field "hf-$kind/log.jsonl" loss >hf.loss; sed -n 's/.*"loss": \([0-9.e-]*\).*/\1/p' "$fixtures/$kind/expected.json" >expected.loss
     check "PyTorch's $kind: loss at each step" near 1e-4 hf.loss expected.loss

@@ -352,6 +352,7 @@ START_TEST(attributes_compare_as_bytes) {
         memset(&attr, i ? 0xff : 0, sizeof attr);
         attr.rotary.base = 1e4;
         attr.rotary.inverse = false;
+        attr.rotary.scaling = (brim_rotary_scaling){0};
         y[i] = graph_op(g, OP_ROTARY, &x, 1, &attr);
     }
     ck_assert_mem_eq(&g->node[0].attr, &g->node[1].attr, sizeof(brim_attr));

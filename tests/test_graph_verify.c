@@ -286,7 +286,7 @@ START_TEST(text_of_attributes) {
     brim_attention(x, x, x, &(brim_attention_options){.bidirectional = true, .segments = ids});
     brim_attention(x, x, x, NULL);
     brim_rotary(x, 1e4, ids);
-    graph_op(g, OP_ROTARY, &x, 1, &(brim_attr){.rotary = {0.1, true}});
+    graph_op(g, OP_ROTARY, &x, 1, &(brim_attr){.rotary = {0.1, true, {8, 1, 4, 8192}}});
     brim_value ids_dy[] = {ids, brim_input(g, "dy", BRIM_BF16, 2, 4, 8)};
     graph_op_as(g, OP_EMBEDDING_BACKWARD, ids_dy, 2, &(brim_attr){.rows = 50257}, BRIM_F32);
     g->node[0].sections = SECTION_FIRST | SECTION_LAST;
@@ -307,7 +307,8 @@ START_TEST(text_of_attributes) {
                    "%12, %13 = attention(%0, %0, %0, causal, scale 0.35355338) [2,4,6,8] f32, "
                    "[2,6,4] f32\n"
                    "%14 = rotary(%0, %1, base 10000) [2,4,6,8] f32\n"
-                   "%15 = rotary(%0, base 0.1, inverse) [2,4,6,8] f32\n"
+                   "%15 = rotary(%0, base 0.1, inverse, slower by 8 from 1 to 4 turns in 8192) "
+                   "[2,4,6,8] f32\n"
                    "%16 = input \"dy\" [2,4,8] bf16\n"
                    "%17 = embedding_backward(%1, %16, rows 50257) [50257,8] f32\n");
     FREE_GRAPH;

@@ -45,6 +45,21 @@ static const struct {
       .head_size = 6,
       .ffn = 80,
       .rotary_base = 500}},
+    {"llama3",
+     "\"LlamaForCausalLM\"",
+     {.architecture = MODEL_LLAMA,
+      .vocabulary = 211,
+      .positions = 64,
+      .width = 32,
+      .layers = 2,
+      .heads = 2,
+      .norm_eps = 1e-5,
+      .kv_heads = 2,
+      .head_size = 16,
+      .ffn = 72,
+      .rotary_base = 300,
+      .rotary_scaling = {4, 1, 3, 32},
+      .tied = true}},
     {"qwen2",
      "\"Qwen2ForCausalLM\"",
      {.architecture = MODEL_LLAMA,
@@ -82,6 +97,8 @@ static void expect_same(const model_config *a, const model_config *b) {
 #define SAME(field) ck_assert_msg(a->field == b->field, #field)
     SAME(vocabulary), SAME(positions), SAME(width), SAME(layers), SAME(heads), SAME(norm_eps);
     SAME(kv_heads), SAME(head_size), SAME(ffn), SAME(rotary_base), SAME(dropout);
+    SAME(rotary_scaling.factor), SAME(rotary_scaling.low), SAME(rotary_scaling.high);
+    SAME(rotary_scaling.length);
     SAME(tied), SAME(qkv_bias), SAME(qk_norm);
 #undef SAME
 }

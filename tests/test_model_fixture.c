@@ -8,7 +8,11 @@
 #include "examples/model.h"
 #include "tests/devices.h"
 
-static const char *const kinds[] = {"gpt2", "llama", "qwen2", "qwen3"};
+// Fewer steps where programs_train.sh goes on to the last one: on the CUDA stand-in they take long.
+static const struct {
+    const char *name;
+    int steps;
+} kinds[] = {{"gpt2", 20}, {"llama", 6}, {"llama3", 6}, {"qwen2", 6}, {"qwen3", 6}};
 enum { KINDS = sizeof kinds / sizeof *kinds };
 
 enum { BATCH = 3, SEQUENCE = 37, ACCUMULATE = 2, STEPS = 20, VOCABULARY = 211 };
@@ -99,7 +103,7 @@ static cJSON *read_expected(const char *kind) {
 }
 
 START_TEST(trains_as_pytorch_does) {
-    const char *device = device_under_test(_i / KINDS), *kind = kinds[_i % KINDS];
+    const char *device = device_under_test(_i / KINDS), *kind = kinds[_i % KINDS].name;
     if (!device) return;
     err = (brim_error){0};
     model_config config;
@@ -119,7 +123,7 @@ START_TEST(trains_as_pytorch_does) {
     cJSON *expected = read_expected(kind), *steps = cJSON_GetObjectItem(expected, "steps");
     ck_assert_int_eq(cJSON_GetArraySize(steps), STEPS);
     int32_t tokens[ACCUMULATE][BATCH * SEQUENCE], targets[ACCUMULATE][BATCH * SEQUENCE];
-    for (int i = 0; i < STEPS; i++) {
+    for (int i = 0; i < kinds[_i % KINDS].steps; i++) {
         for (int m = 0; m < ACCUMULATE; m++) brim_loader_next(&loader, tokens[m], targets[m], &err);
         if (i == 0) check_logits(kind, next, tokens[0]);
         brim_step_result r;

@@ -179,6 +179,16 @@ BRIM_API brim_value brim_attention(brim_value q, brim_value k, brim_value v,
 // positions: i32 [B, T], or an invalid value ((brim_value){0}) for 0 .. T-1.
 BRIM_API brim_value brim_rotary(brim_value x, double base, brim_value positions);
 
+// Angles for a longer context than a model was first trained on, as Llama 3.1 has them ("rope_type": "llama3"). A pair
+// that makes fewer than `low` turns in `length` tokens turns slower by `factor`, one that makes more than `high` as ever;
+// in between, the share of its own speed rises evenly.
+typedef struct brim_rotary_scaling {
+    double factor; // 0: not scaled
+    double low, high, length;
+} brim_rotary_scaling;
+BRIM_API brim_value brim_rotary_scaled(brim_value x, double base, const brim_rotary_scaling *scaling,
+                                       brim_value positions);
+
 // Zeroes each element with probability p and divides the rest by 1 - p; the identity in evaluation.
 BRIM_API brim_value brim_dropout(brim_value x, double p);
 

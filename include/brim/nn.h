@@ -37,6 +37,7 @@ typedef struct brim_self_attention_options {
     int64_t kv_heads;    // 0: as many as heads
     int64_t head_size;   // 0: C / heads
     double rotary_base;  // 0: no rotary embedding
+    brim_rotary_scaling rotary_scaling;
     double dropout;      // on the result
     brim_linear_options qkv, projection;
     const char *qkv_name, *projection_name; // NULL: "qkv", "proj"

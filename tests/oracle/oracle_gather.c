@@ -29,6 +29,16 @@ void oracle_embedding_backward(const oracle_context *c) {
     }
 }
 
+// As the Llama 3.1 model card's code and transformers' "llama3" have it, by wavelengths.
+static double scaled_speed(double speed, const brim_rotary_scaling *s) {
+    const double pi = 3.14159265358979323846;
+    double wavelength = 2 * pi / speed;
+    if (s->factor == 0 || wavelength < s->length / s->high) return speed;
+    if (wavelength > s->length / s->low) return speed / s->factor;
+    double smooth = (s->length / wavelength - s->low) / (s->high - s->low);
+    return (1 - smooth) * speed / s->factor + smooth * speed;
+}
+
 // x [B, T, H, D], (positions [B, T]). An angle that is made in f32 is off by its own size in units
 // of roundoff.
 void oracle_rotary(const oracle_context *c) {
@@ -38,7 +48,8 @@ void oracle_rotary(const oracle_context *c) {
         int64_t token = row / heads;
         double position = positions ? positions->data[token] : (double)(token % t_count);
         for (int64_t i = 0; i < half; i++) {
-            double angle = position * pow(c->node->attr.rotary.base, -2.0 * i / (2.0 * half));
+            double speed = pow(c->node->attr.rotary.base, -2.0 * i / (2.0 * half));
+            double angle = position * scaled_speed(speed, &c->node->attr.rotary.scaling);
             if (c->node->attr.rotary.inverse) angle = -angle;
             double a = x->data[row * 2 * half + i], b = x->data[row * 2 * half + half + i];
             double size = (fabs(a) + fabs(b)) * (1 + fabs(angle));

@@ -1,0 +1,164 @@
+#include "plan_table.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+#include "plan_request.h"
+
+static const int64_t gib = (int64_t)1 << 30;
+
+// Rows and columns are presets that are asked for by name, or all. Cells are made by a thread for
+// each core, in the order in which they are printed.
+enum { MOST_PRESETS = 64, MOST_THREADS = 64, NOT_YET = -1 };
+typedef struct table {
+    const plan_options *options;
+    const gpu_preset *gpu[MOST_PRESETS];
+    const model_preset *model[MOST_PRESETS];
+    int gpus, models;
+
+    pthread_mutex_t lock; // of what follows
+    pthread_cond_t news;
+    int least[MOST_PRESETS * MOST_PRESETS]; // GiB; 0: none of those tried does
+    int taken, done;
+    brim_error err; // the first; no cell is begun after it
+} table;
+
+static void choose_presets(table *t, brim_error *err) {
+    const plan_options *o = t->options;
+    if (o->gpu)
+        t->gpu[t->gpus++] = gpu_preset_find(o->gpu, err);
+    else
+        while (t->gpus < MOST_PRESETS && (t->gpu[t->gpus] = gpu_preset_at(t->gpus))) t->gpus++;
+    if (o->model)
+        t->model[t->models++] = model_preset_find(o->model, err);
+    else
+        while (t->models < MOST_PRESETS && (t->model[t->models] = model_preset_at(t->models)))
+            t->models++;
+}
+
+// Cells
+// ------------------------------------------------------------------------------------------------
+
+static bool fits(plan_request *r, int64_t ram_gib, brim_error *err) {
+    brim_error missing = {0};
+    r->ram = ram_gib * gib;
+    brim_trainer *trainer = plan_make(r, &missing);
+    brim_trainer_free(trainer);
+    if (missing.status && missing.status != BRIM_MEMORY)
+        brim_fail(err, missing.status, "%s", missing.text);
+    return !missing.status;
+}
+
+// The least of 32, 64 and 128 that does; 0 where none does.
+static int least_ram(plan_request *r, brim_error *err) {
+    static const int sizes[] = {32, 64};
+    if (!fits(r, 128, err)) return 0; // what fits nowhere needs no further plan
+    for (int i = 0; i < 2; i++)
+        if (fits(r, sizes[i], err)) return sizes[i];
+    return 128;
+}
+
+static int make_cell(const table *t, int index, brim_error *err) {
+    plan_request r = {.options = t->options,
+                      .gpu = t->gpu[index / t->models],
+                      .model = t->model[index % t->models]->config};
+    r.sequence = plan_sequence(t->options, &r.model);
+    if (r.sequence > r.model.positions) r.sequence = r.model.positions;
+    return least_ram(&r, err);
+}
+
+static void *make_cells(void *user) {
+    table *t = user;
+    pthread_mutex_lock(&t->lock);
+    while (t->taken < t->gpus * t->models && !t->err.status) {
+        int index = t->taken++;
+        pthread_mutex_unlock(&t->lock);
+        brim_error err = {0};
+        int least = make_cell(t, index, &err);
+        pthread_mutex_lock(&t->lock);
+        t->least[index] = least;
+        t->done++;
+        if (err.status && !t->err.status) t->err = err;
+        pthread_cond_signal(&t->news);
+    }
+    pthread_mutex_unlock(&t->lock);
+    return NULL;
+}
+
+static int start_threads(table *t, pthread_t thread[MOST_THREADS]) {
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    int wanted = cores < 1 ? 1 : cores < MOST_THREADS ? (int)cores : MOST_THREADS, started = 0;
+    while (started < wanted && pthread_create(&thread[started], NULL, make_cells, t) == 0)
+        started++;
+    if (started == 0) make_cells(t);
+    return started;
+}
+
+// Printing
+// ------------------------------------------------------------------------------------------------
+
+static int column_width(const model_preset *model) {
+    return (int)strlen(model->name) + 2;
+}
+
+static void print_head(const table *t) {
+    printf("GiB of host memory that training with steps of %lld tokens needs: 32, 64, 128, or more "
+           "(-)\n%-14s",
+           (long long)t->options->step_tokens, "");
+    for (int i = 0; i < t->models; i++) printf("%*s", column_width(t->model[i]), t->model[i]->name);
+    printf("\n");
+    fflush(stdout);
+}
+
+static bool is_complete(const table *t, int row) {
+    for (int i = 0; i < t->models; i++)
+        if (t->least[row * t->models + i] == NOT_YET) return false;
+    return true;
+}
+
+static void print_row(const table *t, int row) {
+    char text[64];
+    snprintf(text, sizeof text, "%s %lldG", t->gpu[row]->name,
+             (long long)t->gpu[row]->memory_mib >> 10);
+    printf("%-14s", text);
+    for (int i = 0; i < t->models; i++) {
+        int least = t->least[row * t->models + i];
+        snprintf(text, sizeof text, "%d", least);
+        printf("%*s", column_width(t->model[i]), least ? text : "-");
+    }
+    printf("\n");
+    fflush(stdout);
+}
+
+// Shows rows as they are ready. Called with the lock held.
+static void watch(table *t, brim_progress *progress) {
+    int all = t->gpus * t->models, rows = 0;
+    while (rows < t->gpus && !t->err.status) {
+        int done = t->done;
+        brim_progress_step(progress, done, all, "%d cards, %d models", t->gpus, t->models);
+        if (is_complete(t, rows)) brim_progress_end(progress);
+        while (rows < t->gpus && is_complete(t, rows)) print_row(t, rows++);
+        if (rows < t->gpus && t->done == done) pthread_cond_wait(&t->news, &t->lock);
+    }
+}
+
+brim_status plan_table_print(const plan_options *options, brim_error *err) {
+    table t = {
+        .options = options, .lock = PTHREAD_MUTEX_INITIALIZER, .news = PTHREAD_COND_INITIALIZER};
+    choose_presets(&t, err);
+    brim_progress *progress = brim_progress_open(stderr, err);
+    if (!err->status) {
+        pthread_t thread[MOST_THREADS];
+        for (int i = 0; i < t.gpus * t.models; i++) t.least[i] = NOT_YET;
+        print_head(&t);
+        int threads = start_threads(&t, thread);
+        pthread_mutex_lock(&t.lock);
+        watch(&t, progress);
+        pthread_mutex_unlock(&t.lock);
+        for (int i = 0; i < threads; i++) pthread_join(thread[i], NULL);
+        if (t.err.status) *err = t.err;
+    }
+    brim_progress_close(progress);
+    return err->status;
+}
