@@ -231,13 +231,14 @@ INLINE float most_of_block(const float *x) {
     return f32_from_bits(most);
 }
 
-// p and g have all elements of a block.
-INLINE void adamw_q8_block(float *restrict p, const float *restrict g, const q8_block *b,
+// p and g have all elements of a block; the tensor has its first n.
+INLINE void adamw_q8_block(float *restrict p, const float *restrict g, int64_t n, const q8_block *b,
                            const adamw_factors *f) {
     _Alignas(64) float m[STATE_BLOCK], v[STATE_BLOCK];
     decode_block(m, b->m, *b->m_scale, decode_m);
     decode_block(v, b->v, *b->v_scale, decode_v);
     adamw_block(p, m, v, g, f, STATE_BLOCK);
+    for (int64_t i = n; i < STATE_BLOCK; i++) m[i] = v[i] = 0;
     *b->m_scale = block_scale(most_of_block(m), 1.00708103f);
     *b->v_scale = block_scale(most_of_block(v), 1.00352803f);
     encode_block(b->m, m, *b->m_scale, encode_m);
@@ -250,7 +251,7 @@ INLINE void adamw_q8_rest(float *p, const float *g, int64_t n, const q8_block *b
     float p_all[STATE_BLOCK] = {0}, g_all[STATE_BLOCK] = {0};
     memcpy(p_all, p, (size_t)n * sizeof *p);
     memcpy(g_all, g, (size_t)n * sizeof *g);
-    adamw_q8_block(p_all, g_all, b, f);
+    adamw_q8_block(p_all, g_all, n, b, f);
     memcpy(p, p_all, (size_t)n * sizeof *p);
 }
 
@@ -269,7 +270,7 @@ INLINE void adamw_q8(const host_argument *argument, int64_t first, int64_t count
                       (uint32_t *)argument[3].buffer + block * STATE_BLOCK_WORDS,
                       (float *)argument[2].buffer + block, (float *)argument[4].buffer + block};
         if (left >= STATE_BLOCK)
-            adamw_q8_block(p + i, g + i, &b, &f);
+            adamw_q8_block(p + i, g + i, STATE_BLOCK, &b, &f);
         else
             adamw_q8_rest(p + i, g + i, left, &b, &f);
         for (int64_t k = 0; copies != BRIM_F32 && k < STATE_BLOCK && k < left; k += BLOCK)

@@ -337,12 +337,17 @@ static void run_device(harness *h, operands *o) {
     brim_graph_free(g);
 }
 
-START_TEST(updates_have_the_devices_bits) { // _i: devices
-    const char *device = device_under_test(_i);
+// As the device is, and as GPUs are.
+static const device_settings settings[] = {
+    {0}, {.vec = 1, .group = 64}, {.vec = 4, .group = 256}, {.vec = 1, .group = 32}};
+enum { SETTINGS = sizeof settings / sizeof *settings };
+
+START_TEST(updates_have_the_devices_bits) { // _i: devices, settings
+    const char *device = device_under_test(_i / SETTINGS);
     if (!device) return;
     brim_error err = {0};
     harness h;
-    harness_open(&h, device, NULL, &err);
+    harness_open(&h, device, &settings[_i % SETTINGS], &err);
     ASSERT_FINE(err);
     ck_assert(h.backend->traits(h.device)->exact_f32);
     for (int update = 0; update < UPDATES; update++)
@@ -411,7 +416,7 @@ Suite *host_kernels_suite(void) {
     suite_add_tcase(suite, host);
     TCase *devices = tcase_create("devices");
     tcase_set_timeout(devices, 300);
-    tcase_add_loop_test(devices, updates_have_the_devices_bits, 0, DEVICES_UNDER_TEST);
+    tcase_add_loop_test(devices, updates_have_the_devices_bits, 0, DEVICES_UNDER_TEST * SETTINGS);
     suite_add_tcase(suite, devices);
     return suite;
 }
