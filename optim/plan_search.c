@@ -329,7 +329,19 @@ static bool within_budget(const search *s, const memory_plan *plan) {
     return true;
 }
 
-// Plans, lowers and simulates; false where the packing needs more than the budget.
+static void expect(search *s, const variant *v, compiled *out) {
+    const compile_target *t = s->target;
+    const program *p = out->lowered.program;
+    double *seconds = brim_calloc_array((size_t)p->records, sizeof *seconds, s->err);
+    if (!seconds) return;
+    program_seconds(p, v->graph, t->rates, seconds);
+    program_simulate(p, seconds, t->rates, t->backend->traits(t->device), &out->choice.expected,
+                     s->err);
+    free(seconds);
+}
+
+// Plans, lowers and (where rates are known) simulates; false where the packing needs more than the
+// budget.
 static bool complete(search *s, const candidate *c, compiled *out) {
     const compile_target *t = s->target;
     variant *v = variant_at(s, c->level);
@@ -339,15 +351,9 @@ static bool complete(search *s, const candidate *c, compiled *out) {
     if (lower_graph(v->graph, &v->layout, &v->schedule, &out->plan, (int32_t)s->micro_batches,
                     t->backend, t->device, &out->lowered, s->err))
         return false;
-    const program *p = out->lowered.program;
-    double *seconds = brim_calloc_array((size_t)p->records, sizeof *seconds, s->err);
-    if (seconds) {
-        program_seconds(p, v->graph, t->rates, seconds);
-        program_simulate(p, seconds, t->rates, &out->choice.expected, s->err);
-    }
-    free(seconds);
     out->choice.level = c->level;
     out->choice.homes = c->choice;
+    if (t->rates) expect(s, v, out);
     return !failed(s->err);
 }
 

@@ -64,6 +64,18 @@ static trial random_trial(uint64_t seed) {
     return t;
 }
 
+// Plans must not depend on how busy the machine is.
+static const brim_rates some_rates = {.memory = 20e9,
+                                      .matmul_16 = 50e9,
+                                      .matmul_32 = 100e9,
+                                      .link_in = 8e9,
+                                      .link_out = 8e9,
+                                      .link_both = 12e9,
+                                      .host = 15e9,
+                                      .disk_read = 1e9,
+                                      .disk_write = 5e8,
+                                      .launch = 5e-6};
+
 static brim_trainer *make_trainer(trial *t, const budget *b) {
     static const brim_parameter_group still = {.pattern = "*.0.*", .frozen = true};
     brim_trainer_options options = {.batch = t->batch,
@@ -73,6 +85,7 @@ static brim_trainer *make_trainer(trial *t, const budget *b) {
                                     .precision = t->precision,
                                     .seed = t->seed,
                                     .optimizer = t->optimizer,
+                                    .rates = &some_rates,
                                     .groups = &still,
                                     .group_count = t->frozen,
                                     .vram_bytes = b->vram ? b->vram + overhead : 0,

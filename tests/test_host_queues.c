@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 #include "backends/host_memory.h"
+#include "backends/host_records.h"
 #include "graph/graph.h"
 #include "tests/devices.h"
 #include "tests/late_queues.h"

@@ -83,6 +83,8 @@ typedef struct brim_trainer_options {
     // Plans for a device that is not there: the trainer can be described and explained, and cannot step. `device` then
     // says how the card would be driven: "cuda" (NULL too) or "opencl". Copied.
     const brim_rates *paper;
+    // What plans are compared by; NULL: measured where a choice depends on it, once for each device, and kept. Copied.
+    const brim_rates *rates;
     // For tests and comparisons: results have the same bits with and without.
     bool no_fusion;
 } brim_trainer_options;
