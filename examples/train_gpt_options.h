@@ -20,7 +20,7 @@ typedef struct train_options {
     int64_t warmup, save_every, eval_every, sample;
     double lr, min_lr, weight_decay, beta1, beta2, eps, clip, dropout, temperature, top_p;
     int64_t seed;
-    int schedule, precision; // a brim_schedule_kind, a brim_precision
+    int schedule, precision, states; // a brim_schedule_kind, a brim_precision, a brim_states
     const char *device, *out, *init, *log, *prompt;
     bool resume, sequential, plan, explain;
 } train_options;

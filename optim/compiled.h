@@ -66,8 +66,8 @@ value_id compiled_variable(const compiled *c, const char *name);
 // Where a leaf is between two steps.
 byte_range compiled_range(const compiled *c, value_id id);
 
-// Writes a parameter or state from as many f32 as it has elements (a state's at any address): a
-// parameter together with its compute copy.
+// Writes a parameter or state from as many f32 (codes: i32) as it has elements (a state's at any
+// address): a parameter together with its compute copy.
 brim_status compiled_write_variable(const compiled *c, const compile_target *target, value_id id,
                                     const void *data, brim_error *err);
 
