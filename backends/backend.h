@@ -23,6 +23,7 @@ typedef struct device_traits {
     int64_t memory_bytes, free_bytes; // free: -1 where the driver does not tell
     int64_t chunk_bytes;      // largest single allocation; 0: no limit
     int64_t alignment;        // of storages, in bytes
+    bool one_queue;           // copies to the device and from it take their turn with kernels
     bool exact_f32;           // IEEE division, square root and denormals, as on the host
     int32_t compute_units;
     char architecture[32];    // "sm_89"; empty for OpenCL

@@ -2,6 +2,10 @@
 // that HOST_VARIANT names. The arithmetic is that of kernels/optimizer.k, operation for operation.
 #include <math.h>
 #include <stddef.h>
+#include <string.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 #include "backends/host_variants.h"
 #include "core/dtype.h"
 #include "core/half.h"
@@ -10,8 +14,9 @@
 #define JOIN(a, b) JOIN_(a, b)
 #define INLINE static inline __attribute__((always_inline))
 
-// Elements that are updated before their copies are made: they stay in the first cache until then.
-enum { BLOCK = 1024 };
+// Elements that are updated before their copies are made: lines of a cache, and so few that loads
+// of the next ones run ahead meanwhile.
+enum { BLOCK = 64 };
 
 INLINE float argument_value(host_argument a) {
     return *(const float *)a.buffer;
@@ -48,6 +53,39 @@ INLINE void round_f16(uint16_t *restrict to, const float *restrict from, int64_t
 INLINE void round_copy(brim_dtype dtype, uint16_t *to, const float *from, int64_t n) {
     if (dtype == BRIM_BF16) round_bf16(to, from, n);
     if (dtype == BRIM_F16) round_f16(to, from, n);
+}
+
+// A copy is written only: past the caches, where its lines need not be read first.
+#ifdef __SSE2__
+INLINE bool may_stream(const uint16_t *to) {
+    return (uintptr_t)to % sizeof(__m128i) == 0;
+}
+INLINE void stream_block(uint16_t *to, const uint16_t *from) {
+    for (int i = 0; i < BLOCK; i += sizeof(__m128i) / sizeof *to)
+        _mm_stream_si128((__m128i *)(to + i), _mm_load_si128((const __m128i *)(from + i)));
+}
+INLINE void end_stream(void) {
+    _mm_sfence();
+}
+#else
+INLINE bool may_stream(const uint16_t *to) {
+    (void)to;
+    return false;
+}
+INLINE void stream_block(uint16_t *to, const uint16_t *from) {
+    memcpy(to, from, BLOCK * sizeof *to);
+}
+INLINE void end_stream(void) {}
+#endif
+
+INLINE void put_copy(brim_dtype dtype, uint16_t *to, const float *from, int64_t n) {
+    if (n == BLOCK && may_stream(to)) {
+        _Alignas(64) uint16_t rounded[BLOCK];
+        round_copy(dtype, rounded, from, BLOCK);
+        stream_block(to, rounded);
+    } else {
+        round_copy(dtype, to, from, n);
+    }
 }
 
 // ---- AdamW --------------------------------------------------------------------------------------
@@ -88,8 +126,9 @@ INLINE void adamw(const host_argument *argument, int64_t first, int64_t count, b
     for (int64_t i = first, end = first + count; i < end; i += BLOCK) {
         int64_t n = end - i < BLOCK ? end - i : BLOCK;
         adamw_block(p + i, m + i, v + i, g + i, &f, n);
-        if (copies != BRIM_F32) round_copy(copies, (uint16_t *)argument[3].buffer + i, p + i, n);
+        if (copies != BRIM_F32) put_copy(copies, (uint16_t *)argument[3].buffer + i, p + i, n);
     }
+    end_stream();
 }
 
 // ---- SGD ----------------------------------------------------------------------------------------
@@ -121,8 +160,9 @@ INLINE void sgd(const host_argument *argument, int64_t first, int64_t count, bri
     for (int64_t i = first, end = first + count; i < end; i += BLOCK) {
         int64_t n = end - i < BLOCK ? end - i : BLOCK;
         sgd_block(p + i, m + i, g + i, &f, n);
-        if (copies != BRIM_F32) round_copy(copies, (uint16_t *)argument[2].buffer + i, p + i, n);
+        if (copies != BRIM_F32) put_copy(copies, (uint16_t *)argument[2].buffer + i, p + i, n);
     }
+    end_stream();
 }
 
 // ---- sums over micro-batches --------------------------------------------------------------------

@@ -14,9 +14,7 @@ enum { STEPS = 3, MOST_MICRO_BATCHES = 4 };
 
 static double access_bytes(const program_record *r) {
     double bytes = 0;
-    for (int32_t i = 0; i < r->accesses; i++)
-        bytes += (double)r->access[i].range.bytes *
-                 (r->kind == RECORD_HOST && r->access[i].writes ? 2 : 1);
+    for (int32_t i = 0; i < r->accesses; i++) bytes += (double)r->access[i].range.bytes;
     return bytes;
 }
 
@@ -62,7 +60,7 @@ void program_seconds(const program *p, const brim_graph *g, const brim_rates *ra
         out[i] = r->kind == RECORD_COPY     ? copy_seconds(r, rates)
                  : r->kind == RECORD_MATMUL ? product_seconds(&r->as.matmul.shape, access_bytes(r),
                                                               rates)
-                 : r->kind == RECORD_HOST   ? access_bytes(r) / rates->host
+                 : r->kind == RECORD_HOST   ? node_bytes(g, &g->node[r->node]) / rates->host
                                             : launch_seconds(r, operations, rates);
     }
 }
@@ -85,6 +83,7 @@ typedef struct simulator {
     const program *p;
     const double *seconds;
     const brim_rates *rates;
+    const device_traits *traits;
     run *run;
     int32_t *wait; // runs
     bool *done;    // by run
@@ -96,6 +95,18 @@ typedef struct simulator {
     simulation measured;
     brim_error *err;
 } simulator;
+
+// On which line a record stands in for its queue.
+static queue_id line_of(const simulator *s, int32_t record) {
+    queue_id q = s->p->record[record].queue;
+    return s->traits->one_queue && q < DEVICE_QUEUES ? QUEUE_COMPUTE : q;
+}
+
+// The queue that the active run of a line is of; -1: none.
+static int active_queue(const simulator *s, int q) {
+    const line *l = &s->line[q];
+    return l->active ? (int)s->p->record[s->run[l->run[l->next]].record].queue : -1;
+}
 
 static void add_run(simulator *s, int32_t record, int step, int32_t *latest) {
     const program_record *r = &s->p->record[record];
@@ -109,7 +120,7 @@ static void add_run(simulator *s, int32_t record, int step, int32_t *latest) {
     }
     latest[record] = (int32_t)s->runs++;
     s->run[s->runs] = (run){.first_wait = (int32_t)s->waits};
-    s->line[r->queue].count++;
+    s->line[line_of(s, record)].count++;
     if (r->queue < DEVICE_QUEUES) s->left_on_device[step]++;
 }
 
@@ -133,7 +144,7 @@ static void fill_lines(simulator *s) {
         s->line[q].count = 0;
     }
     for (size_t i = 0; i < s->runs && !failed(s->err); i++) {
-        line *l = &s->line[s->p->record[s->run[i].record].queue];
+        line *l = &s->line[line_of(s, s->run[i].record)];
         l->run[l->count++] = (int32_t)i;
     }
     s->done = brim_calloc_array(s->runs, sizeof *s->done, s->err);
@@ -159,6 +170,28 @@ static void start_what_can(simulator *s) {
     }
 }
 
+// Who asks for less of the host's memory than an equal share gets that; the others share the rest
+// equally (max-min fairness, as memory controllers aim at).
+static void share_host_memory(double rate, const double full[QUEUE_COUNT],
+                              double speed[QUEUE_COUNT]) {
+    double left = rate;
+    int asking = 0;
+    bool served[QUEUE_COUNT] = {false};
+    for (int q = 0; q < QUEUE_COUNT; q++) asking += speed[q] * full[q] > 0;
+    for (bool any = true; any && asking > 0;) {
+        any = false;
+        for (int q = 0; q < QUEUE_COUNT; q++) {
+            double asked = speed[q] * full[q];
+            if (served[q] || asked <= 0 || asked > left / asking) continue;
+            left -= asked;
+            asking--;
+            served[q] = any = true;
+        }
+    }
+    for (int q = 0; q < QUEUE_COUNT; q++)
+        if (!served[q] && speed[q] * full[q] > 0) speed[q] = left / asking / full[q];
+}
+
 // How fast each active queue goes: the link has less for both ways together than for each, and host
 // memory less than all that may ask for it.
 static void find_speeds(const simulator *s, double speed[QUEUE_COUNT]) {
@@ -169,25 +202,27 @@ static void find_speeds(const simulator *s, double speed[QUEUE_COUNT]) {
                                       [QUEUE_READ] = r->disk_read,
                                       [QUEUE_WRITE] = r->disk_write};
     for (int q = 0; q < QUEUE_COUNT; q++) speed[q] = s->line[q].active;
+    if (s->traits->cpu && speed[QUEUE_COMPUTE] > 0 && speed[QUEUE_HOST] > 0)
+        speed[QUEUE_COMPUTE] = speed[QUEUE_HOST] = 0.5;
     if (speed[QUEUE_IN] > 0 && speed[QUEUE_OUT] > 0) {
         double both = fmin(1, r->link_both / (r->link_in + r->link_out));
         speed[QUEUE_IN] = speed[QUEUE_OUT] = both;
     }
-    double asked = 0;
-    for (int q = 0; q < QUEUE_COUNT; q++) asked += speed[q] * full[q];
-    for (int q = 0; q < QUEUE_COUNT; q++)
-        if (full[q] > 0 && asked > r->host) speed[q] *= r->host / asked;
+    share_host_memory(r->host, full, speed);
 }
 
 static void account(simulator *s, double passed) {
     const line *compute = &s->line[QUEUE_COMPUTE];
     simulation *m = &s->measured;
     if (s->left_on_device[STEPS - 2] > 0 || s->left_on_device[STEPS - 1] == 0) return;
-    for (int q = 0; q < QUEUE_COUNT; q++)
-        if (s->line[q].active) m->busy[q] += passed;
-    bool streams = s->line[QUEUE_IN].active || s->line[QUEUE_OUT].active;
+    bool streams = false;
+    for (int q = 0; q < QUEUE_COUNT; q++) {
+        int at_work = active_queue(s, q);
+        if (at_work >= 0) m->busy[at_work] += passed;
+        streams |= at_work == QUEUE_IN || at_work == QUEUE_OUT;
+    }
     if (streams) m->streaming += passed;
-    if (streams && compute->active) m->hidden += passed;
+    if (streams && active_queue(s, QUEUE_COMPUTE) == QUEUE_COMPUTE) m->hidden += passed;
     if (compute->active || compute->next == compute->count) return;
     int by = held_up_by(s, QUEUE_COMPUTE);
     if (by >= 0) m->waited[by] += passed;
@@ -224,8 +259,9 @@ static void run_all(simulator *s) {
 }
 
 static void simulate(const program *p, const double *seconds, const brim_rates *rates,
-                     int32_t micro_batches, simulation *out, brim_error *err) {
-    simulator s = {.p = p, .seconds = seconds, .rates = rates, .err = err};
+                     const device_traits *traits, int32_t micro_batches, simulation *out,
+                     brim_error *err) {
+    simulator s = {.p = p, .seconds = seconds, .rates = rates, .traits = traits, .err = err};
     unroll(&s, micro_batches);
     if (!failed(err)) fill_lines(&s);
     if (!failed(err)) run_all(&s);
@@ -238,14 +274,15 @@ static void simulate(const program *p, const double *seconds, const brim_rates *
 }
 
 brim_status program_simulate(const program *p, const double *seconds, const brim_rates *rates,
-                             simulation *out, brim_error *err) {
+                             const device_traits *traits, simulation *out, brim_error *err) {
     *out = (simulation){0};
     if (failed(err)) return err->status;
     int32_t all = p->micro_batches;
-    simulate(p, seconds, rates, all < MOST_MICRO_BATCHES ? all : MOST_MICRO_BATCHES, out, err);
+    simulate(p, seconds, rates, traits, all < MOST_MICRO_BATCHES ? all : MOST_MICRO_BATCHES, out,
+             err);
     if (all <= MOST_MICRO_BATCHES || failed(err)) return err->status;
     simulation less;
-    simulate(p, seconds, rates, MOST_MICRO_BATCHES - 1, &less, err);
+    simulate(p, seconds, rates, traits, MOST_MICRO_BATCHES - 1, &less, err);
     double more = all - MOST_MICRO_BATCHES;
     double *sum = (double *)out;
     const double *of_less = (const double *)&less;

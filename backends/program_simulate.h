@@ -7,12 +7,12 @@
 //
 // Copies to and from the device share the link, and everything that touches host memory shares its
 // bandwidth. The device begins a step when it is done with the one before; the host's queues may
-// still be at work then.
+// still be at work then. Where the device is the host, its kernels and the host's share the cores.
 #ifndef BRIM_BACKENDS_PROGRAM_SIMULATE_H
 #define BRIM_BACKENDS_PROGRAM_SIMULATE_H
 
 #include <brim/device.h>
-#include "backends/program.h"
+#include "backends/backend.h"
 #include "graph/graph.h"
 
 // By record. The graph is the one that the records' nodes are of.
@@ -27,6 +27,6 @@ typedef struct simulation {
 } simulation;
 
 brim_status program_simulate(const program *p, const double *seconds, const brim_rates *rates,
-                             simulation *out, brim_error *err);
+                             const device_traits *traits, simulation *out, brim_error *err);
 
 #endif

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "benchmarks/case_work.h"
+#include "benchmarks/host_updates.h"
 #include "benchmarks/report.h"
 #include "benchmarks/timing.h"
 #include "core/alloc.h"
@@ -31,6 +32,7 @@ typedef struct bench_options {
     const char *device, *json, *filter;
     uint32_t dtypes;
     double seconds; // for a case
+    bool host;
 } bench_options;
 
 typedef struct bench_case {
@@ -321,6 +323,8 @@ static const struct argp_option option_list[] = {
      "only cases whose title contains TEXT, such as \"matmul\" or \"norm/model f32\"", 0},
     {"seconds", 's', "X", 0, "for each case (default 0.5)", 0},
     {"json", 'j', "FILE", 0, "write the figures as JSON, too", 0},
+    {"host", 'H', NULL, 0, "instead of ops, updates on the host beside memcpy; no device is needed",
+     0},
     {0},
 };
 
@@ -333,6 +337,9 @@ static error_t parse_option(int key, char *text, struct argp_state *state) {
         return 0;
     case 'j':
         o->json = text;
+        return 0;
+    case 'H':
+        o->host = true;
         return 0;
     case 'f':
         o->filter = text;
@@ -398,7 +405,10 @@ int main(int argc, char **argv) {
     argp_parse(&(struct argp){option_list, parse_option, NULL, description, 0, 0, 0}, argc, argv, 0,
                0, &s.options);
     report r = report_begin(s.options.json, &err);
-    run(&s, &r);
+    if (s.options.host)
+        host_updates_measure(s.options.seconds, s.options.filter, &r, &err);
+    else
+        run(&s, &r);
     report_end(&r);
     clean_up(&s);
     return brim_error_report(&err);

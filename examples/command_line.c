@@ -37,6 +37,19 @@ static void take_bytes(const option_row *row, const char *text, int64_t *field, 
                   brim_bytes_text((int64_t)row->high, high, sizeof high));
 }
 
+// The folder's own name may have colons.
+static void take_disk(const option_row *row, const char *text, disk_share *field, brim_error *err) {
+    const char *colon = strrchr(text, ':');
+    size_t length = colon ? (size_t)(colon - text) : 0;
+    if (length == 0 || length >= sizeof field->folder) {
+        brim_fail(err, BRIM_ARGUMENT, "option --%s is \"%.60s\"; expected DIR:SIZE", row->name, text);
+        return;
+    }
+    memcpy(field->folder, text, length);
+    field->folder[length] = '\0';
+    take_bytes(row, colon + 1, &field->bytes, err);
+}
+
 static void take_choice(const option_row *row, const char *text, int *field, brim_error *err) {
     char list[256] = "";
     for (int i = 0; row->choices[i]; i++) {
@@ -66,6 +79,9 @@ bool command_line_take(const option_row *rows, int count, int key, const char *t
         break;
     case OPTION_BYTES:
         take_bytes(row, text, field, err);
+        break;
+    case OPTION_DISK:
+        take_disk(row, text, field, err);
         break;
     case OPTION_CHOICE:
         take_choice(row, text, field, err);

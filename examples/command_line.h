@@ -11,12 +11,19 @@
 #include <argp.h>
 #include <brim/brim.h>
 
+// A folder, and how much of it may be used; bytes 0: none.
+typedef struct disk_share {
+    char folder[4096];
+    int64_t bytes;
+} disk_share;
+
 // X(kind, the field's type): how a value is read
 #define OPTION_KINDS(X)                                                                            \
     X(INTEGER, int64_t)                                                                            \
     X(REAL, double)                                                                                \
     X(TEXT, const char *)                                                                          \
     X(BYTES, int64_t) /* "8G", "512M" */                                                           \
+    X(DISK, disk_share) /* "DIR:SIZE" */                                                           \
     X(CHOICE, int)    /* the place in `choices` */                                                 \
     X(SWITCH, bool)   /* takes no value */
 

@@ -49,7 +49,7 @@ static const option_row rows[] = {
      "device memory that may be used, all that the device loses (default: the card's)"},
     {"ram", "SIZE", OPTION_BYTES, AT(ram), 1, 1e15,
      "host memory that may be used (default 64G; with --gpu measured this machine's)"},
-    {"disk", "DIR:SIZE", OPTION_TEXT, AT(disk), 0, 0,
+    {"disk", "DIR:SIZE", OPTION_DISK, AT(disk), 1, 1e15,
      "a folder on an SSD, and how much of it may be used (default: no disk)"},
     {"seq", "N", OPTION_INTEGER, AT(sequence), 1, 1e7,
      "tokens in a sequence (default 2048, or all of the model's positions)"},
@@ -79,18 +79,6 @@ static error_t parse_one(int key, char *text, struct argp_state *state) {
     else if (!command_line_take(rows, ROWS, key, text, s->options, s->err))
         return ARGP_ERR_UNKNOWN;
     return 0;
-}
-
-// "DIR:SIZE"; the folder's own name may have colons.
-static void split_disk(plan_options *o, brim_error *err) {
-    const char *colon = strrchr(o->disk, ':');
-    size_t length = colon ? (size_t)(colon - o->disk) : 0;
-    if (length == 0 || length >= sizeof o->disk_folder) {
-        brim_fail(err, BRIM_ARGUMENT, "option --disk is \"%.60s\"; expected DIR:SIZE", o->disk);
-        return;
-    }
-    memcpy(o->disk_folder, o->disk, length);
-    brim_bytes_parse(colon + 1, "--disk", &o->disk_bytes, err);
 }
 
 static bool sizes_given(const plan_options *o) {
@@ -134,7 +122,6 @@ brim_status plan_options_parse(int argc, char **argv, plan_options *out, brim_er
     if (bad == EINVAL) exit(1); // getopt has printed why
     if (bad)
         return brim_fail(err, BRIM_ARGUMENT, "the command line cannot be read: %s", strerror(bad));
-    if (out->disk) split_disk(out, err);
     check_together(out, err);
     return err->status;
 }

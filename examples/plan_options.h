@@ -3,6 +3,7 @@
 #define EXAMPLES_PLAN_OPTIONS_H
 
 #include <brim/brim.h>
+#include "command_line.h"
 #include "model.h"
 
 typedef struct plan_options {
@@ -10,9 +11,7 @@ typedef struct plan_options {
     int architecture;                 // of a model by sizes: a model_architecture
     model_config sizes;               // those given; the others are 0
     int64_t vram, ram;                // bytes; 0: not given
-    const char *disk;                 // "DIR:SIZE", and what that says
-    char disk_folder[4096];
-    int64_t disk_bytes;
+    disk_share disk;
     int64_t sequence, batch; // 0: not given
     int64_t step_tokens;
     int precision; // a brim_precision

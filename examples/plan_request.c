@@ -27,7 +27,7 @@ brim_trainer *plan_make(plan_request *r, brim_error *err) {
     if (check_request(r, err)) return NULL;
     brim_rates rates = {0};
     if (r->gpu) rates = gpu_preset_rates(r->gpu);
-    if (o->disk) rates.disk_read = disk_read, rates.disk_write = disk_write;
+    if (o->disk.bytes) rates.disk_read = disk_read, rates.disk_write = disk_write;
     return brim_trainer_create(
         model_build, &r->model,
         &(brim_trainer_options){.batch = o->batch,
@@ -37,8 +37,8 @@ brim_trainer *plan_make(plan_request *r, brim_error *err) {
                                 .device = r->gpu ? r->gpu->cuda ? "cuda" : "opencl" : o->device,
                                 .vram_bytes = o->vram,
                                 .ram_bytes = r->ram,
-                                .disk = o->disk ? o->disk_folder : NULL,
-                                .disk_bytes = o->disk_bytes,
+                                .disk = o->disk.bytes ? o->disk.folder : NULL,
+                                .disk_bytes = o->disk.bytes,
                                 .precision = (brim_precision)o->precision,
                                 // The usual optimizer of such models: AdamW with clipping.
                                 .optimizer = {.weight_decay = 0.1f, .clip = 1}},

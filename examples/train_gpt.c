@@ -45,6 +45,7 @@ typedef struct run {
     model_config config;
     brim_dataset *data;
     brim_loader train, held_out;
+    brim_loader_options held_out_data;
     brim_trainer *trainer;
     brim_program *evaluation, *next;
     brim_lock *lock; // of the output folder
@@ -181,14 +182,24 @@ static void check_vocabulary(const run *r, brim_error *err) {
     free(chunk);
 }
 
+// Sequences that are read at a time: a micro-batch, or where the planner chooses that, a whole step, so
+// that the data's order does not depend on the plan.
+static int64_t read_batch(const run *r) {
+    return r->options.step_batch ? r->options.step_batch : r->options.batch;
+}
+
+static int64_t reads_in_step(const run *r) {
+    return r->options.step_batch ? 1 : r->options.accumulate;
+}
+
 static void open_loaders(run *r, brim_error *err) {
     const train_options *o = &r->options;
     int64_t split = brim_dataset_count(r->data);
     if (!o->sequential &&
-        !brim_loader_split(split, o->batch, o->sequence, held_out_fraction, &split, err))
+        !brim_loader_split(split, read_batch(r), o->sequence, held_out_fraction, &split, err))
         return;
     brim_loader_options all = {.data = r->data,
-                               .batch = o->batch,
+                               .batch = read_batch(r),
                                .sequence = o->sequence,
                                .end = split,
                                .sequential = o->sequential,
@@ -196,17 +207,17 @@ static void open_loaders(run *r, brim_error *err) {
                                .vocabulary = (int32_t)r->config.vocabulary};
     brim_loader_init(&r->train, &all, err);
     if (o->sequential || err->status) return;
-    all.begin = split;
-    all.end = 0;
-    all.sequential = true;
-    brim_loader_init(&r->held_out, &all, err);
+    r->held_out_data = all;
+    r->held_out_data.begin = split;
+    r->held_out_data.end = 0;
+    r->held_out_data.sequential = true;
 }
 
 static void choose_steps(run *r) {
     const train_options *o = &r->options;
     if (o->epochs) {
         int64_t batches = brim_loader_batches_per_epoch(&r->train) * o->epochs;
-        r->steps = (batches + o->accumulate - 1) / o->accumulate;
+        r->steps = (batches + reads_in_step(r) - 1) / reads_in_step(r);
     } else {
         r->steps = or_else(o->steps, 1000);
     }
@@ -220,6 +231,17 @@ static float not_the_default(double value) {
     return value > FLT_MIN ? (float)value : FLT_MIN;
 }
 
+// A micro-batch that the planner chose once stays: another would round differently.
+static void keep_micro_batch(run *r, brim_error *err) {
+    train_options *o = &r->options;
+    if (o->resume && o->step_batch) brim_checkpoint_micro_batch(o->out, &o->batch, err);
+    if (o->batch && o->step_batch % o->batch != 0)
+        brim_fail(err, BRIM_ARGUMENT,
+                  "--step-batch %lld is no multiple of the micro-batch of %lld that %s was trained "
+                  "with",
+                  (long long)o->step_batch, (long long)o->batch, o->out);
+}
+
 static void create_trainer(run *r, brim_error *err) {
     const train_options *o = &r->options;
     r->config.dropout = o->dropout;
@@ -228,9 +250,14 @@ static void create_trainer(run *r, brim_error *err) {
         &(brim_trainer_options){.batch = o->batch,
                                 .length = o->sequence,
                                 .accumulate = o->accumulate,
+                                .step_batch = o->step_batch,
                                 .device = o->device,
                                 .precision = (brim_precision)o->precision,
                                 .seed = (uint64_t)o->seed,
+                                .vram_bytes = o->vram,
+                                .ram_bytes = o->ram,
+                                .disk = o->disk.bytes ? o->disk.folder : NULL,
+                                .disk_bytes = o->disk.bytes,
                                 .optimizer = {.kind = BRIM_ADAMW,
                                               .lr = (float)o->lr,
                                               .beta1 = not_the_default(o->beta1),
@@ -243,9 +270,20 @@ static void create_trainer(run *r, brim_error *err) {
                                              .steps = r->steps,
                                              .min_lr = (float)o->min_lr}},
         err);
-    if (!o->sequential)
+    if (err->status) return;
+    brim_trainer_info info = brim_trainer_describe(r->trainer);
+    r->options.batch = info.batch;
+    r->options.accumulate = info.accumulate;
+}
+
+static void add_programs(run *r, brim_error *err) {
+    const train_options *o = &r->options;
+    if (!o->sequential) {
+        r->held_out_data.batch = o->batch;
+        brim_loader_init(&r->held_out, &r->held_out_data, err);
         r->evaluation =
             brim_trainer_program(r->trainer, model_build, &r->config, o->batch, o->sequence, err);
+    }
     if (o->sample) {
         r->sample_length = o->sequence < SAMPLE_LENGTH ? o->sequence : SAMPLE_LENGTH;
         r->next = brim_trainer_program(r->trainer, model_build_next, &r->config, 1,
@@ -288,9 +326,8 @@ static void print_start(const run *r) {
     printf("device memory %s, planned and reserved; %d kernels, ready in %.2f s\n",
            brim_bytes_text(info.device_bytes, arena, sizeof arena), info.kernels,
            info.build_seconds);
-    if (info.recomputed)
-        printf("so that it fits, %d kernels of the forward pass run again in the backward pass\n",
-               info.recomputed);
+    if (r->options.explain || info.host_bytes > info.staging_bytes || info.recomputed)
+        brim_trainer_explain(r->trainer, stdout);
     fflush(stdout);
 }
 
@@ -303,8 +340,8 @@ static int64_t micro_tokens(const run *r) {
 }
 
 static void one_step(run *r, brim_step_result *result, brim_error *err) {
-    int64_t each = micro_tokens(r), all = each * r->options.accumulate;
-    for (int64_t m = 0; m < r->options.accumulate; m++)
+    int64_t each = read_batch(r) * r->options.sequence, all = each * reads_in_step(r);
+    for (int64_t m = 0; m < reads_in_step(r); m++)
         brim_loader_next(&r->train, r->tokens + m * each, r->targets + m * each, err);
     brim_trainer_feed(r->trainer, "tokens", r->tokens, (size_t)all * sizeof *r->tokens, err);
     brim_trainer_feed(r->trainer, "targets", r->targets, (size_t)all * sizeof *r->targets, err);
@@ -455,12 +492,15 @@ static void start(run *r, brim_error *err) {
     open_loaders(r, err);
     if (err->status) return;
     choose_steps(r);
-    size_t tokens = (size_t)(micro_tokens(r) * o->accumulate);
+    size_t tokens = (size_t)(read_batch(r) * reads_in_step(r) * o->sequence);
     r->tokens = calloc(tokens, sizeof *r->tokens);
     r->targets = calloc(tokens, sizeof *r->targets);
     if (!r->tokens || !r->targets)
         brim_fail(err, BRIM_MEMORY, "no memory for %zu tokens a step", tokens);
-    create_trainer(r, err);
+    keep_micro_batch(r, err);
+    if (!err->status) create_trainer(r, err);
+    if (o->plan || err->status) return;
+    add_programs(r, err);
     load_weights(r, err);
     open_log(r, err);
 }
@@ -480,7 +520,9 @@ int main(int argc, char **argv) {
     brim_error err = {0};
     run r = {0};
     if (train_options_parse(argc, argv, &r.options, &err) == BRIM_OK) start(&r, &err);
-    if (err.status == BRIM_OK) {
+    if (err.status == BRIM_OK && r.options.plan) {
+        brim_trainer_explain(r.trainer, stdout);
+    } else if (err.status == BRIM_OK) {
         catch_signals();
         print_start(&r);
         train(&r, &err);

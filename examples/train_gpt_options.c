@@ -44,6 +44,16 @@ static const option_row rows[] = {
     {"batch", "N", OPTION_INTEGER, AT(batch), 1, 1e9, "sequences in a micro-batch (default 8)"},
     {"accumulate", "N", OPTION_INTEGER, AT(accumulate), 1, 1e6,
      "micro-batches in a step (default 1)"},
+    {"step-batch", "N", OPTION_INTEGER, AT(step_batch), 1, 1e9,
+     "sequences in a step, which the planner cuts into micro-batches; instead of --batch and "
+     "--accumulate"},
+    {"vram", "SIZE", OPTION_BYTES, AT(vram), 1, 1e15,
+     "device memory that may be used, all that the device loses (default: what is free, less a "
+     "reserve for the desktop)"},
+    {"ram", "SIZE", OPTION_BYTES, AT(ram), 1, 1e15,
+     "main memory that may be used beside (default: nine tenths of what is free)"},
+    {"disk", "DIR:SIZE", OPTION_DISK, AT(disk), 1, 1e15,
+     "a folder on an SSD, and how much of it may be used (default: no disk)"},
     {"steps", "N", OPTION_INTEGER, AT(steps), 1, 1e12, "steps to train, in all (default 1000)"},
     {"epochs", "N", OPTION_INTEGER, AT(epochs), 1, 1e6,
      "passes through the data, instead of --steps"},
@@ -88,11 +98,13 @@ static const option_row rows[] = {
      "constant, linear or cosine (default cosine)", schedules},
     {"precision", "TYPE", OPTION_CHOICE, AT(precision), 0, 0, "f32, bf16 or f16 (default f32)",
      precisions},
+    {"plan", NULL, OPTION_SWITCH, AT(plan), 0, 0, "print the plan for the budget, and stop", NULL},
+    {"explain", NULL, OPTION_SWITCH, AT(explain), 0, 0, "print the plan, and train", NULL},
     {"resume", NULL, OPTION_SWITCH, AT(resume), 0, 0, "go on from OUT/latest", NULL},
     {"sequential", NULL, OPTION_SWITCH, AT(sequential), 0, 0,
      "batches in file order, no held-out part", NULL},
 };
-enum { ROWS = sizeof rows / sizeof *rows, KEY_DATA = 500 };
+enum { ROWS = sizeof rows / sizeof *rows, KEY_DATA = 500, USUAL_BATCH = 8 };
 enum { LONGEST_PATH = 3900 }; // with the names of files behind it, it is still a path
 
 typedef struct parse_state {
@@ -152,6 +164,9 @@ static void check_together(const train_options *o, brim_error *err) {
         brim_fail(
             err, BRIM_ARGUMENT,
             "--sequential keeps no held-out part, so --eval-every has nothing to evaluate on");
+    if (o->step_batch && (o->batch || o->accumulate))
+        brim_fail(err, BRIM_ARGUMENT,
+                  "--step-batch leaves --batch and --accumulate to the planner; leave them out");
     if (o->min_lr > o->lr)
         brim_fail(err, BRIM_ARGUMENT, "--min-lr %g is above --lr %g", o->min_lr, o->lr);
     if (o->prompt && !o->sample)
@@ -168,8 +183,6 @@ static void check_together(const train_options *o, brim_error *err) {
 
 brim_status train_options_parse(int argc, char **argv, train_options *out, brim_error *err) {
     *out = (train_options){.architecture = -1,
-                           .batch = 8,
-                           .accumulate = 1,
                            .lr = 6e-4,
                            .weight_decay = 0.1,
                            .beta1 = 0.9,
@@ -191,5 +204,7 @@ brim_status train_options_parse(int argc, char **argv, train_options *out, brim_
     if (bad)
         return brim_fail(err, BRIM_ARGUMENT, "the command line cannot be read: %s", strerror(bad));
     check_together(out, err);
+    if (!out->step_batch && !out->batch) out->batch = USUAL_BATCH;
+    if (!out->step_batch && !out->accumulate) out->accumulate = 1;
     return err->status;
 }

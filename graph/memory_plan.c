@@ -138,6 +138,14 @@ static bool blocks_fit(planner *p, const pack_rules *rules) {
     return true;
 }
 
+static bool has_persistent(const planner *p, memory_space space) {
+    for (value_id v = 0; v < p->g->values; v++)
+        if (p->layout->of[v].storage == v && p->plan->storage[v].space == space &&
+            storage_is_persistent(p->g, p->layout, v))
+            return true;
+    return false;
+}
+
 static void place_transient(planner *p, memory_space space) {
     memory_plan *plan = p->plan;
     // The guard behind the last persistent storage is the one before the first transient one.
@@ -151,8 +159,10 @@ static void place_transient(planner *p, memory_space space) {
     }
     if (!blocks_fit(p, &rules) || pack_blocks(p->block, p->blocks, &rules, &result, p->err)) return;
     for (int32_t i = 0; i < p->blocks; i++) p->place[i]->offset = p->block[i].offset;
-    plan->peak_bytes[space] = result.end;
-    plan->lower_bound[space] = result.lower_bound;
+    // A file that nothing lives in is not made for a guard.
+    bool empty = space == SPACE_FILE && !p->blocks && !has_persistent(p, space);
+    plan->peak_bytes[space] = empty ? 0 : result.end;
+    plan->lower_bound[space] = empty ? 0 : result.lower_bound;
 }
 
 static void make(planner *p) {

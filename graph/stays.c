@@ -440,7 +440,7 @@ static void live_at_home(maker *m, value_id v) {
     int32_t count = uses_in(m, v, home->space);
     for (int32_t i = 0; i < count; i++) cover(home, position_of(m->scratch[i].moment));
     for (int32_t i = m->plan->first_stay[v]; i < m->plan->first_stay[v + 1]; i++)
-        if (m->plan->stay[i].place.space > home->space) cover(home, m->plan->stay[i].place.first);
+        if (m->plan->stay[i].place.space > home->space) cover(home, m->plan->stay[i].fetch_at);
     if (m->g->value[v].producer < 0) cover(home, 0); // inputs arrive before the first node
     if (!m->persistent[v] && !m->invariant[v] && !outlives_its_step(m, v)) return;
     cover(home, 0);

@@ -15,9 +15,12 @@ static const int64_t most_context_bytes = 640ll << 20;
 // ---- the device ---------------------------------------------------------------------------------
 
 // A reservation is rounded up to whole units, and one more.
+static int64_t rounding_of(const device_traits *t) {
+    return 2 * t->alignment;
+}
+
 static int64_t whole_units(const device_traits *t, int64_t bytes) {
-    int64_t rounding = 2 * t->alignment;
-    return bytes > rounding ? bytes - rounding : 1;
+    return bytes > rounding_of(t) ? bytes - rounding_of(t) : 1;
 }
 
 // What the device loses to us beside the arena.
@@ -40,6 +43,7 @@ static int64_t free_arena(const device_traits *t, const brim_rates *paper) {
 static void set_device(compile_target *target, const brim_trainer_options *o, brim_error *err) {
     const device_traits *t = target->backend->traits(target->device);
     int64_t there = free_arena(t, o->paper), overhead = overhead_of(t, o->paper);
+    target->overhead_bytes = overhead + rounding_of(t);
     if (!o->vram_bytes) {
         target->budget[SPACE_DEVICE] = there;
         return;

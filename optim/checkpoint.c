@@ -251,6 +251,20 @@ brim_status brim_checkpoint_file(char *path, size_t size, const char *dir, const
     return BRIM_OK;
 }
 
+brim_status brim_checkpoint_micro_batch(const char *dir, int64_t *batch, brim_error *err) {
+    char path[PATH_BYTES];
+    if (brim_checkpoint_file(path, sizeof path, dir, state_file, err)) return err->status;
+    state_reader *r = state_open(path, err);
+    if (!r) return err->status;
+    int64_t stored = state_i64(r, "micro_batch", err);
+    state_close(r);
+    if (!failed(err) && stored < 1)
+        return brim_fail(err, BRIM_FORMAT, "%s: micro_batch is %lld; expected at least 1", path,
+                         (long long)stored);
+    if (!failed(err)) *batch = stored;
+    return err->status;
+}
+
 static void load_tensor(brim_trainer *t, value_id id, const safetensors *file, const char *name,
                         brim_error *err) {
     const graph_value *v = value_at(t, id);

@@ -36,9 +36,10 @@ typedef struct search {
     int64_t limit[SPACES]; // of lower bounds; INT64_MAX: none
     candidate best[MOST_CANDIDATES];
     int bests;
-    // The plan that comes closest to fitting: of those that fit the device the one with the least host
-    // memory, else the one with the least device memory.
-    int64_t nearest[SPACES];
+    // What comes closest to fitting: of plans that fit the device the one with the least host memory,
+    // else the one with the least device memory.
+    candidate nearest;
+    estimate nearest_needs;
     brim_error *err;
 } search;
 
@@ -63,59 +64,82 @@ static double runs(const search *s, uint8_t sections) {
     return middle + ((sections & SECTION_FIRST) != 0) + ((sections & SECTION_LAST) != 0);
 }
 
-typedef struct work {
-    double compute, forward, host; // seconds
-    double moved[SPACES][SPACES];  // bytes
-    double moved_forward;          // of them, while the forward pass runs
-} work;
+// What a step does in the forward pass of its first micro-batch, beside which the host finishes the
+// updates of the step before; then until all gradients are known; and in the device's own updates.
+enum { BESIDE_UPDATES, GRADIENTS, UPDATES, WINDOWS };
+typedef struct window {
+    double compute, host;         // seconds
+    double moved[SPACES][SPACES]; // bytes
+} window;
 
-// The position of the first node that is not of the forward pass.
-static int32_t forward_end(const variant *v) {
-    int32_t at = 0;
-    while (at < v->schedule.count &&
-           v->graph->node[v->schedule.order[at]].phase == PHASE_FORWARD)
-        at++;
-    return at;
+// The positions of the first node that is not of the forward pass, and of the first optimizer's.
+typedef struct borders {
+    int32_t backward, updates;
+} borders;
+
+static bool is_optimizer(const graph_node *node) {
+    return op_table[node->op].family == FAMILY_UPDATE && node->op != OP_ACCUMULATE;
 }
 
-static work work_of(const search *s, const variant *v, const memory_plan *plan) {
+static borders find_borders(const variant *v) {
+    borders b = {-1, v->schedule.count};
+    for (int32_t i = v->schedule.count - 1; i >= 0; i--) {
+        const graph_node *node = &v->graph->node[v->schedule.order[i]];
+        if (is_optimizer(node)) b.updates = i;
+        if (node->phase == PHASE_FORWARD && !node->recomputed && b.backward < 0) b.backward = i + 1;
+    }
+    return b;
+}
+
+// How often something at a position runs in each window.
+static void runs_in_windows(const search *s, int32_t position, const borders *b, uint8_t sections,
+                            double times[WINDOWS]) {
+    uint8_t first = s->micro_batches > 1 ? SECTION_FIRST : SECTION_LAST;
+    times[BESIDE_UPDATES] = position < b->backward && sections & first ? 1 : 0;
+    times[UPDATES] = position >= b->updates && sections & SECTION_LAST ? 1 : 0;
+    times[GRADIENTS] = runs(s, sections) - times[BESIDE_UPDATES] - times[UPDATES];
+}
+
+static void find_work(const search *s, const variant *v, const memory_plan *plan,
+                      bool device_updates, window w[WINDOWS]) {
     const brim_rates *r = s->target->rates;
-    work w = {0};
-    int32_t end = forward_end(v);
-    for (node_id n = 0; n < v->graph->nodes; n++) {
+    borders b = find_borders(v);
+    double times[WINDOWS];
+    for (int32_t i = 0; i < v->schedule.count; i++) {
+        node_id n = v->schedule.order[i];
         const graph_node *node = &v->graph->node[n];
-        double times = runs(s, node->sections);
         if (plan->on_host[n]) {
-            w.host += times * 2 * node_bytes(v->graph, node) / r->host;
+            w[BESIDE_UPDATES].host += 
+                runs(s, node->sections) * node_bytes(v->graph, node) / r->host;
             continue;
         }
-        double seconds = times * node_seconds(v->graph, node, r);
-        w.compute += seconds;
-        if (node->phase == PHASE_FORWARD && !node->recomputed) w.forward += seconds;
+        runs_in_windows(s, i, &b, node->sections, times);
+        double seconds = v->start[i + 1] - v->start[i];
+        for (int k = 0; k < WINDOWS; k++) w[k].compute += times[k] * seconds;
     }
     for (int32_t i = 0; i < plan->transfers; i++) {
         const transfer *t = &plan->transfer[i];
         transfer_ends ends = memory_plan_ends(plan, t);
-        double bytes = runs(s, t->sections) * (double)ends.to->bytes;
-        w.moved[ends.from->space][ends.to->space] += bytes;
-        if (t->position < end) w.moved_forward += bytes;
+        memory_space from = ends.from->space, to = ends.to->space;
+        runs_in_windows(s, t->position, &b, t->sections, times);
+        bool file = from == SPACE_FILE || to == SPACE_FILE;
+        if (file && !device_updates) // for the host's updates
+            times[BESIDE_UPDATES] += times[UPDATES], times[UPDATES] = 0;
+        for (int k = 0; k < WINDOWS; k++) w[k].moved[from][to] += times[k] * (double)ends.to->bytes;
     }
-    return w;
 }
 
-// Every queue as if it never waited; and what a host update takes longer than the forward pass
-// beside which it runs.
-static double least_seconds(const search *s, const work *w) {
+// Every queue as if it never waited.
+static double window_seconds(const search *s, const window *w) {
     const brim_rates *r = s->target->rates;
     double in = w->moved[SPACE_HOST][SPACE_DEVICE], out = w->moved[SPACE_DEVICE][SPACE_HOST];
     double read = w->moved[SPACE_FILE][SPACE_HOST], write = w->moved[SPACE_HOST][SPACE_FILE];
     double link = fmax(fmax(in / r->link_in, out / r->link_out), (in + out) / r->link_both);
     double disk = r->disk_read > 0 ? fmax(read / r->disk_read, write / r->disk_write) : 0;
     double host = w->host + (in + out + read + write) / r->host;
-    double update = fmax(w->host > 0 ? w->host + w->moved_forward / r->host : 0, disk);
     if (s->target->backend->traits(s->target->device)->cpu) // all of it on the same cores
         return w->compute + w->host + (in + out) / r->link_in + disk;
-    return fmax(fmax(w->compute, link), fmax(disk, host)) + fmax(0, update - w->forward);
+    return fmax(fmax(w->compute, link), fmax(disk, host));
 }
 
 static bool estimate_choice(search *s, int32_t level, const homes_choice *c, int64_t ahead,
@@ -123,9 +147,11 @@ static bool estimate_choice(search *s, int32_t level, const homes_choice *c, int
     variant *v = variant_at(s, level);
     memory_plan plan;
     if (failed(s->err) || variant_plan(v, s->target, c, ahead, true, &plan, s->err)) return false;
-    work w = work_of(s, v, &plan);
+    window w[WINDOWS] = {0};
+    find_work(s, v, &plan, c->device_updates, w);
     memcpy(out->bytes, plan.peak_bytes, sizeof out->bytes);
-    out->seconds = least_seconds(s, &w);
+    out->seconds = 0;
+    for (int k = 0; k < WINDOWS; k++) out->seconds += window_seconds(s, &w[k]);
     memory_plan_free(&plan);
     return true;
 }
@@ -148,6 +174,7 @@ static const knob_order orders[] = {
     {false, {KNOB(hosted), KNOB(gradients), KNOB(streamed), KNOB(offloaded)}},
     {false, {KNOB(streamed), KNOB(hosted), KNOB(gradients), KNOB(offloaded)}},
     {false, {KNOB(offloaded), KNOB(hosted), KNOB(gradients), KNOB(streamed)}},
+    {false, {KNOB(offloaded), KNOB(streamed), KNOB(hosted), KNOB(gradients)}},
     {true, {KNOB(streamed), KNOB(gradients), KNOB(hosted), KNOB(offloaded)}},
 };
 enum { ORDERS = sizeof orders / sizeof *orders };
@@ -190,7 +217,15 @@ static bool turn(search *s, int32_t level, homes_choice *c, int64_t ahead, knob 
     return try_choice(s, level, c, ahead, space, e);
 }
 
+static bool same_choice(const homes_choice *a, const homes_choice *b) {
+    return a->hosted == b->hosted && a->streamed == b->streamed && a->gradients == b->gradients &&
+           a->filed == b->filed && a->offloaded == b->offloaded &&
+           a->device_updates == b->device_updates;
+}
+
 static void keep_candidate(search *s, const candidate *c) {
+    for (int i = 0; i < s->bests; i++) // two orders may lead to the same
+        if (s->best[i].level == c->level && same_choice(&s->best[i].choice, &c->choice)) return;
     int at = s->bests < MOST_CANDIDATES ? s->bests++ : MOST_CANDIDATES;
     for (; at > 0 && s->best[at - 1].seconds > c->seconds; at--)
         if (at < MOST_CANDIDATES) s->best[at] = s->best[at - 1];
@@ -198,10 +233,12 @@ static void keep_candidate(search *s, const candidate *c) {
 }
 
 // Remembers what misses the budget least.
-static void note_nearest(search *s, const estimate *e) {
-    bool device = fits(s, e, SPACE_DEVICE), before = s->nearest[SPACE_DEVICE] <= s->limit[SPACE_DEVICE];
-    memory_space by = device && before ? SPACE_HOST : SPACE_DEVICE;
-    if (e->bytes[by] < s->nearest[by]) memcpy(s->nearest, e->bytes, sizeof s->nearest);
+static void note_nearest(search *s, const candidate *c, const estimate *e) {
+    bool both = fits(s, e, SPACE_DEVICE) && fits(s, &s->nearest_needs, SPACE_DEVICE);
+    memory_space by = both ? SPACE_HOST : SPACE_DEVICE;
+    if (e->bytes[by] >= s->nearest_needs.bytes[by]) return;
+    s->nearest = *c;
+    s->nearest_needs = *e;
 }
 
 // Moves what must leave the device, in one order; then what must leave the host. False where it does
@@ -221,9 +258,9 @@ static bool try_order(search *s, int32_t level, int64_t ahead, const knob_order 
     if (fit && !fits(s, &e, SPACE_HOST) && s->limit[SPACE_FILE] > 0)
         turn(s, level, &c, ahead, KNOB(filed), c.hosted, SPACE_HOST, &e);
     if (failed(s->err)) return false;
-    note_nearest(s, &e);
-    if (!fit || !fits(s, &e, SPACE_HOST) || !fits(s, &e, SPACE_FILE)) return false;
     candidate found = {level, settled(s, &c), ahead, e.seconds};
+    note_nearest(s, &found, &e);
+    if (!fit || !fits(s, &e, SPACE_HOST) || !fits(s, &e, SPACE_FILE)) return false;
     keep_candidate(s, &found);
     return true;
 }
@@ -292,7 +329,19 @@ static bool within_budget(const search *s, const memory_plan *plan) {
     return true;
 }
 
-// Plans, lowers and simulates; false where the packing needs more than the budget.
+static void expect(search *s, const variant *v, compiled *out) {
+    const compile_target *t = s->target;
+    const program *p = out->lowered.program;
+    double *seconds = brim_calloc_array((size_t)p->records, sizeof *seconds, s->err);
+    if (!seconds) return;
+    program_seconds(p, v->graph, t->rates, seconds);
+    program_simulate(p, seconds, t->rates, t->backend->traits(t->device), &out->choice.expected,
+                     s->err);
+    free(seconds);
+}
+
+// Plans, lowers and (where rates are known) simulates; false where the packing needs more than the
+// budget.
 static bool complete(search *s, const candidate *c, compiled *out) {
     const compile_target *t = s->target;
     variant *v = variant_at(s, c->level);
@@ -302,15 +351,9 @@ static bool complete(search *s, const candidate *c, compiled *out) {
     if (lower_graph(v->graph, &v->layout, &v->schedule, &out->plan, (int32_t)s->micro_batches,
                     t->backend, t->device, &out->lowered, s->err))
         return false;
-    const program *p = out->lowered.program;
-    double *seconds = brim_calloc_array((size_t)p->records, sizeof *seconds, s->err);
-    if (seconds) {
-        program_seconds(p, v->graph, t->rates, seconds);
-        program_simulate(p, seconds, t->rates, &out->choice.expected, s->err);
-    }
-    free(seconds);
     out->choice.level = c->level;
     out->choice.homes = c->choice;
+    if (t->rates) expect(s, v, out);
     return !failed(s->err);
 }
 
@@ -357,20 +400,26 @@ static void hand_over(search *s, compiled *out) {
 
 // ---- all of it ----------------------------------------------------------------------------------
 
+// Plans what comes closest, so that the budget that is named works.
 static void complain(search *s) {
-    const int64_t *need = s->nearest, *budget = s->target->budget;
-    char device[32], host[32];
-    brim_bytes_text(need[SPACE_DEVICE], device, sizeof device);
-    brim_bytes_text(need[SPACE_HOST], host, sizeof host);
-    memory_space missing = budget[SPACE_DEVICE] > 0 && need[SPACE_DEVICE] > s->limit[SPACE_DEVICE]
-                               ? SPACE_DEVICE
-                               : SPACE_HOST;
+    const compile_target *t = s->target;
+    memory_plan plan;
+    if (variant_plan(variant_at(s, s->nearest.level), t, &s->nearest.choice, s->nearest.ahead, false,
+                     &plan, s->err))
+        return;
+    int64_t device = plan.peak_bytes[SPACE_DEVICE], host = plan.peak_bytes[SPACE_HOST];
+    memory_plan_free(&plan);
+    bool short_of_device = t->budget[SPACE_DEVICE] > 0 && device > t->budget[SPACE_DEVICE];
+    int64_t missing = short_of_device ? device - t->budget[SPACE_DEVICE]
+                                      : host - t->budget[SPACE_HOST];
+    char device_text[32], host_text[32];
     brim_fail(s->err, BRIM_MEMORY,
               "the step does not fit: %" PRId64 " bytes of %s memory are missing, whatever is "
-              "recomputed or kept elsewhere; the nearest budget that works is an arena of %s (%" PRId64
-              " bytes) and %s of host memory",
-              need[missing] - s->limit[missing], missing == SPACE_DEVICE ? "device" : "host", device,
-              need[SPACE_DEVICE], host);
+              "recomputed or streamed; the nearest budget that works is %s (%" PRId64
+              " bytes) of device memory and %s (%" PRId64 " bytes) of main memory",
+              missing, short_of_device ? "device" : "main",
+              brim_bytes_text(device + t->overhead_bytes, device_text, sizeof device_text),
+              device + t->overhead_bytes, brim_bytes_text(host, host_text, sizeof host_text), host);
 }
 
 static void search_all(search *s, compiled *out) {
@@ -403,7 +452,7 @@ brim_status plan_search(compiled *out, const brim_graph *g, const compile_target
     for (int space = 0; space < SPACES; space++) {
         int64_t budget = target->budget[space];
         s.limit[space] = budget > 0 ? budget : space == SPACE_FILE ? 0 : INT64_MAX;
-        s.nearest[space] = INT64_MAX;
+        s.nearest_needs.bytes[space] = INT64_MAX;
     }
     if (!recompute_levels_make(g, &s.levels, err))
         s.variant = brim_calloc_array((size_t)s.levels.count, sizeof *s.variant, err);

@@ -16,6 +16,7 @@ typedef struct compile_target {
     bool no_fusion;
     // Bytes that a plan may take of each space; 0: no limit, but for the file: nothing.
     int64_t budget[SPACES];
+    int64_t overhead_bytes;  // what the user's budget of device memory has on top
     const brim_rates *rates; // what plans are compared by; must be there where a budget is
 } compile_target;
 

@@ -13,6 +13,7 @@ of times slower than on a GPU.
 Settings (all of them are in tests/cuda_on_cpu/cuda_on_cpu.h):
   seed=N          of the order in which streams and threads run; it is printed, and drawn anew where not given
   devices=N  memory=8G  capability=89
+  pinned=BYTES    the largest piece of host memory that can be pinned
   fail=CALL:N     the N-th call of that name fails: fail=cuMemAlloc:1, fail=any:500, fail=cuLaunchKernel:3:700
   check=0         does not look at each access of kernels: faster
   record=FILE     a line for each call of the driver

@@ -1,5 +1,6 @@
 #include "tests/late_queues.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include "backends/opencl/device.h"
@@ -32,6 +33,9 @@ typedef struct command {
 
 enum { MOST_COMMANDS = 1 << 16 };
 
+// Calls come from the thread that submits, and from those that wait for events.
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
 static struct {
     opencl_driver driver;
     backend_device *device;
@@ -50,7 +54,16 @@ static void let_go(late_event *event) {
 }
 
 static cl_int CL_API_CALL release_event(cl_event event) {
+    pthread_mutex_lock(&lock);
     let_go((late_event *)event);
+    pthread_mutex_unlock(&lock);
+    return CL_SUCCESS;
+}
+
+static cl_int CL_API_CALL retain_event(cl_event event) {
+    pthread_mutex_lock(&lock);
+    ((late_event *)event)->holders++;
+    pthread_mutex_unlock(&lock);
     return CL_SUCCESS;
 }
 
@@ -171,8 +184,23 @@ static bool is_empty(int queue) {
 static cl_int CL_API_CALL finish(cl_command_queue queue) {
     cl_int status = CL_SUCCESS;
     int q = queue_index(queue);
+    pthread_mutex_lock(&lock);
     while (!is_empty(q))
         if (!step(&status)) break;
+    pthread_mutex_unlock(&lock);
+    return status;
+}
+
+static cl_int CL_API_CALL wait_for_events(cl_uint events, const cl_event *list) {
+    cl_int status = CL_SUCCESS;
+    pthread_mutex_lock(&lock);
+    for (cl_uint i = 0; i < events; i++)
+        while (!((const late_event *)list[i])->done)
+            if (!step(&status)) {
+                pthread_mutex_unlock(&lock);
+                return status == CL_SUCCESS ? CL_INVALID_EVENT : status;
+            }
+    pthread_mutex_unlock(&lock);
     return status;
 }
 
@@ -189,7 +217,9 @@ static cl_int submit(cl_command_queue queue, const command *what, cl_uint waits,
     command *c = malloc(sizeof *c);
     late_event **list = calloc(waits + 1, sizeof *list);
     late_event *made = event ? calloc(1, sizeof *made) : NULL;
+    pthread_mutex_lock(&lock);
     if (q < 0 || late.commands == MOST_COMMANDS || !c || !list || (event && !made)) {
+        pthread_mutex_unlock(&lock);
         free(c), free(list), free(made);
         return q < 0 ? CL_INVALID_COMMAND_QUEUE : CL_OUT_OF_HOST_MEMORY;
     }
@@ -204,6 +234,7 @@ static cl_int submit(cl_command_queue queue, const command *what, cl_uint waits,
         *event = (cl_event)made;
     }
     late.command[late.commands++] = c;
+    pthread_mutex_unlock(&lock);
     return CL_SUCCESS;
 }
 
@@ -284,6 +315,8 @@ void late_queues_begin(backend_device *device) {
     cl->clEnqueueFillBuffer = fill;
     cl->clEnqueueMarkerWithWaitList = marker;
     cl->clReleaseEvent = release_event;
+    cl->clRetainEvent = retain_event;
+    cl->clWaitForEvents = wait_for_events;
     cl->clFlush = flush;
     cl->clFinish = finish;
     late_queues_at_random(0);

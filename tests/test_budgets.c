@@ -24,9 +24,12 @@ typedef struct trial {
     bool frozen; // some of it
 } trial;
 
+// Bytes for the arena, in main memory and on disk; 0: no limit, but for the disk: none.
 typedef struct budget {
-    int64_t vram, ram, disk; // 0: no limit; disk 0: none
+    int64_t vram, ram, disk;
 } budget;
+
+static int64_t overhead; // what the device takes beside the arena
 
 static int64_t draw(const trial *t, int what, int64_t low, int64_t high) {
     uint64_t x = philox_at(t->seed, 77, (uint64_t)what).v[0];
@@ -61,6 +64,18 @@ static trial random_trial(uint64_t seed) {
     return t;
 }
 
+// Plans must not depend on how busy the machine is.
+static const brim_rates some_rates = {.memory = 20e9,
+                                      .matmul_16 = 50e9,
+                                      .matmul_32 = 100e9,
+                                      .link_in = 8e9,
+                                      .link_out = 8e9,
+                                      .link_both = 12e9,
+                                      .host = 15e9,
+                                      .disk_read = 1e9,
+                                      .disk_write = 5e8,
+                                      .launch = 5e-6};
+
 static brim_trainer *make_trainer(trial *t, const budget *b) {
     static const brim_parameter_group still = {.pattern = "*.0.*", .frozen = true};
     brim_trainer_options options = {.batch = t->batch,
@@ -70,9 +85,10 @@ static brim_trainer *make_trainer(trial *t, const budget *b) {
                                     .precision = t->precision,
                                     .seed = t->seed,
                                     .optimizer = t->optimizer,
+                                    .rates = &some_rates,
                                     .groups = &still,
                                     .group_count = t->frozen,
-                                    .vram_bytes = b->vram,
+                                    .vram_bytes = b->vram ? b->vram + overhead : 0,
                                     .ram_bytes = b->ram,
                                     .disk = b->disk ? "/tmp" : NULL,
                                     .disk_bytes = b->disk};
@@ -126,6 +142,7 @@ static outcome train(trial *t, const budget *b) {
     brim_trainer *trainer = make_trainer(t, b);
     ck_assert_msg(trainer, "seed %d: %s", (int)t->seed, err.text);
     outcome out = {0};
+    overhead = trainer->target.overhead_bytes;
     for (int step = 0; step < STEPS; step++) {
         brim_step_result r = {0};
         feed(trainer, t, step);
@@ -252,9 +269,17 @@ END_TEST
 START_TEST(what_cannot_fit_is_said) {
     if (!any_device_under_test()) return;
     trial t = random_trial(3);
+    outcome whole = train(&t, &(budget){0});
+    forget(&whole);
     ck_assert_ptr_null(make_trainer(&t, &(budget){.vram = 1000}));
+    char text[sizeof err.text], *nearest;
+    memcpy(text, err.text, sizeof text);
     ASSERT_FAILS(err, BRIM_MEMORY, "bytes of device memory are missing");
-    ck_assert_ptr_nonnull(strstr(err.text, "the nearest budget that works"));
+    // The budget that the error names works.
+    ck_assert_ptr_nonnull(nearest = strstr(text, "the nearest budget that works"));
+    long long vram = 0;
+    ck_assert_int_eq(sscanf(strchr(nearest, '('), "(%lld bytes", &vram), 1);
+    ck_assert(fits(&t, vram - overhead, 0));
 }
 END_TEST
 

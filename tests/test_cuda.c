@@ -118,15 +118,54 @@ START_TEST(any_order_gives_the_same_bits) {
 }
 END_TEST
 
+// What a training takes of the device, all of it resident, and in its arena alone.
+static int64_t device_bytes(int64_t *overhead) {
+    brim_trainer *t = brim_trainer_create(build, NULL, &options, &err);
+    brim_trainer_prepare(t, &err);
+    ASSERT_FINE(err);
+    int64_t bytes = brim_trainer_describe(t).device_bytes;
+    *overhead = t->target.overhead_bytes;
+    brim_trainer_free(t);
+    return bytes;
+}
+
+// A step that streams from host memory, pinned and not, under budgets down to where none fits: then
+// each copy passes through a buffer. The first piece that is pinned is the host space.
+START_TEST(host_memory_need_not_be_pinned) {
+    if (!find_cuda_on_cpu("seed=1")) return;
+    float resident[WEIGHTS], streamed[WEIGHTS];
+    train(&options, resident);
+    int64_t overhead, bytes = device_bytes(&overhead);
+    int plans = 0;
+    for (int64_t percent = 100; percent > 0; percent -= 10) {
+        brim_trainer_options less = options;
+        less.vram_bytes = overhead + bytes * percent / 100;
+        for (int pinned = 0; pinned < 2 && !failed(&err); pinned++) {
+            ck_assert_ptr_null(rig.configure(pinned ? "seed=2" : "seed=2 fail=cuMemHostAlloc:1:2"));
+            train(&less, streamed);
+            if (failed(&err)) break;
+            ck_assert(pinned || strcmp(rig.failed(), "cuMemHostAlloc") == 0);
+            ck_assert_msg(memcmp(resident, streamed, sizeof resident) == 0,
+                          "%d%% of the memory, pinned %d: other bits", (int)percent, pinned);
+            plans++;
+        }
+    }
+    ASSERT_FAILS(err, BRIM_MEMORY, "bytes of device memory are missing");
+    ck_assert_int_ge(plans, 8);
+    ck_assert_str_eq(rig.alive(), "");
+}
+END_TEST
+
 // ---- failures -----------------------------------------------------------------------------------
 
 // These fail without an error, since there is another way: what sets the caller's context again, a
 // compiler or library of another version, a cached kernel that is compiled again, our own products
-// for those that cuBLASLt does not take; and what is asked on that way.
+// for those that cuBLASLt does not take, host memory that is not pinned; and what is asked on that
+// way.
 static bool has_another_way(const char *call) {
-    static const char *const names[] = {"cuCtxGetCurrent",           "cuCtxSetCurrent",
-                                        "cuModuleLoadData",          "nvrtcVersion",
-                                        "nvrtcGetNumSupportedArchs", "nvrtcGetSupportedArchs"};
+    static const char *const names[] = {
+        "cuCtxGetCurrent", "cuCtxSetCurrent",           "cuMemHostAlloc",        "cuModuleLoadData",
+        "nvrtcVersion",    "nvrtcGetNumSupportedArchs", "nvrtcGetSupportedArchs"};
     bool found = strncmp(call, "cublasLt", 8) == 0 && strcmp(call, "cublasLtMatmul") != 0;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) found |= !strcmp(names[i], call);
     return found;
@@ -197,7 +236,7 @@ START_TEST(missing_memory_is_named) {
     large.batch = 40000;
     brim_trainer *t = brim_trainer_create(build, NULL, &large, &err);
     brim_trainer_prepare(t, &err);
-    ASSERT_FAILS(err, BRIM_MEMORY, "bytes are missing");
+    ASSERT_FAILS(err, BRIM_MEMORY, "bytes of device memory are missing");
     brim_trainer_free(t);
     ck_assert_str_eq(rig.alive(), "");
 }
@@ -263,6 +302,7 @@ Suite *cuda_suite(void) {
     tcase_set_timeout(tests, 600);
     tcase_add_test(tests, a_step_is_its_records);
     tcase_add_test(tests, any_order_gives_the_same_bits);
+    tcase_add_test(tests, host_memory_need_not_be_pinned);
     tcase_add_test(tests, every_call_may_fail);
     tcase_add_test(tests, a_lost_device_is_named);
     tcase_add_test(tests, missing_memory_is_named);

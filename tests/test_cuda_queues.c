@@ -3,7 +3,9 @@
 // stream; and the order that a missing wait allows must be noticed.
 #include <math.h>
 #include "tests/cuda_rig.h"
+#include "graph/graph.h"
 #include "tests/op_check.h"
+#include "tests/random_run.h"
 #include "tests/spread_device.h"
 #include "tests/spread_training.h"
 
@@ -113,6 +115,135 @@ START_TEST(a_missing_wait_is_noticed) {
 }
 END_TEST
 
+// ---- all queues, and host memory that cannot be pinned ------------------------------------------
+
+enum { MOST_PINNED = 4 << 20, PARTS_BYTES = (18 << 20) + 640 }; // of a passage: 4 MiB
+
+static random_target open_target(int64_t device_bytes, int64_t host_bytes) {
+    random_target t = {.api = &cuda_backend};
+    device_settings settings = {.cache_dir = "", .before_task = random_run_before_task};
+    memory_request request = {.device_bytes = device_bytes,
+                              .host_bytes = host_bytes,
+                              .file_bytes = RANDOM_MOST_UNITS * RANDOM_UNIT,
+                              .file_directory = test_directory};
+    t.api->open(0, &settings, &t.device, &err);
+    ASSERT_FINE(err);
+    t.api->reserve(t.device, &request, &err);
+    ASSERT_FINE(err);
+    return t;
+}
+
+// Pinned, and (_i) not: then copies of host memory are tasks.
+START_TEST(random_programs_in_any_order) {
+    if (!find_cuda_on_cpu(_i ? "seed=1 pinned=4M" : "seed=1")) return;
+    random_target t = open_target(RANDOM_MOST_UNITS * RANDOM_UNIT, MOST_PINNED + 4096);
+    ck_assert_int_eq(t.api->pinned_bytes(t.device), _i ? 0 : MOST_PINNED + 4096);
+    for (uint32_t seed = 1; seed <= (getenv("BRIM_TEST_LONG") ? 1000 : 100); seed++) {
+        random_program_size size = {40, 1 + (int32_t)(seed % 4), 16 + (int32_t)(seed % 48)};
+        program *p[2] = {random_program(seed, size, &err), random_program(seed + 5000, size, &err)};
+        int programs = seed % 5 == 0 ? 2 : 1;
+        for (int i = 0; i < 2; i++) program_order(p[i], &err);
+        ASSERT_FINE(err);
+        reseed(seed);
+        random_run_hold((queue_id)(seed % (QUEUE_COUNT + 1)), seed);
+        const char *difference =
+            random_run(&t, p, programs, RANDOM_STEPS * programs * size.micro_batches, seed, &err);
+        ASSERT_FINE(err);
+        ck_assert_msg(!*difference, "seed %u: %s", seed, difference);
+        for (int i = 0; i < 2; i++) program_free(p[i]);
+    }
+    t.api->close(t.device);
+    ck_assert_str_eq(rig.alive(), "");
+}
+END_TEST
+
+// With the n-th call failing. False where that call comes after the program's end.
+static bool run_with_failure(program *p, int64_t n, bool pinned) {
+    random_target t = {.api = &cuda_backend};
+    device_settings settings = {.cache_dir = ""};
+    memory_request request = {p->device_bytes, pinned ? p->host_bytes : MOST_PINNED + 4096,
+                              p->file_bytes, test_directory};
+    char words[60];
+    snprintf(words, sizeof words, "fail=any:%lld", (long long)n);
+    ck_assert_ptr_null(rig.configure(words));
+    t.api->open(0, &settings, &t.device, &err);
+    if (t.device) t.api->reserve(t.device, &request, &err);
+    if (!failed(&err)) random_run(&t, &p, 1, 2 * p->micro_batches, 1, &err);
+    bool before_closing = *rig.failed() != '\0';
+    if (t.device) t.api->close(t.device);
+    ck_assert_msg(!strchr(err.text, '\n'), "call %lld: %s", (long long)n, err.text);
+    return before_closing;
+}
+
+// Where such a call fails, what it should give back stays.
+static bool gives_back(const char *call) {
+    static const char *const words[] = {"Destroy", "Unload", "Free", "Release", "cuCtx"};
+    bool found = false;
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        found |= strstr(call, words[i]) != NULL;
+    return found;
+}
+
+// Whatever fails, on whatever thread, nobody waits for ever, and nothing is left behind.
+START_TEST(every_call_may_fail) {
+    if (!find_cuda_on_cpu(_i ? "seed=1 pinned=4M" : "seed=1")) return;
+    program *p = random_program(3, (random_program_size){30, 2, 24}, &err);
+    program_order(p, &err);
+    ASSERT_FINE(err);
+    int64_t n = 1, step = getenv("BRIM_TEST_LONG") ? 1 : 3, told = 0;
+    for (; run_with_failure(p, n, !_i); n += step) {
+        told += failed(&err);
+        ck_assert_msg(!*rig.alive() || gives_back(rig.failed()),
+                      "call %lld, %s, fails (%s) and leaves %s", (long long)n, rig.failed(),
+                      err.text, rig.alive());
+        err = (brim_error){0};
+    }
+    ck_assert_int_gt(n, 200);
+    ck_assert_int_gt(3 * told * step, n);
+    program_free(p);
+}
+END_TEST
+
+static void add_copy(program *p, queue_id queue, byte_range from, byte_range to) {
+    record_access access[] = {{from, false}, {to, true}};
+    program_record r = {.kind = RECORD_COPY,
+                        .queue = queue,
+                        .sections = SECTION_LAST,
+                        .accesses = 2,
+                        .access = access,
+                        .as.copy = {from, to, 0}};
+    program_add_record(p, &r, &err);
+}
+
+// Through two passages in turn.
+START_TEST(long_copies_pass_in_parts) {
+    if (!find_cuda_on_cpu("seed=1 pinned=4M")) return;
+    int64_t bytes = PARTS_BYTES;
+    random_target t = open_target(bytes, 2 * bytes);
+    byte_range on_device = {SPACE_DEVICE, 0, bytes},
+               host[] = {{SPACE_HOST, 0, bytes}, {SPACE_HOST, bytes, bytes}};
+    program *p;
+    loaded_program *loaded;
+    program_create(&p, &err);
+    p->device_bytes = bytes, p->host_bytes = 2 * bytes;
+    add_copy(p, QUEUE_IN, host[0], on_device);
+    add_copy(p, QUEUE_OUT, on_device, host[1]);
+    program_order(p, &err);
+    t.api->load(t.device, p, &loaded, &err);
+    ASSERT_FINE(err);
+    uint8_t *memory = t.api->host_memory(t.device);
+    for (int64_t i = 0; i < bytes; i++) memory[i] = (uint8_t)(i * 31 >> 7);
+    t.api->run(loaded, SECTION_LAST, 0, &err);
+    t.api->wait(t.device, &err);
+    ASSERT_FINE(err);
+    ck_assert(memcmp(memory, memory + bytes, (size_t)bytes) == 0);
+    t.api->unload(loaded);
+    t.api->close(t.device);
+    program_free(p);
+    ck_assert_str_eq(rig.alive(), "");
+}
+END_TEST
+
 static void no_rig(void) {}
 
 Suite *cuda_queues_suite(void) {
@@ -123,6 +254,14 @@ Suite *cuda_queues_suite(void) {
     tcase_add_test(tests, training_in_any_order);
     tcase_add_loop_test(tests, op_cases_in_any_order, 0, OPS);
     tcase_add_test(tests, a_missing_wait_is_noticed);
+    TCase *all = tcase_create("all_queues");
+    tcase_add_unchecked_fixture(all, make_test_directory, remove_test_directory);
+    tcase_add_checked_fixture(all, start, no_rig);
+    tcase_set_timeout(all, 900);
+    tcase_add_loop_test(all, random_programs_in_any_order, 0, 2);
+    tcase_add_loop_test(all, every_call_may_fail, 0, 2);
+    tcase_add_test(all, long_copies_pass_in_parts);
     suite_add_tcase(suite, tests);
+    suite_add_tcase(suite, all);
     return suite;
 }

@@ -12,7 +12,7 @@
 #include "tests/skips.h"
 #include "tests/test_core.h"
 
-// No multiple of a vector, and more than two of the kernels' blocks.
+// No multiple of a vector, and many of the kernels' blocks.
 enum { COUNT = 2711, TENSORS = 5, SCALARS = 5, ARGUMENTS = 20 };
 
 // TIES: parameters half-way between two copies, and an update that leaves them as they are.
@@ -217,7 +217,7 @@ static const char *const input_names[] = {"ordinary numbers", "any bits", "corne
                                           "skipped"};
 
 static void check_variants(const operands *start, const operands *expected, const char *input) {
-    static const int64_t pieces[] = {COUNT, 1, 7, 1000, 1024};
+    static const int64_t pieces[] = {COUNT, 1, 7, 1000, 1024, 64, 72};
     for (int v = 0; v < HOST_VARIANTS; v++) {
         if (!host_variant_runs((host_variant)v)) continue;
         const host_kernel *kernel = host_kernel_of((host_variant)v, updates[start->update].name);

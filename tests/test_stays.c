@@ -109,7 +109,7 @@ START_TEST(a_parameter_is_fetched_twice) {
     ck_assert_int_eq(p.plan.storage[gradient].space, SPACE_DEVICE);
     const stay *copy = &p.plan.stay[p.plan.first_stay[gradient]];
     ck_assert_int_eq(copy->place.space, SPACE_HOST);
-    ck_assert_int_eq(copy->place.first, update);
+    ck_assert_int_eq(copy->fetch_at, update);
     planned_free(&p);
 }
 END_TEST

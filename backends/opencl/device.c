@@ -321,6 +321,7 @@ static brim_status open_device(int index, const device_settings *settings, backe
     if (settings) d->settings = *settings;
     d->separate_queues = !d->host_is_device || d->settings.separate_queues;
     describe_device(&d->cl, &found, &d->traits);
+    d->traits.one_queue = !d->separate_queues;
     start_device(d, err);
     d->settings.cache_dir = NULL; // the caller's text, used up
     if (failed(err)) {

@@ -77,6 +77,8 @@ typedef struct brim_trainer_options {
     // Plans for a device that is not there: the trainer can be described and explained, and cannot step. `device` then
     // says how the card would be driven: "cuda" (NULL too) or "opencl". Copied.
     const brim_rates *paper;
+    // What plans are compared by; NULL: measured where a choice depends on it, once for each device, and kept. Copied.
+    const brim_rates *rates;
     // For tests and comparisons: results have the same bits with and without.
     bool no_fusion;
 } brim_trainer_options;
@@ -159,6 +161,8 @@ BRIM_API brim_status brim_trainer_save(brim_trainer *trainer, const char *dir, b
 // From DIR/latest (where that is missing, from the highest step), or from a step's directory itself. Everything must
 // match the trainer: names, shapes, optimizer.
 BRIM_API brim_status brim_trainer_resume(brim_trainer *trainer, const char *dir, brim_error *err);
+// The micro-batch that a checkpoint was trained with.
+BRIM_API brim_status brim_checkpoint_micro_batch(const char *dir, int64_t *batch, brim_error *err);
 // Where a checkpoint's file is: DIR is a run's folder or a step's own.
 BRIM_API brim_status brim_checkpoint_file(char *path, size_t size, const char *dir, const char *file, brim_error *err);
 // Parameters alone, from a safetensors file in F32, F16 or BF16. A parameter that the file lacks is an error; further
@@ -174,7 +178,9 @@ typedef struct brim_trainer_info {
     int64_t trained;          // of them not frozen
     int64_t device_bytes;     // the arena: all device memory that the trainer uses
     int64_t persistent_bytes; // of it: parameters, states, accumulators
+    int64_t batch, accumulate; // as given, or as the planner chose them
     int64_t host_bytes;       // main memory that the plan takes, staging of inputs and results included
+    int64_t staging_bytes;    // of it: inputs and results
     int64_t file_bytes;       // on disk
     int records, kernels;     // of the training step
     int recomputed;           // nodes of its forward pass that run once more in the backward pass

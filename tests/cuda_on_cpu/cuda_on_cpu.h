@@ -28,14 +28,19 @@
 // ---- settings -----------------------------------------------------------------------------------
 
 // Takes settings as the environment's CUDA_ON_CPU has them, words apart by blanks:
-//   seed=N            of all orders; printed at the first call, drawn from the clock where not
-//   given devices=N         1 memory=BYTES      of each device: 8G overhead=BYTES    that a context
-//   takes of them: 256M capability=NN     of each device: 89 driver=N          CUDA version of the
-//   driver: 13000 order=random|submitted    what runs first among what may run; submitted: no
-//   adversary check=0|1         accesses of kernels: 1 fail=CALL[:N[:STATUS]]    the N-th call (1)
-//   of that name fails with STATUS (a number of
-//                     CUDA's or the library's; 999, unknown). CALL may be "any".
-//   record=FILE       a line for each call: name, arguments, status
+//   seed=N               of all orders; printed at the first call, drawn from the clock if not given
+//   devices=N            1
+//   memory=BYTES         of each device: 8G
+//   overhead=BYTES       that a context takes of them: 256M
+//   pinned=BYTES         the largest piece of host memory that can be pinned: 1024G
+//   capability=NN        of each device: 89
+//   driver=N             CUDA version of the driver: 13000
+//   order=random         or submitted: what runs first among what may run; submitted: no adversary
+//   check=1              or 0: accesses of kernels are not looked at
+//   fail=CALL:N:STATUS   the N-th call (1) of that name fails with STATUS (a number of CUDA's or the
+//                        library's; 999, unknown). CALL may be "any"; both numbers may be left out.
+//   record=FILE          a line for each call: name, arguments, status
+//
 // NULL or a line of what is wrong, valid until the next call. Settings stand for what follows.
 CUDA_ON_CPU_API const char *cuda_on_cpu_configure(const char *words);
 

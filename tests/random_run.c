@@ -1,0 +1,84 @@
+#include "tests/random_run.h"
+
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "core/philox.h"
+
+enum { LATE_MICROSECONDS = 1500, MOST_MICROSECONDS = 200 };
+
+// ---- late tasks ---------------------------------------------------------------------------------
+
+static atomic_int held = QUEUE_COUNT;
+static atomic_uint held_seed, draws;
+
+void random_run_hold(queue_id queue, uint32_t seed) {
+    held = (int)queue;
+    held_seed = seed;
+}
+
+void random_run_before_task(queue_id queue) {
+    if (held == QUEUE_COUNT) {
+        uint32_t x = philox_at(held_seed, 4, draws++).v[0];
+        if (x % 4 == 0) usleep(x / 4 % MOST_MICROSECONDS);
+    } else if (held == (int)queue) {
+        usleep(LATE_MICROSECONDS);
+    }
+}
+
+// ---- running ------------------------------------------------------------------------------------
+
+static void run_sections(const random_target *t, loaded_program *const *loaded, program *const *p,
+                         int programs, int sections, uint8_t *const memory[SPACES],
+                         brim_error *err) {
+    int which = 0;
+    int32_t micro_batch = 0;
+    for (int i = 0; i < sections && !failed(err); i++) {
+        uint8_t section = micro_batch_section(p[which], micro_batch);
+        t->api->run(loaded[which], section, micro_batch, err);
+        random_program_interpret(p[which], section, micro_batch, memory);
+        if (++micro_batch < p[which]->micro_batches) continue;
+        micro_batch = 0;
+        which = (which + 1) % programs;
+    }
+    t->api->finish(t->device, err);
+}
+
+static const char *compare(const random_target *t, uint8_t *const memory[SPACES],
+                           int64_t bytes, brim_error *err) {
+    static char difference[120];
+    uint8_t *there = malloc((size_t)bytes);
+    difference[0] = '\0';
+    for (int s = 0; s < SPACES && !*difference && !failed(err); s++) {
+        byte_range range = {(memory_space)s, 0, bytes};
+        device_read_range(t->api, t->device, &range, there, err);
+        for (int64_t i = 0; i < bytes && !*difference && !failed(err); i++)
+            if (there[i] != memory[s][i])
+                snprintf(difference, sizeof difference, "byte %lld of the %s space is %d, not %d",
+                         (long long)i, space_name((memory_space)s), there[i], memory[s][i]);
+    }
+    free(there);
+    return difference;
+}
+
+const char *random_run(const random_target *t, program *const *p, int programs, int sections,
+                       uint32_t seed, brim_error *err) {
+    int64_t bytes = p[0]->device_bytes;
+    uint8_t *memory[SPACES];
+    loaded_program *loaded[RANDOM_MOST_PROGRAMS] = {NULL};
+    for (int s = 0; s < SPACES; s++) {
+        memory[s] = malloc((size_t)bytes);
+        for (int64_t i = 0; i < bytes; i++)
+            memory[s][i] = (uint8_t)philox_at(seed, 10 + (uint64_t)s, (uint64_t)i).v[0];
+        byte_range range = {(memory_space)s, 0, bytes};
+        device_write_range(t->api, t->device, &range, memory[s], err);
+    }
+    for (int i = 0; i < programs; i++) t->api->load(t->device, p[i], &loaded[i], err);
+    if (!failed(err)) run_sections(t, loaded, p, programs, sections, memory, err);
+    const char *difference = compare(t, memory, bytes, err);
+    for (int i = 0; i < programs; i++) t->api->unload(loaded[i]);
+    for (int s = 0; s < SPACES; s++) free(memory[s]);
+    return difference;
+}
