@@ -56,7 +56,7 @@ static void find_alike(table *t) {
 // quickly told, the planner need not be asked.
 static bool has_room(const plan_request *r) {
     enum { LEAST_BYTES = 3 * sizeof(float) };
-    int64_t room = (r->gpu->memory_mib << 20) + r->ram + r->options->disk_bytes;
+    int64_t room = (r->gpu->memory_mib << 20) + r->ram + r->options->disk.bytes;
     return LEAST_BYTES * model_parameters(&r->model) <= room;
 }
 
