@@ -48,9 +48,10 @@ static const option_row rows[] = {
     {"step-batch", "N", OPTION_INTEGER, AT(step_batch), 1, 1e9,
      "sequences in a step, which the planner cuts into micro-batches; instead of --batch and "
      "--accumulate"},
-    {"vram", "SIZE", OPTION_BYTES, AT(vram), 1, 1e15,
-     "device memory that may be used, all that the device loses (default: what is free, less a "
-     "reserve for the desktop)"},
+    {"vram", "SIZE", OPTION_BUDGET, AT(vram), 1, 1e15,
+     "device memory that may be used, all that the device loses; or a share, such as 25%, of what "
+     "a step would take there with nothing streamed (default: what is free, less a reserve for the "
+     "desktop)"},
     {"ram", "SIZE", OPTION_BYTES, AT(ram), 1, 1e15,
      "main memory that may be used beside (default: nine tenths of what is free)"},
     {"disk", "DIR:SIZE", OPTION_DISK, AT(disk), 1, 1e15,

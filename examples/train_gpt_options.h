@@ -13,7 +13,8 @@ typedef struct train_options {
     model_config sizes; // those given; the others are 0
     int64_t sequence;   // 0: not given
     int64_t batch, accumulate, step_batch; // 0: not given
-    int64_t vram, ram;                     // bytes; 0: what is free
+    memory_budget vram;
+    int64_t ram; // bytes; 0: what is free
     disk_share disk;
     int64_t steps, epochs; // 0: not given
     int64_t warmup, save_every, eval_every, sample;

@@ -15,7 +15,8 @@
 typedef struct plan_choice {
     int32_t level; // of recomputation
     homes_choice homes;
-    simulation expected; // all zero where only one plan was looked at
+    int64_t whole_bytes; // of an arena with everything in it; 0 where that is the plan
+    simulation expected; // all zero where no rates are known
 } plan_choice;
 
 typedef struct compiled {

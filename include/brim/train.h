@@ -183,6 +183,7 @@ typedef struct brim_trainer_info {
     int64_t parameters;       // elements
     int64_t trained;          // of them not frozen
     int64_t device_bytes;     // the arena: all device memory that the trainer uses
+    int64_t overhead_bytes;   // what the device loses to it beside that, as far as is known
     int64_t persistent_bytes; // of it: parameters, states, accumulators
     int64_t batch, accumulate; // as given, or as the planner chose them
     int64_t host_bytes;       // main memory that the plan takes, staging of inputs and results included
