@@ -242,10 +242,9 @@ static void keep_micro_batch(run *r, brim_error *err) {
                   (long long)o->step_batch, (long long)o->batch, o->out);
 }
 
-static void create_trainer(run *r, brim_error *err) {
+static brim_trainer *make_trainer(run *r, int64_t vram_bytes, brim_error *err) {
     const train_options *o = &r->options;
-    r->config.dropout = o->dropout;
-    r->trainer = brim_trainer_create(
+    return brim_trainer_create(
         model_build, &r->config,
         &(brim_trainer_options){.batch = o->batch,
                                 .length = o->sequence,
@@ -254,7 +253,7 @@ static void create_trainer(run *r, brim_error *err) {
                                 .device = o->device,
                                 .precision = (brim_precision)o->precision,
                                 .seed = (uint64_t)o->seed,
-                                .vram_bytes = o->vram,
+                                .vram_bytes = vram_bytes,
                                 .ram_bytes = o->ram,
                                 .disk = o->disk.bytes ? o->disk.folder : NULL,
                                 .disk_bytes = o->disk.bytes,
@@ -264,12 +263,27 @@ static void create_trainer(run *r, brim_error *err) {
                                               .beta2 = not_the_default(o->beta2),
                                               .eps = not_the_default(o->eps),
                                               .weight_decay = (float)o->weight_decay,
-                                              .clip = (float)o->clip},
+                                              .clip = (float)o->clip,
+                                              .states = (brim_states)o->states},
                                 .schedule = {.kind = (brim_schedule_kind)o->schedule,
                                              .warmup = o->warmup,
                                              .steps = r->steps,
                                              .min_lr = (float)o->min_lr}},
         err);
+}
+
+// The budget that is a share of what a step would take with everything on the device.
+static int64_t share_of_whole(run *r, brim_error *err) {
+    brim_trainer *whole = make_trainer(r, 0, err);
+    brim_trainer_info info = brim_trainer_describe(whole);
+    brim_trainer_free(whole);
+    return info.overhead_bytes + (int64_t)(r->options.vram.share * (double)info.device_bytes);
+}
+
+static void create_trainer(run *r, brim_error *err) {
+    const memory_budget *vram = &r->options.vram;
+    r->config.dropout = r->options.dropout;
+    r->trainer = make_trainer(r, vram->share > 0 ? share_of_whole(r, err) : vram->bytes, err);
     if (err->status) return;
     brim_trainer_info info = brim_trainer_describe(r->trainer);
     r->options.batch = info.batch;

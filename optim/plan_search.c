@@ -36,6 +36,7 @@ typedef struct search {
     int64_t limit[SPACES]; // of lower bounds; INT64_MAX: none
     candidate best[MOST_CANDIDATES];
     int bests;
+    int64_t whole_bytes; // of the device, with everything there
     // What comes closest to fitting: of plans that fit the device the one with the least host memory,
     // else the one with the least device memory.
     candidate nearest;
@@ -385,6 +386,7 @@ static bool choose(search *s, compiled *out) {
     out->plan = best.plan;
     out->lowered = best.lowered;
     out->choice = best.choice;
+    out->choice.whole_bytes = s->whole_bytes;
     return true;
 }
 
@@ -442,6 +444,7 @@ static void search_all(search *s, compiled *out) {
 static bool take_whole(search *s, compiled *out) {
     if (failed(s->err) || !variant_at(s, 0)->graph) return false;
     if (complete(s, &(candidate){0}, out)) return true;
+    s->whole_bytes = out->plan.peak_bytes[SPACE_DEVICE];
     forget(out);
     return false;
 }

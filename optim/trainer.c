@@ -310,6 +310,7 @@ brim_trainer_info brim_trainer_describe(const brim_trainer *t) {
                               .backend = traits->backend,
                               .device_bytes = c->plan.peak_bytes[SPACE_DEVICE],
                               .persistent_bytes = c->plan.persistent_bytes[SPACE_DEVICE],
+                              .overhead_bytes = t->target.overhead_bytes,
                               .batch = t->options.batch,
                               .accumulate = t->options.accumulate,
                               .host_bytes = c->plan.peak_bytes[SPACE_HOST],

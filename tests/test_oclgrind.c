@@ -195,6 +195,8 @@ static const struct {
     {OP_SGD, "odd", ""},
     {OP_ADAMW_CAST, "odd", ""},
     {OP_SGD_CAST, "odd", ""},
+    {OP_ADAMW_Q8, "odd", ""},
+    {OP_ADAMW_Q8_CAST, "odd", ""},
 };
 enum { CHOSEN = sizeof chosen / sizeof *chosen, SHARES = 4, LONG_ELEMENTS = 4000 };
 
