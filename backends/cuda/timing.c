@@ -71,15 +71,20 @@ static void log_events(loaded_program *l, brim_error *err) {
     t->events = 0;
 }
 
+static void start(loaded_program *l, brim_error *err) {
+    bool streams = false;
+    for (int32_t i = 0; i < l->p->records; i++) streams |= l->p->record[i].queue != QUEUE_COMPUTE;
+    if (!streams || cuda_finish(l->device, err)) return;
+    host_records_time(&l->host);
+    l->timing.on = true;
+}
+
 brim_status cuda_stalls(loaded_program *l, run_stalls *out, brim_error *err) {
     cuda_timing *t = &l->timing;
     CUcontext before;
     *out = (run_stalls){0};
     if (failed(err)) return err->status;
-    if (!t->on && !cuda_finish(l->device, err)) {
-        for (int32_t i = 0; i < l->p->records; i++) t->on |= l->p->record[i].queue != QUEUE_COMPUTE;
-        host_records_time(&l->host);
-    }
+    if (!t->on) start(l, err);
     if (!t->events || !cuda_enter(l->device, &before, err)) return err->status;
     log_events(l, err);
     cuda_leave(l->device, before);

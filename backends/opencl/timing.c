@@ -38,8 +38,7 @@ void opencl_time_copy(loaded_program *l, queue_id queue, cl_event event, brim_er
 
 static bool moment(const loaded_program *l, cl_event event, cl_profiling_info which, double *out) {
     cl_ulong at = 0;
-    cl_int status =
-        l->device->cl.clGetEventProfilingInfo(event, which, sizeof at, &at, NULL);
+    cl_int status = l->device->cl.clGetEventProfilingInfo(event, which, sizeof at, &at, NULL);
     *out = (double)at * 1e-9;
     return status == CL_SUCCESS;
 }
