@@ -98,8 +98,7 @@ brim_trainer *brim_trainer_create(brim_builder build, void *user,
     }
     if (g) {
         const brim_rates *given = t->options.paper ? t->options.paper : t->options.rates;
-        t->rates = given ? *given
-                         : budget_usual_rates(t->target.backend->traits(t->target.device));
+        t->rates = given ? *given : budget_usual_rates(t->target.backend->traits(t->target.device));
         t->target.rates = &t->rates;
         budget_set(&t->target, &t->options, err);
         plan_training(t, g, build, user, err);

@@ -33,8 +33,8 @@ typedef struct prepared_record {
     } as;
 } prepared_record;
 
-// A mark: the compute queue came here. Since the mark before, it stood still for `queue`, or worked,
-// where that is QUEUE_COMPUTE. For copies, the queue that they are on.
+// A mark: the compute queue came here. Since the mark before, it stood still for `queue`, or
+// worked, where that is QUEUE_COMPUTE. For copies, the queue that they are on.
 typedef enum timed_kind { TIMED_MARK, TIMED_COPY_BEGIN, TIMED_COPY_END } timed_kind;
 
 typedef struct timed_event {
