@@ -7,12 +7,11 @@
 #include "backends/paper.h"
 #include "core/alloc.h"
 #include "core/clock.h"
-#include "optim/budget.h"
 #include "graph/pass_recompute.h"
 #include "optim/initialize.h"
-#include "optim/measure.h"
 #include "optim/micro_batch.h"
 #include "optim/training_graph.h"
+#include "optim/training_plan.h"
 
 // What the caller's pointers lead to may die before the trainer does.
 static void keep_pointed_to(brim_trainer *t, brim_error *err) {
@@ -53,29 +52,6 @@ static void list_parameters(brim_trainer *t, brim_error *err) {
         if (g->value[id].role == ROLE_PARAMETER) t->parameter[t->parameters++] = id;
 }
 
-static bool stays_on_device(const plan_choice *c) {
-    const homes_choice *h = &c->homes;
-    return !c->level && !h->hosted && !h->streamed && !h->gradients && !h->offloaded;
-}
-
-// Takes the graph over.
-static void plan_training(brim_trainer *t, brim_graph *g, brim_builder build, void *user,
-                          brim_error *err) {
-    const brim_trainer_options given = t->options;
-    plan_micro_batches(&t->training, g, build, user, &t->options, &t->target, err);
-    bool known = given.paper || given.rates;
-    if (failed(err) || known || (given.batch && stays_on_device(&t->training.choice))) return;
-    // A choice was made by what such devices usually do: it is made again by what this one does.
-    brim_rates usual = t->rates;
-    measure_rates(given.device ? given.device : "auto", &usual, &t->rates, err);
-    if (given.disk) measure_disk(given.disk, &t->rates, err);
-    compiled_free(&t->training, t->target.backend);
-    t->options = given;
-    brim_trainer_options first = micro_batch_first(&t->options);
-    g = failed(err) ? NULL : training_graph(build, user, &first, err);
-    if (g) plan_micro_batches(&t->training, g, build, user, &t->options, &t->target, err);
-}
-
 brim_trainer *brim_trainer_create(brim_builder build, void *user,
                                   const brim_trainer_options *options, brim_error *err) {
     if (failed(err)) return NULL;
@@ -96,13 +72,8 @@ brim_trainer *brim_trainer_create(brim_builder build, void *user,
         brim_graph_free(g);
         g = NULL;
     }
-    if (g) {
-        const brim_rates *given = t->options.paper ? t->options.paper : t->options.rates;
-        t->rates = given ? *given : budget_usual_rates(t->target.backend->traits(t->target.device));
-        t->target.rates = &t->rates;
-        budget_set(&t->target, &t->options, err);
-        plan_training(t, g, build, user, err);
-    }
+    if (g) training_plan(&t->training, g, build, user, &t->options, &t->target, &t->rates, err);
+    t->options.rates = NULL; // the caller's
     if (!failed(err)) list_parameters(t, err);
     t->build_seconds = clock_seconds() - start;
     if (failed(err)) {
