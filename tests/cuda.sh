@@ -48,6 +48,8 @@ for precision in f32 bf16 f16; do
         check "resumed: the same $file, $precision" same_file "c-$precision/step-6/$file.safetensors" "d-$precision/step-6/$file.safetensors"
     done
 done
+check "a step that streams" train --steps 3 --vram 25% --out streams
+check "a step that streams says so" grep -qE 'step 3/3 .* streaming [0-9]+% hidden' check.log
 check "a step in little memory" with check=0 memory=256M overhead=250M "$bin/train_gpt" --data text.txt --device cuda:0 --layers 6 --heads 2 \
     --dim 16 --seq 64 --batch 16 --steps 2 --out little
 check "a step in little memory: recomputed" grep -q "run again in the backward pass" check.log
