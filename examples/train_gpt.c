@@ -386,17 +386,34 @@ static void evaluate(run *r, int64_t step, brim_error *err) {
                       r->held_out_loss);
 }
 
+// What streaming cost in a step; "" where nothing streams.
+static void streaming_text(const brim_step_result *s, char *text, size_t size) {
+    int length = 0;
+    text[0] = '\0';
+    if (s->streaming_seconds > 0)
+        length = snprintf(text, size, "  streaming %.0f%% hidden",
+                          100 * s->hidden_seconds / s->streaming_seconds);
+    double waited = 100 * s->waited_seconds / s->seconds;
+    if (s->waited_for && waited >= 0.5)
+        snprintf(text + length, size - (size_t)length, "%s waited %.0f%%, most for %s",
+                 length ? "," : " ", waited, s->waited_for);
+}
+
 static void report_step(run *r, const brim_step_result *s, brim_error *err) {
     double tokens = (double)(micro_tokens(r) * r->options.accumulate) / s->seconds;
     brim_journal_put(r->log, err, {"step", (double)s->step}, {"loss", s->loss},
                      {"grad_norm", s->grad_norm}, {"lr", s->lr}, {"tokens_per_second", tokens},
                      {"loss_scale", s->loss_scale}, {"skipped", (double)s->skipped},
-                     {"seconds", s->seconds});
+                     {"seconds", s->seconds}, {"streaming_seconds", s->streaming_seconds},
+                     {"hidden_seconds", s->hidden_seconds}, {"waited_seconds", s->waited_seconds});
+    char streaming[120];
+    streaming_text(s, streaming, sizeof streaming);
     if (s->skipped)
         brim_progress_say(r->progress,
                           "step %lld  skipped: gradients were not finite (loss scale %g)",
                           (long long)s->step, s->loss_scale);
-    brim_progress_step(r->progress, s->step, r->steps, "loss %.4f  %.0f tokens/s", s->loss, tokens);
+    brim_progress_step(r->progress, s->step, r->steps, "loss %.4f  %.0f tokens/s%s", s->loss, tokens,
+                       streaming);
 }
 
 static bool due(int64_t every, int64_t step) {

@@ -115,7 +115,7 @@ static void print_seconds(double seconds, FILE *out) {
         fprintf(out, "%.3g ms", seconds * 1e3);
 }
 
-static const char *const queue_work[QUEUE_COUNT] = {
+const char *const queue_work[QUEUE_COUNT] = {
     [QUEUE_COMPUTE] = "the kernels",           [QUEUE_IN] = "copies to the device",
     [QUEUE_OUT] = "copies from the device",    [QUEUE_HOST] = "updates by the CPU",
     [QUEUE_READ] = "reading from disk",        [QUEUE_WRITE] = "writing to disk",

@@ -195,7 +195,8 @@ static brim_status initialize(brim_trainer *t, brim_error *err) {
 brim_status brim_trainer_prepare(brim_trainer *t, brim_error *err) {
     if (failed(err) || t->prepared) return err->status;
     double start = clock_seconds();
-    if (lower_all(t, err) || reserve(t, err) || load_all(t, err) || initialize(t, err))
+    if (lower_all(t, err) || reserve(t, err) || load_all(t, err) ||
+        compiled_stalls(&t->training, &t->target, &t->measured, err) || initialize(t, err))
         return err->status;
     t->prepared = true;
     t->build_seconds += clock_seconds() - start;
@@ -215,6 +216,22 @@ static float result_f32(const compiled *c, const compile_target *target, const c
     return *(const float *)compiled_result(c, target, name, NULL);
 }
 
+// The queue that kernels waited for longest; QUEUE_COMPUTE: none.
+static int longest_wait(const run_stalls *m) {
+    int longest = QUEUE_COMPUTE;
+    for (int q = QUEUE_COMPUTE + 1; q < QUEUE_COUNT; q++)
+        if (m->waited[q] > (longest ? m->waited[longest] : 0)) longest = q;
+    return longest;
+}
+
+static void report_stalls(const run_stalls *m, brim_step_result *result) {
+    int longest = longest_wait(m);
+    result->streaming_seconds = m->streaming;
+    result->hidden_seconds = m->hidden;
+    for (int q = QUEUE_COMPUTE + 1; q < QUEUE_COUNT; q++) result->waited_seconds += m->waited[q];
+    result->waited_for = longest ? queue_work[longest] : NULL;
+}
+
 brim_status brim_trainer_step(brim_trainer *t, brim_step_result *result, brim_error *err) {
     double start = clock_seconds();
     if (brim_trainer_prepare(t, err)) return err->status;
@@ -230,7 +247,9 @@ brim_status brim_trainer_step(brim_trainer *t, brim_step_result *result, brim_er
                               .bias2 = (float)(1 - pow(o->beta2, updates)),
                               .seed = (int32_t)(t->options.seed ^ t->options.seed >> 32),
                               .step = (int32_t)(p->steps + 1)};
-    if (compiled_run(&t->training, &t->target, &control, err)) return err->status;
+    if (compiled_run(&t->training, &t->target, &control, err) ||
+        compiled_stalls(&t->training, &t->target, &t->measured, err))
+        return err->status;
 
     const compiled *c = &t->training;
     bool applied = result_f32(c, &t->target, "applied") != 0;
@@ -248,6 +267,7 @@ brim_status brim_trainer_step(brim_trainer *t, brim_step_result *result, brim_er
         .loss_scale = scale,
         .skipped = !applied,
         .seconds = clock_seconds() - start};
+    report_stalls(&t->measured, result);
     return BRIM_OK;
 }
 

@@ -28,6 +28,12 @@ done
 check "latest names the newest" same step-12 "$(cat a/latest)"
 check "a line for each step" same "$(seq 12)" "$(grep '"loss"' a/log.jsonl | sed 's/.*"step": *\([0-9]*\).*/\1/')"
 for name in loss grad_norm lr tokens_per_second; do check "field $name" same 12 "$(field a/log.jsonl $name | grep -c '[0-9]')"; done
+check "a step that streams" train --steps 3 --vram 25% --out streams
+check "a step that streams says so" grep -qE 'step 3/3 .* streaming [0-9]+% hidden' check.log
+for name in streaming_seconds hidden_seconds waited_seconds; do
+    check "field $name" same 3 "$(field streams/log.jsonl $name | grep -c '[0-9]')"
+    check "field $name: 0 where nothing streams" same 0 "$(field a/log.jsonl $name | sort -u)"
+done
 check "each line is an object" same 0 "$(grep -vcE '^\{"[a-z_]+":.*\}$' a/log.jsonl)"
 check "held-out loss is logged" grep -q '"held_out_loss"' a/log.jsonl
 check "same bits twice" train --steps 12 --out b

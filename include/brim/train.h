@@ -109,6 +109,11 @@ typedef struct brim_step_result {
     double loss_scale; // 1 unless f16
     bool skipped;      // the gradients were not finite: nothing was changed
     double seconds;    // from call to return
+    // What streaming cost, as the device measured it. Zeros where nothing is streamed and nothing is updated by the CPU.
+    double streaming_seconds; // something was on its way to the device or from it
+    double hidden_seconds;    // of them: kernels ran meanwhile
+    double waited_seconds;    // kernels stood still for copies, for updates by the CPU, or for the disk
+    const char *waited_for;   // for what longest, as a static text such as "updates by the CPU"; NULL: for nothing
 } brim_step_result;
 
 // One step. Every input must have been fed once since the last step. result may be NULL.
