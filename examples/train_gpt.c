@@ -342,6 +342,10 @@ static void print_start(const run *r) {
            info.build_seconds);
     if (r->options.explain || info.host_bytes > info.staging_bytes || info.recomputed)
         brim_trainer_explain(r->trainer, stdout);
+    if (info.pinned_bytes < info.host_bytes)
+        printf("the driver could not pin %s of main memory: copies of it pass through small pinned "
+               "buffers\n",
+               brim_bytes_text(info.host_bytes - info.pinned_bytes, arena, sizeof arena));
     fflush(stdout);
 }
 

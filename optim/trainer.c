@@ -325,6 +325,7 @@ brim_trainer_info brim_trainer_describe(const brim_trainer *t) {
         info.records = c->lowered.program->records;
         info.kernels = c->lowered.program->kernels;
     }
+    if (t->prepared) info.pinned_bytes = t->target.backend->pinned_bytes(t->target.device);
     return info;
 }
 

@@ -193,6 +193,8 @@ typedef struct brim_trainer_info {
     int64_t batch, accumulate; // as given, or as the planner chose them
     int64_t host_bytes;       // main memory that the plan takes, staging of inputs and results included
     int64_t staging_bytes;    // of it: inputs and results
+    int64_t pinned_bytes;     // of it, once the trainer is prepared: what the device reaches by itself; copies of the rest
+                              // pass through small buffers
     int64_t file_bytes;       // on disk
     int records, kernels;     // of the training step
     int recomputed;           // nodes of its forward pass that run once more in the backward pass
