@@ -61,6 +61,9 @@ brim_trainer *brim_trainer_create(brim_builder build, void *user,
     brim_trainer *t = brim_calloc_array(1, sizeof *t, err);
     if (!t) return NULL;
     t->options = checked;
+    t->build = build;
+    t->user = user;
+    t->batch_chosen = !checked.batch;
     t->progress.scale = loss_scale_start();
     keep_pointed_to(t, err);
     t->target.no_fusion = checked.no_fusion;
