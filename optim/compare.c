@@ -44,8 +44,8 @@ static double speed_with(const brim_trainer *t, const change *c) {
 
 void brim_trainer_compare(const brim_trainer *t, FILE *out) {
     if (!t || t->training.choice.expected.seconds <= 0) return;
-    double now = (double)(t->options.batch * t->options.accumulate) /
-                 t->training.choice.expected.seconds;
+    double now =
+        (double)(t->options.batch * t->options.accumulate) / t->training.choice.expected.seconds;
     for (int i = 0; i < CHANGES; i++) {
         double then = speed_with(t, &changes[i]);
         if (then > 0)
