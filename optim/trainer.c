@@ -309,6 +309,7 @@ brim_trainer_info brim_trainer_describe(const brim_trainer *t) {
                               .host_bytes = c->plan.peak_bytes[SPACE_HOST],
                               .file_bytes = c->plan.peak_bytes[SPACE_FILE],
                               .steps = t->progress.steps,
+                              .expected_seconds = c->choice.expected.seconds,
                               .build_seconds = t->build_seconds,
                               .compile_seconds = t->compile_seconds};
     for (const brim_program *p = t->programs; p; p = p->next)

@@ -199,6 +199,7 @@ typedef struct brim_trainer_info {
     int records, kernels;     // of the training step
     int recomputed;           // nodes of its forward pass that run once more in the backward pass
     int64_t steps;            // done so far
+    double expected_seconds;  // of a step, as the plan was simulated; 0 where no rates are known
     double build_seconds;     // from create to ready: graph, passes, plan
     double compile_seconds;   // of it: kernels
 } brim_trainer_info;
