@@ -47,11 +47,21 @@ static int by_size(const void *x, const void *y) {
     return (a > b) - (a < b);
 }
 
+static double median(double *x, int count) {
+    qsort(x, (size_t)count, sizeof *x, by_size);
+    return count ? (x[count / 2] + x[(count - 1) / 2]) / 2 : 0;
+}
+
 double plan_run_median(const plan_run *r) {
-    double sorted[MOST_ROUNDS];
-    memcpy(sorted, r->seconds, (size_t)r->rounds * sizeof *sorted);
-    qsort(sorted, (size_t)r->rounds, sizeof *sorted, by_size);
-    return r->rounds ? (sorted[r->rounds / 2] + sorted[(r->rounds - 1) / 2]) / 2 : 0;
+    double seconds[MOST_ROUNDS];
+    memcpy(seconds, r->seconds, (size_t)r->rounds * sizeof *seconds);
+    return median(seconds, r->rounds);
+}
+
+double plan_run_ratio(const plan_run *r, const plan_run *base) {
+    double ratio[MOST_ROUNDS];
+    for (int i = 0; i < r->rounds; i++) ratio[i] = r->seconds[i] / base->seconds[i];
+    return median(ratio, r->rounds);
 }
 
 double plan_run_least(const plan_run *r) {

@@ -28,6 +28,8 @@ brim_status plan_runs_round(plan_run *r, int count, int steps, brim_error *err);
 
 double plan_run_median(const plan_run *r);
 double plan_run_least(const plan_run *r);
+// The median of the rounds' quotients: what slows a whole round down cancels out.
+double plan_run_ratio(const plan_run *r, const plan_run *base);
 
 // What a plan is expected to take, by the rates that it was compared with.
 double plan_run_expected(const plan_run *r);
