@@ -123,6 +123,7 @@ int main(int argc, char **argv) {
     report r = report_begin(o.json, &err);
     if (!failed(&err)) find_rates(&o, &r, &err);
     if (!failed(&err) && o.grid) plan_grid(&o, &r, &err);
+    if (!failed(&err) && o.reach) plan_reach(&o, &r, &err);
     if (!failed(&err) && !o.grid && !o.reach) plan_costs(&o, &r, &err);
     report_end(&r);
     return brim_error_report(&err);
