@@ -10,7 +10,8 @@ for option in "$@"; do
 usage: ./demo.sh [OPTION...]
 
 Trains a GPT on the plain text of the GCIDE dictionary on the best device found (CUDA, an OpenCL GPU, or the CPU), for some
-three minutes on two cores, and lets it write. Installs what is missing with apt (packages are named first), builds
+three minutes on two cores, and lets it write. The step gets less than a quarter of the device memory that it would take:
+the plan that is printed streams the rest from main memory. Installs what is missing with apt (packages are named first), builds
 into build/, and leaves out/demo with checkpoints, log.jsonl and loss.svg. Started again, it goes on from there, and
 has only the sample left to write where training was done.
 
@@ -42,5 +43,5 @@ if [ $# -eq 0 ] && [ -e out/demo/latest ]; then
     echo "Going on from out/demo (delete it to start anew)"
 fi
 exec build/bin/train_gpt --data "$text" --out out/demo "${again[@]}" \
-    --layers 3 --heads 4 --dim 128 --seq 128 --batch 4 --steps 11500 --lr 3e-3 --min-lr 0 --warmup 100 --beta2 0.99 \
+    --vram 24% --layers 3 --heads 4 --dim 128 --seq 128 --batch 4 --steps 11500 --lr 3e-3 --min-lr 0 --warmup 100 --beta2 0.99 \
     --eval-every 1150 --sample 800 --temperature 0.3 --top-p 0.9 --prompt "The rim of a " "$@"

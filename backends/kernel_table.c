@@ -47,6 +47,8 @@ const kernel_row kernel_table[OP_COUNT] = {
     [OP_ACCUMULATE] = {lower_accumulate, NULL},
     [OP_ADAMW] = {lower_adamw, NULL},
     [OP_ADAMW_CAST] = {lower_adamw, NULL},
+    [OP_ADAMW_Q8] = {lower_adamw_q8, NULL},
+    [OP_ADAMW_Q8_CAST] = {lower_adamw_q8, NULL},
     [OP_SGD] = {lower_sgd, NULL},
     [OP_SGD_CAST] = {lower_sgd, NULL},
 };

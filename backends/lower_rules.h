@@ -86,6 +86,7 @@ int64_t workspace_embedding_backward(const lowering *l);
 // Updates
 void lower_accumulate(lowering *l);
 void lower_adamw(lowering *l);
+void lower_adamw_q8(lowering *l);
 void lower_sgd(lowering *l);
 
 #endif

@@ -4,21 +4,10 @@
 #include <stdio.h>
 #include "backends/lower_split.h"
 
-// A launch over the elements of `x`.
-typedef struct flat {
-    int64_t count;
-    row_split split;
-    int aligned;
-} flat;
-
-static flat flat_of(const lowering *l, const operand *x, const operand *const *vectors,
-                    int vector_count) {
-    flat f = {.count = shape_elements(&x->shape)};
-    f.split = split_elements(l->traits, f.count);
-    // The range is one row: its length matters only where groups begin inside it, at multiples of a
-    // vector.
-    f.aligned = vectors_aligned(l->traits, vectors, vector_count, l->traits->vec);
-    return f;
+// The range of a group is one row: its length matters only where groups begin inside it, at
+// multiples of a vector.
+static int all_aligned(const lowering *l, const operand *const *vectors, int count) {
+    return vectors_aligned(l->traits, vectors, count, l->traits->vec);
 }
 
 // The host's kernels by the device's name and the dtype that tells them apart.
@@ -47,21 +36,37 @@ void lower_accumulate(lowering *l) {
     if (l->sections && host) accumulate_on_host(l, "accumulate", &sum, &x);
     if (l->sections && !host) {
         const operand *vectors[] = {&sum, &x};
-        flat f = flat_of(l, &sum, vectors, 2);
-        int kernel = lower_kernel(l, "accumulate", "accumulate", f.split.group,
-                                  "-DT=%s -DALIGNED=%d", brim_dtype_name(sum.dtype), f.aligned);
-        LOWER_LAUNCH(l, kernel, f.split.groups, 1, 1, arg_write(&sum), arg_read(&x),
-                     arg_i64(f.count), arg_i32(f.split.per));
+        int64_t count = shape_elements(&sum.shape);
+        row_split split = split_elements(l->traits, count);
+        int kernel = lower_kernel(l, "accumulate", "accumulate", split.group, "-DT=%s -DALIGNED=%d",
+                                  brim_dtype_name(sum.dtype), all_aligned(l, vectors, 2));
+        LOWER_LAUNCH(l, kernel, split.groups, 1, 1, arg_write(&sum), arg_read(&x), arg_i64(count),
+                     arg_i32(split.per));
     }
     l->sections = all;
 }
 
-enum { UPDATE_TENSORS = 5, UPDATE_ARGUMENTS = 20 };
+enum { UPDATE_TENSORS = 7, UPDATE_ARGUMENTS = 24 };
 
-// Of ADAMW, SGD, and their forms that write a copy of the parameter as their last variable: the
-// variables, the gradient, and scalars in memory; then what is constant.
-static void lower_optimizer(lowering *l, const char *entry, int adamw, const double *constants,
-                            int constant_count) {
+// A kernel of optimizer.k.
+typedef struct update_kernel {
+    const char *entry, *defines;
+    bool blocks; // its groups take blocks of states, not elements
+    int constants;
+    double constant[6];
+} update_kernel;
+
+// Where the states are blocks, a group's work-items share one: a word for each.
+static row_split split_update(const lowering *l, const update_kernel *k, int64_t count) {
+    if (!k->blocks) return split_elements(l->traits, count);
+    row_split s = split_rows(l->traits, state_blocks(count), STATE_BLOCK);
+    if (s.group > STATE_BLOCK_WORDS) s.group = STATE_BLOCK_WORDS;
+    return s;
+}
+
+// The arguments' order: the variables, the last of them a copy of the parameter in the forms that
+// write one; the gradient; scalars in memory; then what is constant.
+static void lower_optimizer(lowering *l, const update_kernel *k) {
     const graph_node *node = l->node;
     operand x[UPDATE_TENSORS];
     const operand *vectors[UPDATE_TENSORS];
@@ -76,36 +81,54 @@ static void lower_optimizer(lowering *l, const char *entry, int adamw, const dou
         operand scalar = lower_input(l, i);
         argument[count++] = arg_read(&scalar);
     }
-    flat f = flat_of(l, &x[0], vectors, node->outputs + 1);
     bool host = lower_on_host(l);
-    argument[count++] = arg_i64(f.count);
-    if (!host) argument[count++] = arg_i32(f.split.per);
-    for (int i = 0; i < constant_count; i++) argument[count++] = arg_f32(constants[i]);
+    int64_t elements = shape_elements(&x[0].shape);
+    row_split split = split_update(l, k, elements);
+    argument[count++] = arg_i64(elements);
+    if (!host) argument[count++] = arg_i32(split.per);
+    for (int i = 0; i < k->constants; i++) argument[count++] = arg_f32(k->constant[i]);
     brim_dtype copy = x[node->outputs - 1].dtype; // f32, that of a state, where there is none
-    bool copies = copy != BRIM_F32;
     if (host) {
         char name[32];
-        lower_host(l, host_name(name, entry, copy), argument, count);
+        lower_host(l, host_name(name, k->entry, copy), argument, count);
         return;
     }
+    int aligned = k->blocks ? 0 : all_aligned(l, vectors, node->outputs + 1);
+    bool copies = copy != BRIM_F32;
     int kernel =
-        lower_kernel(l, "optimizer", entry, f.split.group, "-DADAMW=%d -DALIGNED=%d%s%s", adamw,
-                     f.aligned, copies ? " -DCOPY=" : "", copies ? brim_dtype_name(copy) : "");
-    lower_launch(l, kernel, (const int64_t[]){f.split.groups, 1, 1}, argument, count);
+        lower_kernel(l, "optimizer", k->entry, split.group, "%s -DALIGNED=%d%s%s", k->defines,
+                     aligned, copies ? " -DCOPY=" : "", copies ? brim_dtype_name(copy) : "");
+    lower_launch(l, kernel, (const int64_t[]){split.groups, 1, 1}, argument, count);
+}
+
+static void lower_adamw_kernel(lowering *l, const char *entry, const char *defines, bool blocks) {
+    const brim_attr *a = &l->node->attr;
+    double beta1 = a->optimizer.beta1, beta2 = a->optimizer.beta2;
+    update_kernel k = {
+        entry,
+        defines,
+        blocks,
+        6,
+        {1 - beta1, beta2, 1 - beta2, a->optimizer.eps, a->optimizer.decay, a->optimizer.lr_scale}};
+    lower_optimizer(l, &k);
 }
 
 void lower_adamw(lowering *l) {
-    const brim_attr *a = &l->node->attr;
-    double beta1 = a->optimizer.beta1, beta2 = a->optimizer.beta2;
-    const double constants[] = {
-        1 - beta1, beta2, 1 - beta2, a->optimizer.eps, a->optimizer.decay, a->optimizer.lr_scale};
-    lower_optimizer(l, "adamw", 1, constants, 6);
+    lower_adamw_kernel(l, "adamw", "-DADAMW=1", false);
+}
+
+void lower_adamw_q8(lowering *l) {
+    lower_adamw_kernel(l, "adamw_q8", "-DADAMW=1 -DQ8", true);
 }
 
 void lower_sgd(lowering *l) {
     const brim_attr *a = &l->node->attr;
-    const double constants[] = {a->optimizer.beta1, a->optimizer.decay, a->optimizer.lr_scale};
-    lower_optimizer(l, "sgd", 0, constants, 3);
+    update_kernel k = {"sgd",
+                       "-DADAMW=0",
+                       false,
+                       3,
+                       {a->optimizer.beta1, a->optimizer.decay, a->optimizer.lr_scale}};
+    lower_optimizer(l, &k);
 }
 
 void lower_dropout(lowering *l) {

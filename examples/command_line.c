@@ -37,6 +37,20 @@ static void take_bytes(const option_row *row, const char *text, int64_t *field, 
                   brim_bytes_text((int64_t)row->high, high, sizeof high));
 }
 
+static void take_budget(const option_row *row, const char *text, memory_budget *field,
+                        brim_error *err) {
+    char *end;
+    double percent = strtod(text, &end);
+    if (end == text || strcmp(end, "%") != 0) {
+        take_bytes(row, text, &field->bytes, err);
+        return;
+    }
+    field->share = percent / 100;
+    if (!(percent > 0 && percent <= 100))
+        brim_fail(err, BRIM_ARGUMENT, "option --%s is \"%s\"; expected more than 0%% to 100%%",
+                  row->name, text);
+}
+
 // The folder's own name may have colons.
 static void take_disk(const option_row *row, const char *text, disk_share *field, brim_error *err) {
     const char *colon = strrchr(text, ':');
@@ -79,6 +93,9 @@ bool command_line_take(const option_row *rows, int count, int key, const char *t
         break;
     case OPTION_BYTES:
         take_bytes(row, text, field, err);
+        break;
+    case OPTION_BUDGET:
+        take_budget(row, text, field, err);
         break;
     case OPTION_DISK:
         take_disk(row, text, field, err);

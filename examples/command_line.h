@@ -11,6 +11,12 @@
 #include <argp.h>
 #include <brim/brim.h>
 
+// So many bytes, or so much of what a step takes where nothing is streamed; both 0: not given.
+typedef struct memory_budget {
+    int64_t bytes;
+    double share;
+} memory_budget;
+
 // A folder, and how much of it may be used; bytes 0: none.
 typedef struct disk_share {
     char folder[4096];
@@ -23,6 +29,7 @@ typedef struct disk_share {
     X(REAL, double)                                                                                \
     X(TEXT, const char *)                                                                          \
     X(BYTES, int64_t) /* "8G", "512M" */                                                           \
+    X(BUDGET, memory_budget) /* as BYTES, or "25%" */                                              \
     X(DISK, disk_share) /* "DIR:SIZE" */                                                           \
     X(CHOICE, int)    /* the place in `choices` */                                                 \
     X(SWITCH, bool)   /* takes no value */

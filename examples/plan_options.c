@@ -26,6 +26,7 @@ static const char description[] =
 
 static const char *const architectures[] = {"gpt2", "llama", NULL};
 static const char *const precisions[] = {"f32", "bf16", "f16", NULL};
+static const char *const states[] = {"f32", "q8", NULL};
 
 static const option_row rows[] = {
     {"model", "NAME", OPTION_TEXT, AT(model), 0, 0, "a published model (see --list)"},
@@ -59,6 +60,10 @@ static const option_row rows[] = {
      "sequences in a micro-batch (default: as the plan finds best)"},
     {"precision", "TYPE", OPTION_CHOICE, AT(precision), 0, 0, "f32, bf16 or f16 (default bf16)",
      precisions},
+    {"states", "TYPE", OPTION_CHOICE, AT(states), 0, 0,
+     "AdamW's m and v: f32, or q8, blocks of 8 bits, which take a quarter of the memory and change "
+     "results (default f32)",
+     states},
     {"table", NULL, OPTION_SWITCH, AT(table), 0, 0,
      "which model fits which card with 32, 64 and 128 GiB of host memory; of one model or card "
      "where --model or --gpu is given"},

@@ -14,7 +14,7 @@ typedef struct plan_options {
     disk_share disk;
     int64_t sequence, batch; // 0: not given
     int64_t step_tokens;
-    int precision; // a brim_precision
+    int precision, states; // a brim_precision, a brim_states
     bool table, list;
 } plan_options;
 

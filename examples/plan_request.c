@@ -41,6 +41,8 @@ brim_trainer *plan_make(plan_request *r, brim_error *err) {
                                 .disk_bytes = o->disk.bytes,
                                 .precision = (brim_precision)o->precision,
                                 // The usual optimizer of such models: AdamW with clipping.
-                                .optimizer = {.weight_decay = 0.1f, .clip = 1}},
+                                .optimizer = {.weight_decay = 0.1f,
+                                              .clip = 1,
+                                              .states = (brim_states)o->states}},
         err);
 }

@@ -16,6 +16,8 @@ typedef struct table {
     const gpu_preset *gpu[MOST_PRESETS];
     const model_preset *model[MOST_PRESETS];
     int gpus, models;
+    int like[MOST_PRESETS]; // the first row whose card takes the same plans, perhaps at another
+                            // speed
 
     pthread_mutex_t lock; // of what follows
     pthread_cond_t news;
@@ -37,12 +39,31 @@ static void choose_presets(table *t, brim_error *err) {
             t->models++;
 }
 
+// What fits is a matter of memory and of the API alone.
+static void find_alike(table *t) {
+    for (int i = 0; i < t->gpus; i++) {
+        int j = 0;
+        while (t->gpu[j]->memory_mib != t->gpu[i]->memory_mib || t->gpu[j]->cuda != t->gpu[i]->cuda)
+            j++;
+        t->like[i] = j;
+    }
+}
+
 // Cells
 // ------------------------------------------------------------------------------------------------
+
+// Masters and two states in f32 have to lie somewhere. Where that alone is too much, which is
+// quickly told, the planner need not be asked.
+static bool has_room(const plan_request *r) {
+    enum { LEAST_BYTES = 3 * sizeof(float) };
+    int64_t room = (r->gpu->memory_mib << 20) + r->ram + r->options->disk.bytes;
+    return LEAST_BYTES * model_parameters(&r->model) <= room;
+}
 
 static bool fits(plan_request *r, int64_t ram_gib, brim_error *err) {
     brim_error missing = {0};
     r->ram = ram_gib * gib;
+    if (!has_room(r)) return false;
     brim_trainer *trainer = plan_make(r, &missing);
     brim_trainer_free(trainer);
     if (missing.status && missing.status != BRIM_MEMORY)
@@ -50,13 +71,12 @@ static bool fits(plan_request *r, int64_t ram_gib, brim_error *err) {
     return !missing.status;
 }
 
-// The least of 32, 64 and 128 that does; 0 where none does.
+// 0 where none does.
 static int least_ram(plan_request *r, brim_error *err) {
-    static const int sizes[] = {32, 64};
-    if (!fits(r, 128, err)) return 0; // what fits nowhere needs no further plan
-    for (int i = 0; i < 2; i++)
+    static const int sizes[] = {32, 64, 128};
+    for (int i = 0; i < 3; i++)
         if (fits(r, sizes[i], err)) return sizes[i];
-    return 128;
+    return 0;
 }
 
 static int make_cell(const table *t, int index, brim_error *err) {
@@ -72,11 +92,13 @@ static void *make_cells(void *user) {
     table *t = user;
     pthread_mutex_lock(&t->lock);
     while (t->taken < t->gpus * t->models && !t->err.status) {
-        int index = t->taken++;
-        pthread_mutex_unlock(&t->lock);
+        int index = t->taken++, row = index / t->models, least = 0;
         brim_error err = {0};
-        int least = make_cell(t, index, &err);
-        pthread_mutex_lock(&t->lock);
+        if (t->like[row] == row) {
+            pthread_mutex_unlock(&t->lock);
+            least = make_cell(t, index, &err);
+            pthread_mutex_lock(&t->lock);
+        }
         t->least[index] = least;
         t->done++;
         if (err.status && !t->err.status) t->err = err;
@@ -113,7 +135,7 @@ static void print_head(const table *t) {
 
 static bool is_complete(const table *t, int row) {
     for (int i = 0; i < t->models; i++)
-        if (t->least[row * t->models + i] == NOT_YET) return false;
+        if (t->least[t->like[row] * t->models + i] == NOT_YET) return false;
     return true;
 }
 
@@ -123,7 +145,7 @@ static void print_row(const table *t, int row) {
              (long long)t->gpu[row]->memory_mib >> 10);
     printf("%-14s", text);
     for (int i = 0; i < t->models; i++) {
-        int least = t->least[row * t->models + i];
+        int least = t->least[t->like[row] * t->models + i];
         snprintf(text, sizeof text, "%d", least);
         printf("%*s", column_width(t->model[i]), least ? text : "-");
     }
@@ -149,6 +171,7 @@ brim_status plan_table_print(const plan_options *options, brim_error *err) {
     choose_presets(&t, err);
     brim_progress *progress = brim_progress_open(stderr, err);
     if (!err->status) {
+        find_alike(&t);
         pthread_t thread[MOST_THREADS];
         for (int i = 0; i < t.gpus * t.models; i++) t.least[i] = NOT_YET;
         print_head(&t);

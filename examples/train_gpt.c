@@ -242,10 +242,9 @@ static void keep_micro_batch(run *r, brim_error *err) {
                   (long long)o->step_batch, (long long)o->batch, o->out);
 }
 
-static void create_trainer(run *r, brim_error *err) {
+static brim_trainer *make_trainer(run *r, int64_t vram_bytes, brim_error *err) {
     const train_options *o = &r->options;
-    r->config.dropout = o->dropout;
-    r->trainer = brim_trainer_create(
+    return brim_trainer_create(
         model_build, &r->config,
         &(brim_trainer_options){.batch = o->batch,
                                 .length = o->sequence,
@@ -254,7 +253,7 @@ static void create_trainer(run *r, brim_error *err) {
                                 .device = o->device,
                                 .precision = (brim_precision)o->precision,
                                 .seed = (uint64_t)o->seed,
-                                .vram_bytes = o->vram,
+                                .vram_bytes = vram_bytes,
                                 .ram_bytes = o->ram,
                                 .disk = o->disk.bytes ? o->disk.folder : NULL,
                                 .disk_bytes = o->disk.bytes,
@@ -264,12 +263,27 @@ static void create_trainer(run *r, brim_error *err) {
                                               .beta2 = not_the_default(o->beta2),
                                               .eps = not_the_default(o->eps),
                                               .weight_decay = (float)o->weight_decay,
-                                              .clip = (float)o->clip},
+                                              .clip = (float)o->clip,
+                                              .states = (brim_states)o->states},
                                 .schedule = {.kind = (brim_schedule_kind)o->schedule,
                                              .warmup = o->warmup,
                                              .steps = r->steps,
                                              .min_lr = (float)o->min_lr}},
         err);
+}
+
+// The budget that is a share of what a step would take with everything on the device.
+static int64_t share_of_whole(run *r, brim_error *err) {
+    brim_trainer *whole = make_trainer(r, 0, err);
+    brim_trainer_info info = brim_trainer_describe(whole);
+    brim_trainer_free(whole);
+    return info.overhead_bytes + (int64_t)(r->options.vram.share * (double)info.device_bytes);
+}
+
+static void create_trainer(run *r, brim_error *err) {
+    const memory_budget *vram = &r->options.vram;
+    r->config.dropout = r->options.dropout;
+    r->trainer = make_trainer(r, vram->share > 0 ? share_of_whole(r, err) : vram->bytes, err);
     if (err->status) return;
     brim_trainer_info info = brim_trainer_describe(r->trainer);
     r->options.batch = info.batch;
@@ -328,6 +342,10 @@ static void print_start(const run *r) {
            info.build_seconds);
     if (r->options.explain || info.host_bytes > info.staging_bytes || info.recomputed)
         brim_trainer_explain(r->trainer, stdout);
+    if (info.pinned_bytes < info.host_bytes)
+        printf("the driver could not pin %s of main memory: copies of it pass through small pinned "
+               "buffers\n",
+               brim_bytes_text(info.host_bytes - info.pinned_bytes, arena, sizeof arena));
     fflush(stdout);
 }
 
@@ -372,17 +390,34 @@ static void evaluate(run *r, int64_t step, brim_error *err) {
                       r->held_out_loss);
 }
 
+// What streaming cost in a step; "" where nothing streams.
+static void streaming_text(const brim_step_result *s, char *text, size_t size) {
+    int length = 0;
+    text[0] = '\0';
+    if (s->streaming_seconds > 0)
+        length = snprintf(text, size, "  streaming %.0f%% hidden",
+                          100 * s->hidden_seconds / s->streaming_seconds);
+    double waited = 100 * s->waited_seconds / s->seconds;
+    if (s->waited_for && waited >= 0.5)
+        snprintf(text + length, size - (size_t)length, "%s waited %.0f%%, most for %s",
+                 length ? "," : " ", waited, s->waited_for);
+}
+
 static void report_step(run *r, const brim_step_result *s, brim_error *err) {
     double tokens = (double)(micro_tokens(r) * r->options.accumulate) / s->seconds;
     brim_journal_put(r->log, err, {"step", (double)s->step}, {"loss", s->loss},
                      {"grad_norm", s->grad_norm}, {"lr", s->lr}, {"tokens_per_second", tokens},
                      {"loss_scale", s->loss_scale}, {"skipped", (double)s->skipped},
-                     {"seconds", s->seconds});
+                     {"seconds", s->seconds}, {"streaming_seconds", s->streaming_seconds},
+                     {"hidden_seconds", s->hidden_seconds}, {"waited_seconds", s->waited_seconds});
+    char streaming[120];
+    streaming_text(s, streaming, sizeof streaming);
     if (s->skipped)
         brim_progress_say(r->progress,
                           "step %lld  skipped: gradients were not finite (loss scale %g)",
                           (long long)s->step, s->loss_scale);
-    brim_progress_step(r->progress, s->step, r->steps, "loss %.4f  %.0f tokens/s", s->loss, tokens);
+    brim_progress_step(r->progress, s->step, r->steps, "loss %.4f  %.0f tokens/s%s", s->loss, tokens,
+                       streaming);
 }
 
 static bool due(int64_t every, int64_t step) {

@@ -23,6 +23,7 @@ static const char description[] =
 static const char *const architectures[] = {"gpt2", "llama", NULL};
 static const char *const schedules[] = {"constant", "linear", "cosine", NULL};
 static const char *const precisions[] = {"f32", "bf16", "f16", NULL};
+static const char *const states[] = {"f32", "q8", NULL};
 
 static const option_row rows[] = {
     {"arch", "KIND", OPTION_CHOICE, AT(architecture), 0, 0,
@@ -47,9 +48,10 @@ static const option_row rows[] = {
     {"step-batch", "N", OPTION_INTEGER, AT(step_batch), 1, 1e9,
      "sequences in a step, which the planner cuts into micro-batches; instead of --batch and "
      "--accumulate"},
-    {"vram", "SIZE", OPTION_BYTES, AT(vram), 1, 1e15,
-     "device memory that may be used, all that the device loses (default: what is free, less a "
-     "reserve for the desktop)"},
+    {"vram", "SIZE", OPTION_BUDGET, AT(vram), 1, 1e15,
+     "device memory that may be used, all that the device loses; or a share, such as 25%, of what "
+     "a step would take there with nothing streamed (default: what is free, less a reserve for the "
+     "desktop)"},
     {"ram", "SIZE", OPTION_BYTES, AT(ram), 1, 1e15,
      "main memory that may be used beside (default: nine tenths of what is free)"},
     {"disk", "DIR:SIZE", OPTION_DISK, AT(disk), 1, 1e15,
@@ -98,6 +100,10 @@ static const option_row rows[] = {
      "constant, linear or cosine (default cosine)", schedules},
     {"precision", "TYPE", OPTION_CHOICE, AT(precision), 0, 0, "f32, bf16 or f16 (default f32)",
      precisions},
+    {"states", "TYPE", OPTION_CHOICE, AT(states), 0, 0,
+     "AdamW's m and v: f32, or q8, blocks of 8 bits, which take a quarter of the memory and change "
+     "results (default f32)",
+     states},
     {"plan", NULL, OPTION_SWITCH, AT(plan), 0, 0, "print the plan for the budget, and stop", NULL},
     {"explain", NULL, OPTION_SWITCH, AT(explain), 0, 0, "print the plan, and train", NULL},
     {"resume", NULL, OPTION_SWITCH, AT(resume), 0, 0, "go on from OUT/latest", NULL},

@@ -13,13 +13,14 @@ typedef struct train_options {
     model_config sizes; // those given; the others are 0
     int64_t sequence;   // 0: not given
     int64_t batch, accumulate, step_batch; // 0: not given
-    int64_t vram, ram;                     // bytes; 0: what is free
+    memory_budget vram;
+    int64_t ram; // bytes; 0: what is free
     disk_share disk;
     int64_t steps, epochs; // 0: not given
     int64_t warmup, save_every, eval_every, sample;
     double lr, min_lr, weight_decay, beta1, beta2, eps, clip, dropout, temperature, top_p;
     int64_t seed;
-    int schedule, precision; // a brim_schedule_kind, a brim_precision
+    int schedule, precision, states; // a brim_schedule_kind, a brim_precision, a brim_states
     const char *device, *out, *init, *log, *prompt;
     bool resume, sequential, plan, explain;
 } train_options;

@@ -115,6 +115,13 @@ static inline bool role_is_variable(value_role role) {
     return role == ROLE_PARAMETER || role == ROLE_STATE || role == ROLE_COPY || role == ROLE_ACCUMULATOR;
 }
 
+// States as 8-bit blocks: that many elements share a scale. Word w of a block, an i32, holds the codes of its elements
+// w, w + 64, w + 128 and w + 192, the first in the lowest byte; elements that a last block lacks have codes of 0.
+enum { STATE_BLOCK = 256, STATE_BLOCK_WORDS = STATE_BLOCK / 4 };
+static inline int64_t state_blocks(int64_t elements) {
+    return elements / STATE_BLOCK + (elements % STATE_BLOCK != 0);
+}
+
 // Scalars that change from step to step; the host writes the block before each section.
 typedef enum control_slot {
     CONTROL_LR, CONTROL_LOSS_SCALE, CONTROL_BIAS1, CONTROL_BIAS2, // f32; BIASi = 1 - beta_i^step

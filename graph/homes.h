@@ -27,7 +27,7 @@ typedef struct homes_choice {
 
 typedef struct home_unit {
     value_id parameter, copy; // copy -1: none (f32)
-    value_id state[2];
+    value_id state[4];
     int32_t states;
     value_id gradient; // its storage; -1: frozen
     node_id update;    // -1: frozen

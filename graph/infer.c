@@ -78,6 +78,8 @@ const infer_rule infer_rules[OP_COUNT] = {
     [OP_ACCUMULATE] = infer_accumulate,
     [OP_ADAMW] = infer_adamw,
     [OP_ADAMW_CAST] = infer_adamw,
+    [OP_ADAMW_Q8] = infer_adamw_q8,
+    [OP_ADAMW_Q8_CAST] = infer_adamw_q8,
     [OP_SGD] = infer_sgd,
     [OP_SGD_CAST] = infer_sgd,
 };

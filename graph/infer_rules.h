@@ -64,6 +64,7 @@ bool infer_rotary(inference *i);
 bool infer_dropout(inference *i);
 bool infer_accumulate(inference *i);
 bool infer_adamw(inference *i);
+bool infer_adamw_q8(inference *i);
 bool infer_sgd(inference *i);
 
 #endif

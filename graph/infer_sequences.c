@@ -1,5 +1,6 @@
 #include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
 #include "graph/infer_rules.h"
 #include "graph/shape.h"
 
@@ -167,18 +168,10 @@ static bool is_update_tensor(inference *i, int input, bool copy, const char *wha
            infer_same_shape(i, 0, input, "the parameter", what);
 }
 
-// The parameter, its states, a compute copy where the op writes one more output, and the gradient
-// are of one shape, f32 except for the copy; the rest are f32 scalars.
-static bool is_update(inference *i, int states) {
-    static const char *const what[] = {"the parameter", "the state m", "the state v"};
+// What follows the gradient is f32 scalars.
+static bool has_factors(inference *i, int first) {
     const brim_attr *a = i->attr;
-    int variables = i->outputs, copy = variables > states + 1 ? states + 1 : -1;
-    for (int k = 0; k <= variables; k++) {
-        const char *name = k == variables ? "its gradient" : k == copy ? "its copy" : what[k];
-        if (!is_update_tensor(i, k, k == copy, name)) return false;
-        if (k < variables) infer_set(i, k, i->input[k].dtype, &i->input[k].shape);
-    }
-    for (int k = variables + 1; k < i->inputs; k++) {
+    for (int k = first; k < i->inputs; k++) {
         if (!is_scalar(i, k, BRIM_F32, "a factor")) return false;
     }
     return in_range(i, "beta1", a->optimizer.beta1, 1) &&
@@ -186,9 +179,47 @@ static bool is_update(inference *i, int states) {
            in_range(i, "lr_scale", a->optimizer.lr_scale, INFINITY);
 }
 
-bool infer_adamw(inference *i) {
-    return is_update(i, 2) && in_range(i, "beta2", i->attr->optimizer.beta2, 1) &&
+// The parameter, its states, a compute copy where the op writes one more output, and the gradient
+// are of one shape, f32 except for the copy.
+static bool is_update(inference *i, int states) {
+    static const char *const what[] = {"the parameter", "the state m", "the state v"};
+    int variables = i->outputs, copy = variables > states + 1 ? states + 1 : -1;
+    for (int k = 0; k <= variables; k++) {
+        const char *name = k == variables ? "its gradient" : k == copy ? "its copy" : what[k];
+        if (!is_update_tensor(i, k, k == copy, name)) return false;
+        if (k < variables) infer_set(i, k, i->input[k].dtype, &i->input[k].shape);
+    }
+    return has_factors(i, variables + 1);
+}
+
+// A state as 8-bit blocks: its codes and its scales.
+static bool is_quantised(inference *i, int input, const char *what) {
+    int64_t blocks = state_blocks(shape_elements(&i->input[0].shape));
+    shape codes = {1, {blocks * STATE_BLOCK_WORDS}}, scales = {1, {blocks}};
+    char name[64];
+    snprintf(name, sizeof name, "the scales of %s", what);
+    return infer_is(i, input, BRIM_I32) && infer_is(i, input + 1, BRIM_F32) &&
+           infer_shape_is(i, input, &codes, what) && infer_shape_is(i, input + 1, &scales, name);
+}
+
+static bool has_adamw_constants(inference *i) {
+    return in_range(i, "beta2", i->attr->optimizer.beta2, 1) &&
            in_range(i, "eps", i->attr->optimizer.eps, INFINITY);
+}
+
+bool infer_adamw_q8(inference *i) {
+    int variables = i->outputs, copy = variables > 5 ? 5 : -1;
+    if (!infer_is(i, 0, BRIM_F32) || !is_quantised(i, 1, "the state m") ||
+        !is_quantised(i, 3, "the state v") ||
+        (copy > 0 && !is_update_tensor(i, copy, true, "its copy")) ||
+        !is_update_tensor(i, variables, false, "its gradient"))
+        return false;
+    for (int k = 0; k < variables; k++) infer_set(i, k, i->input[k].dtype, &i->input[k].shape);
+    return has_factors(i, variables + 1) && has_adamw_constants(i);
+}
+
+bool infer_adamw(inference *i) {
+    return is_update(i, 2) && has_adamw_constants(i);
 }
 
 bool infer_sgd(inference *i) {

@@ -36,7 +36,7 @@ static int64_t storage_bytes(const graph_value *v) {
 static pack_rules rules_of(const planner *p, memory_space space, int64_t base) {
     const plan_request *r = p->request;
     return (pack_rules){base, r->alignment, space == SPACE_DEVICE ? r->chunk_bytes : 0,
-                        r->guard_bytes};
+                        r->guard_bytes, r->enough[space]};
 }
 
 // What persists -----------------------------------------------------------------------------------

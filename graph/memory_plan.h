@@ -81,6 +81,7 @@ typedef struct plan_request {
     const bool *whole; // by value id: where its home is not on the device, it has one stay there that
                        // lasts for the whole step and is filled once; NULL: none
     const stream_times *times; // NULL: stays are as short as can be
+    int64_t enough[SPACES]; // a packing that ends there need not be improved; 0: as good as can be
     bool estimate; // only lifetimes and bounds: peak_bytes are lower bounds, and nothing has a place
 } plan_request;
 

@@ -221,12 +221,13 @@ brim_status pack_blocks(pack_block *blocks, int32_t count, const pack_rules *rul
     if (delta) {
         p.base = pack_fit(rules, rules->base + rules->guard, 0);
         result->lower_bound = p.base + most_alive(&p, delta, positions);
-        int64_t best = count ? INT64_MAX : p.base;
-        for (int i = 0; i < STRATEGIES && best > result->lower_bound; i++) {
+        int64_t best = count ? INT64_MAX : p.base, enough = result->lower_bound;
+        if (rules->enough > enough) enough = rules->enough;
+        for (int i = 0; i < STRATEGIES && (i == 0 || best > enough); i++) {
             qsort(p.block, (size_t)count, sizeof *p.block, strategies[i].order);
             best = keep(&p, place_all(&p, strategies[i].best_fit, best), best);
         }
-        result->end = improve(&p, best, result->lower_bound);
+        result->end = improve(&p, best, enough);
         for (int32_t i = 0; i < count; i++) blocks[i].offset = p.offset[i];
     }
     free(p.block);

@@ -26,6 +26,7 @@ typedef struct pack_rules {
     int64_t chunk; // no block straddles a multiple of this, itself one of the alignment; 0: no such
                    // limit
     int64_t guard; // bytes kept free before and after each block
+    int64_t enough; // the first packing that ends there or before is taken; 0: the best one found
 } pack_rules;
 
 typedef struct pack_result {

@@ -7,7 +7,8 @@
 #include "graph/rewrite.h"
 
 // The update that also writes the copy; 0 where there is none.
-static const op_id with_copy[OP_COUNT] = {[OP_ADAMW] = OP_ADAMW_CAST, [OP_SGD] = OP_SGD_CAST};
+static const op_id with_copy[OP_COUNT] = {
+    [OP_ADAMW] = OP_ADAMW_CAST, [OP_ADAMW_Q8] = OP_ADAMW_Q8_CAST, [OP_SGD] = OP_SGD_CAST};
 static const brim_dtype copy_types[] = {BRIM_BF16, BRIM_F16};
 enum { COPY_TYPES = sizeof copy_types / sizeof *copy_types, NAME_BYTES = GRAPH_NAME_BYTES + 8 };
 

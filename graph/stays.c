@@ -27,6 +27,7 @@ typedef struct maker {
     int32_t
         *first_node_use; // by storage, and one more: nodes' uses are node_use[first_node_use[v]] ..
     use *node_use;
+    int32_t *node_uses; // by storage: their number
     use *scratch; // uses of one storage in one space
     size_t scratch_capacity, stay_capacity, transfer_capacity;
     brim_error *err;
@@ -99,18 +100,25 @@ static void list_node_uses(maker *m) {
             m->invariant[s] |= node->sections == SECTION_FIRST;
         }
     }
-    // Uses at one position were counted one by one: the rest of each list is empty.
-    for (value_id v = 0; v < g->values && m->node_use; v++)
-        for (int32_t i = m->first_node_use[v] + count[v]; i < m->first_node_use[v + 1]; i++)
-            m->node_use[i].moment = -1;
-    free(count);
+    m->node_uses = count;
 }
 
 static int32_t node_uses(const maker *m, value_id v, const use **list) {
-    int32_t first = m->first_node_use[v], count = 0;
-    *list = m->node_use + first;
-    while (first + count < m->first_node_use[v + 1] && (*list)[count].moment >= 0) count++;
-    return count;
+    *list = m->node_use + m->first_node_use[v];
+    return m->node_uses[v];
+}
+
+// The first of a list's uses behind a moment.
+static int32_t first_behind(const use *list, int32_t count, int32_t moment) {
+    int32_t low = 0, high = count;
+    while (low < high) {
+        int32_t middle = low + (high - low) / 2;
+        if (list[middle].moment <= moment)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
 }
 
 // ---- uses in one space --------------------------------------------------------------------------
@@ -171,9 +179,9 @@ static bool used_at_home_between(const maker *m, value_id v, memory_space space,
                                  const use *b, bool written_later) {
     const use *list;
     int32_t count = node_uses(m, v, &list);
-    for (int32_t i = 0; i < count; i++)
-        if (list[i].moment > a->moment && list[i].moment < b->moment &&
-            (list[i].writes || written_later) && on_the_side_of_home(m, v, space, list[i].space))
+    for (int32_t i = first_behind(list, count, a->moment);
+         i < count && list[i].moment < b->moment; i++)
+        if ((list[i].writes || written_later) && on_the_side_of_home(m, v, space, list[i].space))
             return true;
     return false;
 }
@@ -191,9 +199,8 @@ static uint8_t used_later(const maker *m, value_id v, int32_t moment, memory_spa
     const use *list;
     int32_t count = node_uses(m, v, &list);
     uint8_t sections = 0;
-    for (int32_t i = 0; i < count; i++)
-        if (list[i].moment > moment && on_the_side_of_home(m, v, space, list[i].space))
-            sections |= sections_of(&list[i]);
+    for (int32_t i = first_behind(list, count, moment); i < count; i++)
+        if (on_the_side_of_home(m, v, space, list[i].space)) sections |= sections_of(&list[i]);
     return sections;
 }
 
@@ -286,10 +293,12 @@ static void split_uses(maker *m, value_id v, memory_space space) {
     bool copied_out = m->plan->storage[v].space < space;
     use *list = m->scratch;
     bool whole = is_whole(m, v, space, list, count);
+    int32_t last_write = count - 1;
+    while (last_write >= 0 && !list[last_write].writes) last_write--;
     for (int32_t i = 1; i <= count && !failed(m->err); i++) {
         bool apart = i == count ||
                      used_at_home_between(m, v, space, &list[i - 1], &list[i],
-                                          sections_between(list, i, count, true)) ||
+                                          i <= last_write) ||
                      (!copied_out && !whole && idle_too_long(m, v, space, &list[i - 1], &list[i]));
         if (!apart) continue;
         add_stay(m, v, space, list, first, i, count);
@@ -456,7 +465,10 @@ static int by_storage(const void *x, const void *y) {
 
 static void index_stays(maker *m) {
     memory_plan *plan = m->plan;
-    if (plan->stays) qsort(plan->stay, (size_t)plan->stays, sizeof *plan->stay, by_storage);
+    bool sorted = true; // as those on the device are made
+    for (int32_t k = 1; k < plan->stays && sorted; k++)
+        sorted = by_storage(&plan->stay[k - 1], &plan->stay[k]) < 0;
+    if (!sorted) qsort(plan->stay, (size_t)plan->stays, sizeof *plan->stay, by_storage);
     int32_t i = 0;
     for (value_id v = 0; v <= m->g->values; v++) {
         while (i < plan->stays && plan->stay[i].storage < v) i++;
@@ -514,7 +526,7 @@ static void list_transfers(maker *m) {
         add_transfer(m, (transfer){i, false, s->fetch_at, false, s->fetch});
         add_transfer(m, (transfer){i, true, s->store_at, true, s->store});
     }
-    if (!failed(m->err)) order_transfers(m);
+    if (!failed(m->err) && !m->request->estimate) order_transfers(m);
 }
 
 // ---- all of it ----------------------------------------------------------------------------------
@@ -609,6 +621,7 @@ brim_status stays_make(const brim_graph *g, const graph_layout *layout,
     free(m.invariant);
     free(m.first_node_use);
     free(m.node_use);
+    free(m.node_uses);
     free(m.scratch);
     return err->status;
 }

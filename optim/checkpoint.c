@@ -17,6 +17,7 @@ enum { PATH_BYTES = 4096, FORMAT_VERSION = 1 };
 static const char model_file[] = "model.safetensors", state_file[] = "training_state.safetensors";
 static const char note_prefix[] = "note.";
 static const char *const optimizer_names[] = {[BRIM_ADAMW] = "adamw", [BRIM_SGD] = "sgd"};
+static const char *const states_names[] = {[BRIM_STATES_F32] = "f32", [BRIM_STATES_Q8] = "q8"};
 
 static bool join(char out[PATH_BYTES], const char *dir, const char *file, brim_error *err) {
     if (snprintf(out, PATH_BYTES, "%s/%s", dir, file) < PATH_BYTES) return true;
@@ -69,7 +70,7 @@ int64_t brim_trainer_noted(const brim_trainer *t, const char *name, int64_t othe
 // Tensors
 // ----------------------------------------------------------------------------------------------------------------
 
-// Reads a variable from its home; the caller frees it. NULL on error.
+// Reads a variable, of four bytes an element, from its home; the caller frees it. NULL on error.
 static float *fetch(brim_trainer *t, value_id id, size_t *bytes, brim_error *err) {
     const compiled *c = &t->training;
     size_t count = (size_t)shape_elements(&c->graph->value[id].shape);
@@ -131,6 +132,7 @@ static void put_numbers(const brim_trainer *t, state_writer *w, uint64_t model_s
     const training_progress *p = &t->progress;
     state_put_i64(w, "version", FORMAT_VERSION, err);
     state_put_text(w, "optimizer", optimizer_names[t->options.optimizer.kind], err);
+    state_put_text(w, "states", states_names[t->options.optimizer.states], err);
     state_put_i64(w, "steps", p->steps, err);
     state_put_i64(w, "updates", p->updates, err);
     state_put_f64(w, "loss_scale", p->scale.scale, err);
@@ -150,7 +152,7 @@ static void save_state(brim_trainer *t, const char *path, uint64_t model_sum, br
     put_numbers(t, w, model_sum, err);
     for (value_id id = 0; next_state(t, &id) && !failed(err); id++) {
         const graph_value *v = value_at(t, id);
-        state_declare(w, v->name, BRIM_F32, v->shape.rank, v->shape.dim, err);
+        state_declare(w, v->name, v->dtype, v->shape.rank, v->shape.dim, err);
     }
     for (value_id id = 0; next_state(t, &id) && !failed(err); id++) {
         size_t bytes;
@@ -331,6 +333,9 @@ static void check_numbers(const brim_trainer *t, const state_reader *r, const ch
     const char *optimizer = state_text(r, "optimizer", err),
                *own = optimizer_names[t->options.optimizer.kind];
     int64_t seed = state_i64(r, "seed", err);
+    // Checkpoints from before there was a choice hold f32.
+    const char *states = state_has(r, "states") ? state_text(r, "states", err) : states_names[0],
+               *own_states = states_names[t->options.optimizer.states];
     if (failed(err)) return;
     if (version != FORMAT_VERSION)
         brim_fail(err, BRIM_FORMAT, "%s has version %lld; this library reads %d", path,
@@ -338,6 +343,10 @@ static void check_numbers(const brim_trainer *t, const state_reader *r, const ch
     if (strcmp(optimizer, own) != 0)
         brim_fail(err, BRIM_ARGUMENT, "%s was saved by optimizer %s; this trainer's is %s", path,
                   optimizer, own);
+    if (strcmp(states, own_states) != 0)
+        brim_fail(err, BRIM_ARGUMENT,
+                  "%s was saved with optimizer states in %s; this trainer's are %s", path, states,
+                  own_states);
     if (seed != (int64_t)t->options.seed)
         brim_fail(err, BRIM_ARGUMENT, "%s was saved with seed %lld; this trainer's is %lld", path,
                   (long long)seed, (long long)t->options.seed);
@@ -346,7 +355,7 @@ static void check_numbers(const brim_trainer *t, const state_reader *r, const ch
 static void restore_state(brim_trainer *t, const state_reader *r, brim_error *err) {
     for (value_id id = 0; next_state(t, &id) && !failed(err); id++) {
         const graph_value *v = value_at(t, id);
-        const void *data = state_tensor(r, v->name, BRIM_F32, v->shape.rank, v->shape.dim, err);
+        const void *data = state_tensor(r, v->name, v->dtype, v->shape.rank, v->shape.dim, err);
         if (data) compiled_write_variable(&t->training, &t->target, id, data, err);
     }
     restore_notes(t, r, err);

@@ -142,6 +142,12 @@ brim_status compiled_run(compiled *c, const compile_target *target, const contro
     return target->backend->wait(target->device, err);
 }
 
+brim_status compiled_stalls(const compiled *c, const compile_target *target, run_stalls *out,
+                            brim_error *err) {
+    *out = (run_stalls){0};
+    return target->backend->stalls ? target->backend->stalls(c->loaded, out, err) : err->status;
+}
+
 const void *compiled_result(const compiled *c, const compile_target *target, const char *name,
                             const graph_value **value) {
     for (int i = 0; i < c->lowered.results; i++) {

@@ -15,7 +15,8 @@
 typedef struct plan_choice {
     int32_t level; // of recomputation
     homes_choice homes;
-    simulation expected; // all zero where only one plan was looked at
+    int64_t whole_bytes; // of an arena with everything in it; 0 where that is the plan
+    simulation expected; // all zero where no rates are known
 } plan_choice;
 
 typedef struct compiled {
@@ -55,6 +56,11 @@ typedef struct control_values {
 brim_status compiled_run(compiled *c, const compile_target *target, const control_values *control,
                          brim_error *err);
 
+// What runs waited for since the last call, which is the first one's way to begin: see
+// backend.stalls. Zeros where the backend does not measure.
+brim_status compiled_stalls(const compiled *c, const compile_target *target, run_stalls *out,
+                            brim_error *err);
+
 // A result of the last run, in the staging area; NULL if there is none of that name.
 const void *compiled_result(const compiled *c, const compile_target *target, const char *name,
                             const graph_value **value);
@@ -65,8 +71,8 @@ value_id compiled_variable(const compiled *c, const char *name);
 // Where a leaf is between two steps.
 byte_range compiled_range(const compiled *c, value_id id);
 
-// Writes a parameter or state from as many f32 as it has elements (a state's at any address): a
-// parameter together with its compute copy.
+// Writes a parameter or state from as many f32 (codes: i32) as it has elements (a state's at any
+// address): a parameter together with its compute copy.
 brim_status compiled_write_variable(const compiled *c, const compile_target *target, value_id id,
                                     const void *data, brim_error *err);
 

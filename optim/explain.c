@@ -66,6 +66,14 @@ static void print_shares(const shares *s, FILE *out) {
     }
 }
 
+static void print_whole(const compiled *c, FILE *out) {
+    char text[32];
+    int64_t whole = c->choice.whole_bytes, taken = c->plan.peak_bytes[SPACE_DEVICE];
+    if (whole <= taken) return;
+    fprintf(out, "with everything on the device, a step would need %s there: %.1f times as much\n",
+            brim_bytes_text(whole, text, sizeof text), (double)whole / (double)taken);
+}
+
 static int count_on_host(const compiled *c) {
     int count = 0;
     for (node_id n = 0; n < c->graph->nodes; n++) count += c->plan.on_host[n];
@@ -107,7 +115,7 @@ static void print_seconds(double seconds, FILE *out) {
         fprintf(out, "%.3g ms", seconds * 1e3);
 }
 
-static const char *const queue_work[QUEUE_COUNT] = {
+const char *const queue_work[QUEUE_COUNT] = {
     [QUEUE_COMPUTE] = "the kernels",           [QUEUE_IN] = "copies to the device",
     [QUEUE_OUT] = "copies from the device",    [QUEUE_HOST] = "updates by the CPU",
     [QUEUE_READ] = "reading from disk",        [QUEUE_WRITE] = "writing to disk",
@@ -168,6 +176,7 @@ void brim_trainer_explain(const brim_trainer *t, FILE *out) {
     fprintf(out, "plan: %lld micro-batch%s of %lld in a step\n", (long long)o->accumulate,
             o->accumulate == 1 ? "" : "es", (long long)o->batch);
     print_shares(&s, out);
+    print_whole(&t->training, out);
     print_treatment(t, out);
     print_time(t, out);
 }

@@ -37,8 +37,8 @@ static void check_groups(const brim_trainer_options *o, brim_error *err) {
     }
 }
 
-// Batch and accumulate from what is given of them and of step_batch. Where only that is, batch stays
-// 0: the planner chooses.
+// Batch and accumulate from what is given of them and of step_batch. Where only that is, batch
+// stays 0: the planner chooses.
 static void cut_step(brim_trainer_options *o, brim_error *err) {
     int64_t given = o->batch ? o->batch : o->accumulate;
     bool both = o->batch && o->accumulate, fits = given <= 0 || o->step_batch % given == 0;
@@ -75,6 +75,8 @@ brim_trainer_options training_options(const brim_trainer_options *given, brim_er
         {"disk_bytes", (double)o.disk_bytes, 0, 4503599627370496.0},
         {"precision", (double)o.precision, BRIM_PRECISION_F32, BRIM_PRECISION_F16},
         {"optimizer.kind", (double)p->kind, BRIM_ADAMW, BRIM_SGD},
+        {"optimizer.states", (double)p->states, BRIM_STATES_F32,
+         p->kind == BRIM_ADAMW ? BRIM_STATES_Q8 : BRIM_STATES_F32},
         {"optimizer.lr", p->lr, 0, 1e6},
         {"optimizer.beta1", p->beta1, 0, 0.99999994},
         {"optimizer.beta2", p->beta2, 0, 0.99999994},
@@ -107,10 +109,19 @@ parameter_rule training_parameter_rule(const brim_trainer_options *options, cons
     return rule;
 }
 
-optimizer_layout optimizer_states(brim_optimizer_kind kind) {
-    static const optimizer_layout layouts[] = {
-        [BRIM_ADAMW] = {2, {"m", "v"}},
-        [BRIM_SGD] = {1, {"m"}},
-    };
-    return layouts[kind];
+// Smaller tensors, mostly biases and gains, take little memory and feel each error.
+enum { LEAST_QUANTISED = 4096 };
+
+optimizer_layout optimizer_states(const brim_optimizer *optimizer, int64_t elements) {
+    static const optimizer_layout adamw = {
+        OP_ADAMW, 2, {{"m", STATE_LIKE_PARAMETER}, {"v", STATE_LIKE_PARAMETER}}};
+    static const optimizer_layout adamw_q8 = {OP_ADAMW_Q8,
+                                              4,
+                                              {{"m.codes", STATE_CODES},
+                                               {"m.scales", STATE_SCALES},
+                                               {"v.codes", STATE_CODES},
+                                               {"v.scales", STATE_SCALES}}};
+    static const optimizer_layout sgd = {OP_SGD, 1, {{"m", STATE_LIKE_PARAMETER}}};
+    if (optimizer->kind == BRIM_SGD) return sgd;
+    return optimizer->states == BRIM_STATES_Q8 && elements >= LEAST_QUANTISED ? adamw_q8 : adamw;
 }

@@ -36,6 +36,7 @@ typedef struct search {
     int64_t limit[SPACES]; // of lower bounds; INT64_MAX: none
     candidate best[MOST_CANDIDATES];
     int bests;
+    int64_t whole_bytes; // of the device, with everything there
     // What comes closest to fitting: of plans that fit the device the one with the least host memory,
     // else the one with the least device memory.
     candidate nearest;
@@ -385,6 +386,7 @@ static bool choose(search *s, compiled *out) {
     out->plan = best.plan;
     out->lowered = best.lowered;
     out->choice = best.choice;
+    out->choice.whole_bytes = s->whole_bytes;
     return true;
 }
 
@@ -402,24 +404,31 @@ static void hand_over(search *s, compiled *out) {
 
 // Plans what comes closest, so that the budget that is named works.
 static void complain(search *s) {
+    static const char *const names[SPACES] = {"device memory", "main memory", "disk"};
     const compile_target *t = s->target;
     memory_plan plan;
     if (variant_plan(variant_at(s, s->nearest.level), t, &s->nearest.choice, s->nearest.ahead, false,
                      &plan, s->err))
         return;
-    int64_t device = plan.peak_bytes[SPACE_DEVICE], host = plan.peak_bytes[SPACE_HOST];
-    memory_plan_free(&plan);
-    bool short_of_device = t->budget[SPACE_DEVICE] > 0 && device > t->budget[SPACE_DEVICE];
-    int64_t missing = short_of_device ? device - t->budget[SPACE_DEVICE]
-                                      : host - t->budget[SPACE_HOST];
-    char device_text[32], host_text[32];
+    const int64_t *peak = plan.peak_bytes;
+    int missing = SPACE_DEVICE; // the first space that is too small
+    while (missing < SPACE_FILE && (!t->budget[missing] || peak[missing] <= t->budget[missing]))
+        missing++;
+    int64_t device = peak[SPACE_DEVICE] + t->overhead_bytes;
+    char needs[3][32], file[96] = "";
+    for (int space = 0; space < SPACES; space++)
+        brim_bytes_text(space == SPACE_DEVICE ? device : peak[space], needs[space],
+                        sizeof needs[space]);
+    if (peak[SPACE_FILE] > 0)
+        snprintf(file, sizeof file, " and %s (%" PRId64 " bytes) of disk", needs[SPACE_FILE],
+                 peak[SPACE_FILE]);
     brim_fail(s->err, BRIM_MEMORY,
-              "the step does not fit: %" PRId64 " bytes of %s memory are missing, whatever is "
-              "recomputed or streamed; the nearest budget that works is %s (%" PRId64
-              " bytes) of device memory and %s (%" PRId64 " bytes) of main memory",
-              missing, short_of_device ? "device" : "main",
-              brim_bytes_text(device + t->overhead_bytes, device_text, sizeof device_text),
-              device + t->overhead_bytes, brim_bytes_text(host, host_text, sizeof host_text), host);
+              "the step does not fit: %" PRId64 " bytes of %s are missing, whatever is recomputed or "
+              "streamed; the nearest budget that works is %s (%" PRId64
+              " bytes) of device memory and %s (%" PRId64 " bytes) of main memory%s",
+              peak[missing] - t->budget[missing], names[missing], needs[SPACE_DEVICE], device,
+              needs[SPACE_HOST], peak[SPACE_HOST], file);
+    memory_plan_free(&plan);
 }
 
 static void search_all(search *s, compiled *out) {
@@ -442,6 +451,7 @@ static void search_all(search *s, compiled *out) {
 static bool take_whole(search *s, compiled *out) {
     if (failed(s->err) || !variant_at(s, 0)->graph) return false;
     if (complete(s, &(candidate){0}, out)) return true;
+    s->whole_bytes = out->plan.peak_bytes[SPACE_DEVICE];
     forget(out);
     return false;
 }

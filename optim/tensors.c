@@ -25,7 +25,7 @@ static value_id locate(brim_trainer *t, const char *name, size_t count, brim_err
     if (brim_trainer_prepare(t, err)) return -1;
     value_id id = compiled_variable(&t->training, name);
     const graph_value *v = id < 0 ? NULL : &t->training.graph->value[id];
-    if (!v || (v->role != ROLE_PARAMETER && v->role != ROLE_STATE)) {
+    if (!v || (v->role != ROLE_PARAMETER && v->role != ROLE_STATE) || v->dtype != BRIM_F32) {
         brim_fail(err, BRIM_ARGUMENT, "there is no tensor named \"%s\"", name);
         return -1;
     }

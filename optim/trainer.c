@@ -7,12 +7,11 @@
 #include "backends/paper.h"
 #include "core/alloc.h"
 #include "core/clock.h"
-#include "optim/budget.h"
 #include "graph/pass_recompute.h"
 #include "optim/initialize.h"
-#include "optim/measure.h"
 #include "optim/micro_batch.h"
 #include "optim/training_graph.h"
+#include "optim/training_plan.h"
 
 // What the caller's pointers lead to may die before the trainer does.
 static void keep_pointed_to(brim_trainer *t, brim_error *err) {
@@ -53,29 +52,6 @@ static void list_parameters(brim_trainer *t, brim_error *err) {
         if (g->value[id].role == ROLE_PARAMETER) t->parameter[t->parameters++] = id;
 }
 
-static bool stays_on_device(const plan_choice *c) {
-    const homes_choice *h = &c->homes;
-    return !c->level && !h->hosted && !h->streamed && !h->gradients && !h->offloaded;
-}
-
-// Takes the graph over.
-static void plan_training(brim_trainer *t, brim_graph *g, brim_builder build, void *user,
-                          brim_error *err) {
-    const brim_trainer_options given = t->options;
-    plan_micro_batches(&t->training, g, build, user, &t->options, &t->target, err);
-    bool known = given.paper || given.rates;
-    if (failed(err) || known || (given.batch && stays_on_device(&t->training.choice))) return;
-    // A choice was made by what such devices usually do: it is made again by what this one does.
-    brim_rates usual = t->rates;
-    measure_rates(given.device ? given.device : "auto", &usual, &t->rates, err);
-    if (given.disk) measure_disk(given.disk, &t->rates, err);
-    compiled_free(&t->training, t->target.backend);
-    t->options = given;
-    brim_trainer_options first = micro_batch_first(&t->options);
-    g = failed(err) ? NULL : training_graph(build, user, &first, err);
-    if (g) plan_micro_batches(&t->training, g, build, user, &t->options, &t->target, err);
-}
-
 brim_trainer *brim_trainer_create(brim_builder build, void *user,
                                   const brim_trainer_options *options, brim_error *err) {
     if (failed(err)) return NULL;
@@ -96,14 +72,8 @@ brim_trainer *brim_trainer_create(brim_builder build, void *user,
         brim_graph_free(g);
         g = NULL;
     }
-    if (g) {
-        const brim_rates *given = t->options.paper ? t->options.paper : t->options.rates;
-        t->rates = given ? *given
-                         : budget_usual_rates(t->target.backend->traits(t->target.device));
-        t->target.rates = &t->rates;
-        budget_set(&t->target, &t->options, err);
-        plan_training(t, g, build, user, err);
-    }
+    if (g) training_plan(&t->training, g, build, user, &t->options, &t->target, &t->rates, err);
+    t->options.rates = NULL; // the caller's
     if (!failed(err)) list_parameters(t, err);
     t->build_seconds = clock_seconds() - start;
     if (failed(err)) {
@@ -225,7 +195,8 @@ static brim_status initialize(brim_trainer *t, brim_error *err) {
 brim_status brim_trainer_prepare(brim_trainer *t, brim_error *err) {
     if (failed(err) || t->prepared) return err->status;
     double start = clock_seconds();
-    if (lower_all(t, err) || reserve(t, err) || load_all(t, err) || initialize(t, err))
+    if (lower_all(t, err) || reserve(t, err) || load_all(t, err) ||
+        compiled_stalls(&t->training, &t->target, &t->measured, err) || initialize(t, err))
         return err->status;
     t->prepared = true;
     t->build_seconds += clock_seconds() - start;
@@ -245,6 +216,22 @@ static float result_f32(const compiled *c, const compile_target *target, const c
     return *(const float *)compiled_result(c, target, name, NULL);
 }
 
+// The queue that kernels waited for longest; QUEUE_COMPUTE: none.
+static int longest_wait(const run_stalls *m) {
+    int longest = QUEUE_COMPUTE;
+    for (int q = QUEUE_COMPUTE + 1; q < QUEUE_COUNT; q++)
+        if (m->waited[q] > (longest ? m->waited[longest] : 0)) longest = q;
+    return longest;
+}
+
+static void report_stalls(const run_stalls *m, brim_step_result *result) {
+    int longest = longest_wait(m);
+    result->streaming_seconds = m->streaming;
+    result->hidden_seconds = m->hidden;
+    for (int q = QUEUE_COMPUTE + 1; q < QUEUE_COUNT; q++) result->waited_seconds += m->waited[q];
+    result->waited_for = longest ? queue_work[longest] : NULL;
+}
+
 brim_status brim_trainer_step(brim_trainer *t, brim_step_result *result, brim_error *err) {
     double start = clock_seconds();
     if (brim_trainer_prepare(t, err)) return err->status;
@@ -260,7 +247,9 @@ brim_status brim_trainer_step(brim_trainer *t, brim_step_result *result, brim_er
                               .bias2 = (float)(1 - pow(o->beta2, updates)),
                               .seed = (int32_t)(t->options.seed ^ t->options.seed >> 32),
                               .step = (int32_t)(p->steps + 1)};
-    if (compiled_run(&t->training, &t->target, &control, err)) return err->status;
+    if (compiled_run(&t->training, &t->target, &control, err) ||
+        compiled_stalls(&t->training, &t->target, &t->measured, err))
+        return err->status;
 
     const compiled *c = &t->training;
     bool applied = result_f32(c, &t->target, "applied") != 0;
@@ -278,6 +267,7 @@ brim_status brim_trainer_step(brim_trainer *t, brim_step_result *result, brim_er
         .loss_scale = scale,
         .skipped = !applied,
         .seconds = clock_seconds() - start};
+    report_stalls(&t->measured, result);
     return BRIM_OK;
 }
 
@@ -310,6 +300,7 @@ brim_trainer_info brim_trainer_describe(const brim_trainer *t) {
                               .backend = traits->backend,
                               .device_bytes = c->plan.peak_bytes[SPACE_DEVICE],
                               .persistent_bytes = c->plan.persistent_bytes[SPACE_DEVICE],
+                              .overhead_bytes = t->target.overhead_bytes,
                               .batch = t->options.batch,
                               .accumulate = t->options.accumulate,
                               .host_bytes = c->plan.peak_bytes[SPACE_HOST],
@@ -334,6 +325,7 @@ brim_trainer_info brim_trainer_describe(const brim_trainer *t) {
         info.records = c->lowered.program->records;
         info.kernels = c->lowered.program->kernels;
     }
+    if (t->prepared) info.pinned_bytes = t->target.backend->pinned_bytes(t->target.device);
     return info;
 }
 

@@ -40,11 +40,15 @@ struct brim_trainer {
     brim_program *programs;
     bool prepared;
     training_progress progress;
+    run_stalls measured; // of the latest step
     attachment *attachments;
     note *notes;
     value_id *parameter; // ids in the training graph, in order of creation
     int parameters;
     double build_seconds, compile_seconds;
 };
+
+// explain.c: the work of a queue, in words.
+extern const char *const queue_work[QUEUE_COUNT];
 
 #endif

@@ -129,32 +129,37 @@ static step_scalars step_scalars_of(brim_graph *g, const brim_trainer_options *o
     return s;
 }
 
+static brim_value state_of(brim_graph *g, value_id parameter, const char *suffix, state_form form) {
+    shape s = g->value[parameter].shape;
+    int64_t blocks = state_blocks(shape_elements(&s));
+    if (form == STATE_CODES) s = (shape){1, {blocks * STATE_BLOCK_WORDS}};
+    if (form == STATE_SCALES) s = (shape){1, {blocks}};
+    const char *name = leaf_name(g, g->value[parameter].name, suffix);
+    brim_dtype dtype = form == STATE_CODES ? BRIM_I32 : BRIM_F32;
+    return graph_value_of(g, graph_leaf(g, ROLE_STATE, dtype, &s, name));
+}
+
 static void update(brim_graph *g, const brim_trainer_options *options, const trained *t,
                    const step_scalars *s) {
+    enum { MOST_INPUTS = 11 };
     const brim_optimizer *o = &options->optimizer;
-    const char *name = g->value[t->parameter].name;
-    optimizer_layout layout = optimizer_states(o->kind);
-    value_id state[2];
-    for (int i = 0; i < layout.states; i++) {
-        shape dims = g->value[t->parameter].shape;
-        state[i] = graph_leaf(g, ROLE_STATE, BRIM_F32, &dims, leaf_name(g, name, layout.suffix[i]));
-    }
-    brim_value p = graph_value_of(g, t->parameter), m = graph_value_of(g, state[0]);
-    brim_attr attr = {
-        .optimizer = {.eps = o->eps, .decay = t->rule.decay, .lr_scale = t->rule.lr_scale}};
-    if (o->kind == BRIM_ADAMW) {
-        attr.optimizer.beta1 = o->beta1;
-        attr.optimizer.beta2 = o->beta2;
-        brim_value v = graph_value_of(g, state[1]);
-        graph_op(
-            g, OP_ADAMW,
-            (brim_value[]){p, m, v, t->gradient, s->scale, s->lr, s->bias1, s->bias2, s->applied},
-            9, &attr);
-    } else {
-        attr.optimizer.beta1 = o->momentum;
-        graph_op(g, OP_SGD, (brim_value[]){p, m, t->gradient, s->scale, s->lr, s->applied}, 6,
-                 &attr);
-    }
+    optimizer_layout layout = optimizer_states(o, shape_elements(&g->value[t->parameter].shape));
+    bool adamw = o->kind == BRIM_ADAMW;
+    brim_value in[MOST_INPUTS] = {graph_value_of(g, t->parameter)};
+    int count = 1;
+    for (int i = 0; i < layout.states; i++)
+        in[count++] = state_of(g, t->parameter, layout.state[i].suffix, layout.state[i].form);
+    in[count++] = t->gradient;
+    in[count++] = s->scale;
+    in[count++] = s->lr;
+    if (adamw) in[count++] = s->bias1, in[count++] = s->bias2;
+    in[count++] = s->applied;
+    brim_attr attr = {.optimizer = {.beta1 = adamw ? o->beta1 : o->momentum,
+                                    .beta2 = adamw ? o->beta2 : 0,
+                                    .eps = o->eps,
+                                    .decay = t->rule.decay,
+                                    .lr_scale = t->rule.lr_scale}};
+    graph_op(g, layout.op, in, count, &attr);
 }
 
 static void append_update(brim_graph *g, const brim_trainer_options *options, trained *list,

@@ -1,7 +1,8 @@
 // The graph of a whole training step: forward, backward, and every parameter's update.
 //
-// Leaves that this adds are named after the parameter: "NAME/m", "NAME/v" (optimizer state),
-// "NAME/grad" (accumulator, where a step has several micro-batches). The step's results are
+// Leaves that this adds are named after the parameter: "NAME/m", "NAME/v" (optimizer state; as 8-bit
+// blocks "NAME/m.codes", "NAME/m.scales" and so on), "NAME/grad" (accumulator, where a step has
+// several micro-batches). The step's results are
 // "loss.sum", "loss.count", "grad_norm" and "applied".
 #ifndef BRIM_OPTIM_TRAINING_GRAPH_H
 #define BRIM_OPTIM_TRAINING_GRAPH_H
@@ -23,12 +24,17 @@ typedef struct parameter_rule {
 parameter_rule training_parameter_rule(const brim_trainer_options *options, const char *name,
                                        int rank);
 
-// How many states a parameter has, and the suffixes of their names.
+// The op that updates a parameter, and its states, in the order of the op's operands.
+typedef enum state_form { STATE_LIKE_PARAMETER, STATE_CODES, STATE_SCALES } state_form;
 typedef struct optimizer_layout {
+    op_id op;
     int states;
-    const char *suffix[2];
+    struct {
+        const char *suffix; // of the name
+        state_form form;
+    } state[4];
 } optimizer_layout;
-optimizer_layout optimizer_states(brim_optimizer_kind kind);
+optimizer_layout optimizer_states(const brim_optimizer *optimizer, int64_t elements);
 
 // Calls the builder and applies the precision. Only a graph for training must have a loss. NULL on
 // error.

@@ -127,7 +127,13 @@ brim_status variant_plan(variant *v, const compile_target *target, const homes_c
                             .on_host = v->homes.on_host,
                             .whole = v->homes.whole,
                             .times = timed ? &times : NULL,
+                            .enough = {0, INT64_MAX, INT64_MAX},
                             .estimate = estimate};
+    // Where something must leave the device anyway, the search makes the rest fit.
+    if (choice && (choice->hosted || choice->streamed || choice->offloaded))
+        request.enough[SPACE_DEVICE] = target->budget[SPACE_DEVICE];
+    for (int space = SPACE_HOST; space < SPACES; space++)
+        if (target->budget[space] > 0) request.enough[space] = target->budget[space];
     for (int space = 0; owner && space < SPACES; space++)
         request.transient_base[space] = owner->plan.persistent_bytes[space];
     return memory_plan_make(v->graph, &v->layout, &v->schedule, &request, out, err);

@@ -236,7 +236,7 @@ START_TEST(no_table_forgets_an_op) {
         ck_assert_msg(kernel_table[op].lower != NULL, "%s has no row in the kernel table", name);
         // Updates work in f32; those that write a 16-bit copy have cases in its dtypes.
         bool updates = op_table[op].family == FAMILY_UPDATE;
-        bool copies = op == OP_ADAMW_CAST || op == OP_SGD_CAST;
+        bool copies = op == OP_ADAMW_CAST || op == OP_ADAMW_Q8_CAST || op == OP_SGD_CAST;
         for (int dtype = 0; dtype < BRIM_I32; dtype++)
             ck_assert_msg(cased[op][dtype] || (updates && (dtype != BRIM_F32) != copies),
                           "%s has no case in %s", name, brim_dtype_name((brim_dtype)dtype));

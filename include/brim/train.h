@@ -23,6 +23,11 @@ typedef enum brim_precision {
 
 typedef enum brim_optimizer_kind { BRIM_ADAMW, BRIM_SGD } brim_optimizer_kind;
 
+// How AdamW keeps m and v. Q8 takes 2.03 bytes for each parameter instead of 8 and changes results: blocks of 256 elements
+// of 8 bits with a scale (Dettmers et al. 2022, "8-bit Optimizers via Block-wise Quantization"). Tensors of fewer than
+// 4096 elements keep f32.
+typedef enum brim_states { BRIM_STATES_F32, BRIM_STATES_Q8 } brim_states;
+
 typedef struct brim_optimizer {
     brim_optimizer_kind kind;
     float lr;           // 0: 1e-3 (AdamW), 1e-2 (SGD)
@@ -31,6 +36,7 @@ typedef struct brim_optimizer {
     float momentum;     // SGD
     float weight_decay; // on tensors of two or more axes unless a group says otherwise
     float clip;         // limit of the global gradient norm; 0: none
+    brim_states states; // AdamW
 } brim_optimizer;
 
 typedef enum brim_schedule_kind { BRIM_CONSTANT, BRIM_LINEAR, BRIM_COSINE } brim_schedule_kind;
@@ -103,6 +109,11 @@ typedef struct brim_step_result {
     double loss_scale; // 1 unless f16
     bool skipped;      // the gradients were not finite: nothing was changed
     double seconds;    // from call to return
+    // What streaming cost, as the device measured it. Zeros where nothing is streamed and nothing is updated by the CPU.
+    double streaming_seconds; // something was on its way to the device or from it
+    double hidden_seconds;    // of them: kernels ran meanwhile
+    double waited_seconds;    // kernels stood still for copies, for updates by the CPU, or for the disk
+    const char *waited_for;   // for what longest, as a static text such as "updates by the CPU"; NULL: for nothing
 } brim_step_result;
 
 // One step. Every input must have been fed once since the last step. result may be NULL.
@@ -139,7 +150,7 @@ BRIM_API int brim_trainer_tensor_count(const brim_trainer *trainer);
 // False if index is out of range. The name lives as long as the trainer.
 BRIM_API bool brim_trainer_tensor_info(const brim_trainer *trainer, int index, brim_tensor_info *out);
 
-// f32 values of a parameter, or with "NAME/m" and "NAME/v" of its optimizer state ("NAME/m" alone for SGD).
+// f32 values of a parameter, or with "NAME/m" and "NAME/v" of its optimizer state ("NAME/m" alone for SGD; none as 8-bit blocks).
 BRIM_API brim_status brim_trainer_read(brim_trainer *trainer, const char *name, float *data,
                                        size_t count, brim_error *err);
 BRIM_API brim_status brim_trainer_write(brim_trainer *trainer, const char *name, const float *data,
@@ -177,10 +188,13 @@ typedef struct brim_trainer_info {
     int64_t parameters;       // elements
     int64_t trained;          // of them not frozen
     int64_t device_bytes;     // the arena: all device memory that the trainer uses
+    int64_t overhead_bytes;   // what the device loses to it beside that, as far as is known
     int64_t persistent_bytes; // of it: parameters, states, accumulators
     int64_t batch, accumulate; // as given, or as the planner chose them
     int64_t host_bytes;       // main memory that the plan takes, staging of inputs and results included
     int64_t staging_bytes;    // of it: inputs and results
+    int64_t pinned_bytes;     // of it, once the trainer is prepared: what the device reaches by itself; copies of the rest
+                              // pass through small buffers
     int64_t file_bytes;       // on disk
     int records, kernels;     // of the training step
     int recomputed;           // nodes of its forward pass that run once more in the backward pass

@@ -85,6 +85,8 @@ const oracle_rule oracle_rules[OP_COUNT] = {
     [OP_ACCUMULATE] = oracle_accumulate,
     [OP_ADAMW] = oracle_adamw,
     [OP_ADAMW_CAST] = oracle_adamw,
+    [OP_ADAMW_Q8] = oracle_adamw_q8,
+    [OP_ADAMW_Q8_CAST] = oracle_adamw_q8,
     [OP_SGD] = oracle_sgd,
     [OP_SGD_CAST] = oracle_sgd,
 };

@@ -109,6 +109,7 @@ void oracle_dropout(const oracle_context *c);
 void oracle_accumulate(const oracle_context *c);
 void oracle_adamw(const oracle_context *c);
 void oracle_sgd(const oracle_context *c);
+void oracle_adamw_q8(const oracle_context *c);
 
 // Splits a row-major index of a shape into one index an axis, and back.
 void oracle_split(const shape *s, int64_t index, int64_t *at);
