@@ -84,7 +84,7 @@ static void find_rates(plans_options *o, report *r, brim_error *err) {
     print_machine(api->traits(device), api->matmul_library(device));
     report_machine(r, api->traits(device), api->matmul_library(device));
     api->close(device);
-    measure_rates(o->device, &usual, &o->rates, err);
+    measure_rates(o->device, &usual, 0, &o->rates, err);
     measure_disk(o->disk, &o->rates, err);
     const struct {
         const char *name;
