@@ -155,8 +155,8 @@ static void measure_all(bench *b, brim_rates *out) {
     out->matmul_16 = measure_products(b, BRIM_BF16);
 }
 
-brim_status measure_rates(const char *device, const brim_rates *usual, brim_rates *out,
-                          brim_error *err) {
+brim_status measure_rates(const char *device, const brim_rates *usual, int64_t device_bytes,
+                          brim_rates *out, brim_error *err) {
     bench b = {.err = err};
     *out = *usual;
     if (backend_open(device, &(device_settings){0}, &b.api, &b.device, err)) return err->status;
@@ -167,7 +167,7 @@ brim_status measure_rates(const char *device, const brim_rates *usual, brim_rate
     size_t bytes = 0;
     if (cache && kernel_cache_get(cache, &key, &known, &bytes) && bytes == sizeof *out) {
         memcpy(out, known, sizeof *out);
-    } else if (cache) {
+    } else if (cache && (!device_bytes || device_bytes >= MEASURE_BYTES)) {
         measure_all(&b, out);
         if (!failed(err)) kernel_cache_put(cache, &key, out, sizeof *out);
     }

@@ -459,6 +459,19 @@ static bool take_whole(search *s, compiled *out) {
     return false;
 }
 
+// Within the budget, as if it had been found.
+static void take_forced(search *s, compiled *out) {
+    const forced_plan *f = s->target->forced;
+    int32_t last = s->levels.count - 1, level = f->level < last ? f->level : last;
+    if (failed(s->err) || !variant_at(s, level)->graph) return;
+    candidate c = {level, settled(s, &f->homes), usual_ahead(s, variant_at(s, level)), 0};
+    if (complete(s, &c, out) || failed(s->err)) return;
+    brim_fail(s->err, BRIM_MEMORY, "the forced plan needs %" PRId64 " bytes on the device and %"
+              PRId64 " on the host, more than the budget", out->plan.peak_bytes[SPACE_DEVICE],
+              out->plan.peak_bytes[SPACE_HOST]);
+    forget(out);
+}
+
 brim_status plan_search(compiled *out, const brim_graph *g, const compile_target *target,
                         brim_error *err) {
     search s = {.g = g, .target = target, .micro_batches = out->micro_batches, .err = err};
@@ -469,7 +482,10 @@ brim_status plan_search(compiled *out, const brim_graph *g, const compile_target
     }
     if (!recompute_levels_make(g, &s.levels, err))
         s.variant = brim_calloc_array((size_t)s.levels.count, sizeof *s.variant, err);
-    if (!failed(err) && !take_whole(&s, out)) search_all(&s, out);
+    if (target->forced)
+        take_forced(&s, out);
+    else if (!failed(err) && !take_whole(&s, out))
+        search_all(&s, out);
     if (!failed(err)) hand_over(&s, out);
     for (int32_t i = 0; s.variant && i < s.levels.count; i++) variant_free(&s.variant[i]);
     free(s.variant);
