@@ -114,6 +114,7 @@ typedef struct outcome {
     float *tensor[MOST_TENSORS]; // parameters, and their states
     size_t bytes[MOST_TENSORS];
     int tensors;
+    double streaming, waited; // seconds of all steps
     brim_trainer_info info;
     plan_choice choice;
 } outcome;
@@ -156,6 +157,15 @@ static void keep_tensors(brim_trainer *trainer, outcome *out) {
     }
 }
 
+static void keep_stalls(const brim_step_result *r, outcome *out) {
+    ck_assert(0 <= r->hidden_seconds && r->hidden_seconds <= r->streaming_seconds);
+    ck_assert(r->streaming_seconds <= r->seconds);
+    ck_assert(0 <= r->waited_seconds && r->waited_seconds <= r->seconds);
+    ck_assert((r->waited_for != NULL) == (r->waited_seconds > 0));
+    out->streaming += r->streaming_seconds;
+    out->waited += r->waited_seconds;
+}
+
 static outcome train(trial *t, const budget *b) {
     brim_trainer *trainer = make_trainer(t, b);
     ck_assert_msg(trainer, "seed %d: %s", (int)t->seed, err.text);
@@ -167,6 +177,7 @@ static outcome train(trial *t, const budget *b) {
         brim_trainer_step(trainer, &r, &err);
         ck_assert_msg(!err.status, "seed %d: %s", (int)t->seed, err.text);
         out.loss[step] = r.loss, out.norm[step] = r.grad_norm;
+        keep_stalls(&r, &out);
     }
     keep_tensors(trainer, &out);
     out.info = brim_trainer_describe(trainer);
@@ -231,6 +242,9 @@ static void try_budget(trial *t, const outcome *whole, const budget *b) {
     offloaded += c->offloaded > 0;
     filed += c->filed > 0;
     recomputed += fitted.info.recomputed > 0;
+    bool copies = c->hosted || c->streamed || c->offloaded;
+    ck_assert_msg((fitted.streaming > 0) == copies, "seed %d: %g s", (int)t->seed,
+                  fitted.streaming);
     forget(&fitted);
 }
 
@@ -238,6 +252,7 @@ static void try_trial(trial *t, int budgets) {
     outcome whole = train(t, &(budget){0});
     ck_assert(isfinite(whole.loss[0]) && whole.norm[0] > 0);
     ck_assert_int_eq(whole.info.host_bytes / whole.info.device_bytes, 0);
+    ck_assert(whole.streaming == 0 && whole.waited == 0);
     int64_t most = whole.info.device_bytes, least = least_budget(t, most, 0);
     ck_assert_msg((double)least < 0.9 * (double)most, "seed %d: %lld of %lld bytes", (int)t->seed,
                   (long long)least, (long long)most);
@@ -249,7 +264,8 @@ static void try_trial(trial *t, int budgets) {
 }
 
 // How many models, and plans of each. Kernels take long to compile for CUDA on the CPU: there, few
-// models have many plans (at least 20 in all, and 300 in the long form), each in another order of streams.
+// models have many plans (at least 20 in all, and 300 in the long form), each in another order of
+// streams.
 enum { PARTS = 5 };
 typedef struct amount {
     int parts, seeds, budgets;
@@ -306,8 +322,10 @@ START_TEST(a_file_holds_what_the_host_cannot) {
         b.ram = hosted.info.host_bytes * 3 / 4;
         b.disk = 64 << 20;
         brim_trainer *trainer = make_trainer(&t, &b);
-        if (trainer) try_budget(&t, &whole, &b);
-        else ck_assert_msg(err.status == BRIM_MEMORY, "%s", err.text);
+        if (trainer)
+            try_budget(&t, &whole, &b);
+        else
+            ck_assert_msg(err.status == BRIM_MEMORY, "%s", err.text);
         brim_trainer_free(trainer);
         forget(&whole);
         forget(&hosted);
