@@ -38,13 +38,12 @@ static bool has_gradient(const brim_graph *g, value_id v) {
     return dtype_is_float(g->value[v].dtype);
 }
 
-// Its own dtype, except that the gradients of a parameter's 16-bit compute copy and of views of that
-// copy are f32, unless that of the parameter is narrower and no others are added to them.
+// Its own dtype, except that the gradients of a parameter's 16-bit compute copy and of views of
+// that copy are f32, unless that of the parameter is narrower and no others are added to them.
 static brim_dtype gradient_dtype(const tape *t, const graph_node *node, value_id output) {
     const value_state *out = &t->value[output];
     bool narrow = out->uses <= 1;
-    for (int32_t i = 0; i < node->inputs; i++)
-        narrow &= t->value[node->input[i]].dtype != BRIM_F32;
+    for (int32_t i = 0; i < node->inputs; i++) narrow &= t->value[node->input[i]].dtype != BRIM_F32;
     return out->of_parameter && !narrow ? BRIM_F32 : t->graph->value[output].dtype;
 }
 

@@ -254,8 +254,8 @@ INLINE void adamw_q8_rest(float *p, const float *g, int64_t n, const q8_block *b
     memcpy(p, p_all, (size_t)n * sizeof *p);
 }
 
-// n elements of a gradient from element i on, and zeros up to a whole block: where they lie, if that
-// is so already, else in `room`.
+// n elements of a gradient from element i on, and zeros up to a whole block: where they lie, if
+// that is so already, else in `room`.
 INLINE const float *gradient_block(const void *gradient, brim_dtype dtype, int64_t i, int64_t n,
                                    float room[STATE_BLOCK]) {
     const uint16_t *halves = (const uint16_t *)gradient + i;

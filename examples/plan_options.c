@@ -62,7 +62,8 @@ static const option_row rows[] = {
      precisions},
     {"states", "TYPE", OPTION_CHOICE, AT(states), 0, 0,
      "AdamW's m and v: f32, or q8, blocks of 8 bits, which take a quarter of the memory and change "
-     "results (default f32)",
+     "results; with --precision bf16 and a single micro-batch, gradients are bf16, too (default "
+     "f32)",
      states},
     {"compare", NULL, OPTION_SWITCH, AT(compare), 0, 0,
      "also what more device memory, main memory, or tokens in a step would give"},

@@ -33,6 +33,7 @@ brim_trainer *plan_make(plan_request *r, brim_error *err) {
         &(brim_trainer_options){.batch = o->batch,
                                 .length = r->sequence,
                                 .step_batch = o->step_tokens / r->sequence,
+                                .shortfall = r->shortfall,
                                 .paper = r->gpu ? &rates : NULL,
                                 .device = r->gpu ? r->gpu->cuda ? "cuda" : "opencl" : o->device,
                                 .vram_bytes = o->vram,

@@ -10,6 +10,7 @@ typedef struct plan_request {
     const gpu_preset *gpu; // NULL: this machine's device
     model_config model;
     int64_t ram, sequence; // bytes (0: this machine's); tokens
+    brim_shortfall *shortfall; // filled in where nothing fits; may be NULL
 } plan_request;
 
 // The tokens of a sequence where --seq says nothing, or all that the model has positions for.

@@ -10,7 +10,12 @@ static const int64_t gib = (int64_t)1 << 30;
 
 // Rows and columns are presets that are asked for by name, or all. Cells are made by a thread for
 // each core, in the order in which they are printed.
-enum { MOST_PRESETS = 64, MOST_THREADS = 64, NOT_YET = -1 };
+enum { MOST_PRESETS = 64, MOST_THREADS = 64 };
+
+// A cell: GiB, or what lacks even with the most that is tried.
+enum { NOT_YET = 0, NO_VRAM = -1, NO_RAM = -2, NO_DISK = -3 };
+static const char *const lacks[] = {[-NO_VRAM] = "vram", [-NO_RAM] = "ram", [-NO_DISK] = "disk"};
+
 typedef struct table {
     const plan_options *options;
     const gpu_preset *gpu[MOST_PRESETS];
@@ -21,7 +26,7 @@ typedef struct table {
 
     pthread_mutex_t lock; // of what follows
     pthread_cond_t news;
-    int least[MOST_PRESETS * MOST_PRESETS]; // GiB; 0: none of those tried does
+    int cell[MOST_PRESETS * MOST_PRESETS];
     int taken, done;
     brim_error err; // the first; no cell is begun after it
 } table;
@@ -52,31 +57,34 @@ static void find_alike(table *t) {
 // Cells
 // ------------------------------------------------------------------------------------------------
 
-// Masters and two states in f32 have to lie somewhere. Where that alone is too much, which is
-// quickly told, the planner need not be asked.
+// Masters in f32 and two states in f32 or 8 bits have to lie somewhere. Where that alone is too
+// much, which is quickly told, the planner need not be asked.
 static bool has_room(const plan_request *r) {
-    enum { LEAST_BYTES = 3 * sizeof(float) };
+    int64_t least_bytes = r->options->states == BRIM_STATES_Q8 ? 4 + 1 + 1 : 4 + 4 + 4;
     int64_t room = (r->gpu->memory_mib << 20) + r->ram + r->options->disk.bytes;
-    return LEAST_BYTES * model_parameters(&r->model) <= room;
+    return least_bytes * model_parameters(&r->model) <= room;
 }
 
-static bool fits(plan_request *r, int64_t ram_gib, brim_error *err) {
+// The amount where that is enough, else what lacks.
+static int try_ram(plan_request *r, int ram_gib, brim_error *err) {
     brim_error missing = {0};
+    brim_shortfall shortfall = {0};
     r->ram = ram_gib * gib;
-    if (!has_room(r)) return false;
+    r->shortfall = &shortfall;
+    if (!has_room(r)) return NO_RAM;
     brim_trainer *trainer = plan_make(r, &missing);
     brim_trainer_free(trainer);
-    if (missing.status && missing.status != BRIM_MEMORY)
-        brim_fail(err, missing.status, "%s", missing.text);
-    return !missing.status;
+    if (!missing.status) return ram_gib;
+    if (missing.status != BRIM_MEMORY) brim_fail(err, missing.status, "%s", missing.text);
+    if (shortfall.vram_missing) return NO_VRAM;
+    return shortfall.disk_missing ? NO_DISK : NO_RAM;
 }
 
-// 0 where none does.
 static int least_ram(plan_request *r, brim_error *err) {
     static const int sizes[] = {32, 64, 128};
-    for (int i = 0; i < 3; i++)
-        if (fits(r, sizes[i], err)) return sizes[i];
-    return 0;
+    int cell = NO_RAM;
+    for (int i = 0; i < 3 && cell < 0 && !err->status; i++) cell = try_ram(r, sizes[i], err);
+    return cell;
 }
 
 static int make_cell(const table *t, int index, brim_error *err) {
@@ -92,14 +100,14 @@ static void *make_cells(void *user) {
     table *t = user;
     pthread_mutex_lock(&t->lock);
     while (t->taken < t->gpus * t->models && !t->err.status) {
-        int index = t->taken++, row = index / t->models, least = 0;
+        int index = t->taken++, row = index / t->models, cell = NO_RAM;
         brim_error err = {0};
         if (t->like[row] == row) {
             pthread_mutex_unlock(&t->lock);
-            least = make_cell(t, index, &err);
+            cell = make_cell(t, index, &err);
             pthread_mutex_lock(&t->lock);
         }
-        t->least[index] = least;
+        t->cell[index] = cell;
         t->done++;
         if (err.status && !t->err.status) t->err = err;
         pthread_cond_signal(&t->news);
@@ -125,8 +133,8 @@ static int column_width(const model_preset *model) {
 }
 
 static void print_head(const table *t) {
-    printf("GiB of host memory that training with steps of %lld tokens needs: 32, 64, 128, or more "
-           "(-)\n%-14s",
+    printf("GiB of host memory that training with steps of %lld tokens needs: 32, 64, 128; or what "
+           "lacks with 128\n%-14s",
            (long long)t->options->step_tokens, "");
     for (int i = 0; i < t->models; i++) printf("%*s", column_width(t->model[i]), t->model[i]->name);
     printf("\n");
@@ -135,7 +143,7 @@ static void print_head(const table *t) {
 
 static bool is_complete(const table *t, int row) {
     for (int i = 0; i < t->models; i++)
-        if (t->least[t->like[row] * t->models + i] == NOT_YET) return false;
+        if (t->cell[t->like[row] * t->models + i] == NOT_YET) return false;
     return true;
 }
 
@@ -145,9 +153,9 @@ static void print_row(const table *t, int row) {
              (long long)t->gpu[row]->memory_mib >> 10);
     printf("%-14s", text);
     for (int i = 0; i < t->models; i++) {
-        int least = t->least[t->like[row] * t->models + i];
-        snprintf(text, sizeof text, "%d", least);
-        printf("%*s", column_width(t->model[i]), least ? text : "-");
+        int cell = t->cell[t->like[row] * t->models + i];
+        snprintf(text, sizeof text, "%d", cell);
+        printf("%*s", column_width(t->model[i]), cell > 0 ? text : lacks[-cell]);
     }
     printf("\n");
     fflush(stdout);
@@ -173,7 +181,6 @@ brim_status plan_table_print(const plan_options *options, brim_error *err) {
     if (!err->status) {
         find_alike(&t);
         pthread_t thread[MOST_THREADS];
-        for (int i = 0; i < t.gpus * t.models; i++) t.least[i] = NOT_YET;
         print_head(&t);
         int threads = start_threads(&t, thread);
         pthread_mutex_lock(&t.lock);

@@ -102,7 +102,7 @@ static const option_row rows[] = {
      precisions},
     {"states", "TYPE", OPTION_CHOICE, AT(states), 0, 0,
      "AdamW's m and v: f32, or q8, blocks of 8 bits, which take a quarter of the memory and change "
-     "results (default f32)",
+     "results; with --precision bf16 and a single micro-batch, gradients are bf16, too (default f32)",
      states},
     {"plan", NULL, OPTION_SWITCH, AT(plan), 0, 0, "print the plan for the budget, and stop", NULL},
     {"explain", NULL, OPTION_SWITCH, AT(explain), 0, 0, "print the plan, and train", NULL},

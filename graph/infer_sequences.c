@@ -220,8 +220,7 @@ bool infer_adamw_q8(inference *i) {
     int variables = i->outputs, copy = variables > 5 ? 5 : -1;
     if (!infer_is(i, 0, BRIM_F32) || !is_quantised(i, 1, "the state m") ||
         !is_quantised(i, 3, "the state v") ||
-        (copy > 0 && !is_update_tensor(i, copy, true, "its copy")) ||
-        !is_gradient(i, variables))
+        (copy > 0 && !is_update_tensor(i, copy, true, "its copy")) || !is_gradient(i, variables))
         return false;
     for (int k = 0; k < variables; k++) infer_set(i, k, i->input[k].dtype, &i->input[k].shape);
     return has_factors(i, variables + 1) && has_adamw_constants(i);

@@ -20,15 +20,32 @@ typedef struct chooser {
     compiled *best;
     brim_trainer_options *options; // of the best; batch 0 while there is none
     const compile_target *target;
-    brim_error why; // of the last size that did not fit
-    int slower;     // sizes in a row that were
+    brim_error why; // of the size that came closest to fitting
+    brim_shortfall lacks;
+    int slower; // sizes in a row that were
 } chooser;
+
+static int64_t missing_bytes(const brim_shortfall *s) {
+    return s->vram_missing + s->ram_missing + s->disk_missing;
+}
+
+// Keeps why a size cannot be had, if that is nearest so far or no matter of memory.
+static void note_failure(chooser *c, const brim_error *why, const brim_shortfall *lacks) {
+    if (failed(&c->why) && why->status == BRIM_MEMORY &&
+        missing_bytes(lacks) >= missing_bytes(&c->lacks))
+        return;
+    c->why = *why;
+    c->lacks = *lacks;
+}
 
 // Plans one size and keeps it if it is the fastest so far. Takes the graph over.
 static void try_size(chooser *c, brim_graph *g, const brim_trainer_options *cut) {
     brim_error missing = {0};
+    brim_shortfall lacks = {0};
     compiled next = {0};
-    compiled_plan(&next, g, cut->accumulate, c->target, &missing);
+    compile_target target = *c->target;
+    target.shortfall = &lacks;
+    compiled_plan(&next, g, cut->accumulate, &target, &missing);
     double before = c->best->choice.expected.seconds, seconds = next.choice.expected.seconds;
     if (!failed(&missing) && (!c->options->batch || seconds < before)) {
         compiled_free(c->best, c->target->backend);
@@ -39,7 +56,7 @@ static void try_size(chooser *c, brim_graph *g, const brim_trainer_options *cut)
     }
     compiled_free(&next, c->target->backend);
     c->slower += c->options->batch > 0;
-    if (failed(&missing)) c->why = missing;
+    if (failed(&missing)) note_failure(c, &missing, &lacks);
 }
 
 brim_status plan_micro_batches(compiled *out, brim_graph *first, brim_builder build, void *user,
@@ -58,6 +75,9 @@ brim_status plan_micro_batches(compiled *out, brim_graph *first, brim_builder bu
         cut.accumulate = options->step_batch / cut.batch;
         g = training_graph(build, user, &cut, err);
     }
-    if (!failed(err) && !options->batch) brim_fail(err, c.why.status, "%s", c.why.text);
+    if (!failed(err) && !options->batch) {
+        brim_fail(err, c.why.status, "%s", c.why.text);
+        if (target->shortfall) *target->shortfall = c.lacks;
+    }
     return err->status;
 }

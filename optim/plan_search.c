@@ -403,6 +403,20 @@ static void hand_over(search *s, compiled *out) {
 
 // ---- all of it ----------------------------------------------------------------------------------
 
+static brim_shortfall shortfall_of(const compile_target *t, const int64_t peak[SPACES]) {
+    int64_t missing[SPACES];
+    for (int space = 0; space < SPACES; space++) {
+        bool enough = !t->budget[space] || peak[space] <= t->budget[space];
+        missing[space] = enough ? 0 : peak[space] - t->budget[space];
+    }
+    return (brim_shortfall){.vram_missing = missing[SPACE_DEVICE],
+                            .ram_missing = missing[SPACE_HOST],
+                            .disk_missing = missing[SPACE_FILE],
+                            .vram_bytes = peak[SPACE_DEVICE] + t->overhead_bytes,
+                            .ram_bytes = peak[SPACE_HOST],
+                            .disk_bytes = peak[SPACE_FILE]};
+}
+
 // Plans what comes closest, so that the budget that is named works.
 static void complain(search *s) {
     static const char *const names[SPACES] = {"device memory", "main memory", "disk"};
@@ -412,6 +426,7 @@ static void complain(search *s) {
                      false, &plan, s->err))
         return;
     const int64_t *peak = plan.peak_bytes;
+    if (t->shortfall) *t->shortfall = shortfall_of(t, peak);
     int missing = SPACE_DEVICE; // the first space that is too small
     while (missing < SPACE_FILE && (!t->budget[missing] || peak[missing] <= t->budget[missing]))
         missing++;

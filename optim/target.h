@@ -2,7 +2,7 @@
 #ifndef BRIM_OPTIM_TARGET_H
 #define BRIM_OPTIM_TARGET_H
 
-#include <brim/device.h>
+#include <brim/train.h>
 #include "backends/backend.h"
 #include "graph/homes.h"
 #include "graph/spaces.h"
@@ -25,6 +25,7 @@ typedef struct compile_target {
     int64_t budget[SPACES];
     int64_t overhead_bytes;  // what the user's budget of device memory has on top
     const brim_rates *rates; // what plans are compared by; must be there where a budget is
+    brim_shortfall *shortfall; // filled in where nothing fits; NULL: nobody asks
     const forced_plan *forced; // by tests and benchmarks, which compare plans; NULL: search
 } compile_target;
 

@@ -67,6 +67,7 @@ brim_trainer *brim_trainer_create(brim_builder build, void *user,
     t->progress.scale = loss_scale_start();
     keep_pointed_to(t, err);
     t->target.no_fusion = checked.no_fusion;
+    t->target.shortfall = checked.shortfall;
 
     // The graph first: a mistake in the script is found before a device is looked for.
     brim_trainer_options first = micro_batch_first(&t->options);
@@ -77,6 +78,7 @@ brim_trainer *brim_trainer_create(brim_builder build, void *user,
     }
     if (g) training_plan(&t->training, g, build, user, &t->options, &t->target, &t->rates, err);
     t->options.rates = NULL; // the caller's
+    t->options.shortfall = t->target.shortfall = NULL;
     if (!failed(err)) list_parameters(t, err);
     t->build_seconds = clock_seconds() - start;
     if (failed(err)) {

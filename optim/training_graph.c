@@ -57,9 +57,9 @@ static int list_trained(const brim_graph *g, const brim_trainer_options *options
     return count;
 }
 
-// Where the user has traded exactness for memory already, by states as 8-bit blocks, a gradient that
-// bf16 products make is bf16. Sums over micro-batches stay f32, and so do gradients with f16, whose
-// range is small.
+// Where the user has traded exactness for memory already, by states as 8-bit blocks, a gradient
+// that bf16 products make is bf16. Sums over micro-batches stay f32, and so do gradients with f16,
+// whose range is small.
 static void choose_gradients(const brim_graph *g, const brim_trainer_options *o, trained *list,
                              int count) {
     if (o->precision != BRIM_PRECISION_BF16 || o->accumulate > 1) return;

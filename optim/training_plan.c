@@ -46,7 +46,10 @@ static void name_what_would_fit(planning *p, const brim_trainer_options *given) 
     brim_error missing = {0};
     brim_trainer_options small = *given, options = *given;
     compiled other = {0};
+    compile_target target = *p->target;
+    target.shortfall = NULL; // stays that of what was asked for
     planning q = *p;
+    q.target = &target;
     small.optimizer.states = BRIM_STATES_Q8;
     q.out = &other;
     q.options = &options;

@@ -25,7 +25,10 @@ typedef enum brim_optimizer_kind { BRIM_ADAMW, BRIM_SGD } brim_optimizer_kind;
 
 // How AdamW keeps m and v. Q8 takes 2.03 bytes for each parameter instead of 8 and changes results: blocks of 256 elements
 // of 8 bits with a scale (Dettmers et al. 2022, "8-bit Optimizers via Block-wise Quantization"). Tensors of fewer than
-// 4096 elements keep f32.
+// 4096 elements keep f32. With Q8, bf16 precision and one micro-batch in a step, the gradients of the same tensors are
+// rounded to bf16, once, when they are made: 2 bytes for each parameter on the way to its update instead of 4. The
+// gradient norm is that of the rounded ones. (Several micro-batches add their gradients in f32; so does f16 precision
+// keep them.)
 typedef enum brim_states { BRIM_STATES_F32, BRIM_STATES_Q8 } brim_states;
 
 typedef struct brim_optimizer {
@@ -59,6 +62,12 @@ typedef struct brim_parameter_group {
     float weight_decay;
 } brim_parameter_group;
 
+// What a step lacks where no plan fits.
+typedef struct brim_shortfall {
+    int64_t vram_missing, ram_missing, disk_missing; // bytes; 0: there is enough of it
+    int64_t vram_bytes, ram_bytes, disk_bytes;       // the nearest budget that works
+} brim_shortfall;
+
 typedef struct brim_trainer_options {
     int64_t batch;      // sequences (or samples) in a micro-batch; 0: 1
     int64_t length;     // tokens in a sequence, as given to the builder
@@ -85,6 +94,7 @@ typedef struct brim_trainer_options {
     const brim_rates *paper;
     // What plans are compared by; NULL: measured where a choice depends on it, once for each device, and kept. Copied.
     const brim_rates *rates;
+    brim_shortfall *shortfall; // filled in where brim_trainer_create fails with BRIM_MEMORY since no plan fits; may be NULL
     // For tests and comparisons: results have the same bits with and without.
     bool no_fusion;
 } brim_trainer_options;
