@@ -21,6 +21,10 @@ check "a plan of a GPT by sizes" plan --arch gpt2 --layers 4 --gpu arcb580
 check "a plan for the device that is here" plan --model gpt2 --gpu measured --device cpu --tokens-per-step 1024
 check "a table of one card and model" plan --table --gpu rtx4090 --model gpt2
 check "its row" grep -qE '^rtx4090 24G +32$' check.log
+check "a table of a model that is too large" plan --table --gpu rtx2060 --model qwen-32b
+check "a table names what lacks" grep -qE '^rtx2060 6G +ram$' check.log
+check "a table with 8-bit states" plan --table --gpu rtx4090 --model qwen-14b --states q8 --tokens-per-step 8192
+check "14B in 24 and 128 GiB" grep -qE '^rtx4090 24G +128$' check.log
 
 # Where nothing fits: exit status 2, and what is missing on one line.
 plan --model qwen-32b --gpu rtx2060 --ram 8G >out.log 2>err.log

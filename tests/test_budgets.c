@@ -20,6 +20,7 @@ typedef struct trial {
     uint64_t seed;
     model_config model;
     int64_t batch, length, accumulate;
+    int64_t step_batch; // where batch and accumulate are 0: chosen by the planner
     brim_precision precision;
     brim_optimizer optimizer;
     bool frozen; // some of it
@@ -87,11 +88,14 @@ static const brim_rates some_rates = {.memory = 20e9,
                                       .disk_write = 5e8,
                                       .launch = 5e-6};
 
+static brim_shortfall lacks; // of the last trainer that did not fit
+
 static brim_trainer *make_trainer(trial *t, const budget *b) {
     static const brim_parameter_group still = {.pattern = "*.0.*", .frozen = true};
     brim_trainer_options options = {.batch = t->batch,
                                     .length = t->length,
                                     .accumulate = t->accumulate,
+                                    .step_batch = t->step_batch,
                                     .device = any_device_under_test(),
                                     .precision = t->precision,
                                     .seed = t->seed,
@@ -99,6 +103,7 @@ static brim_trainer *make_trainer(trial *t, const budget *b) {
                                     .rates = &some_rates,
                                     .groups = &still,
                                     .group_count = t->frozen,
+                                    .shortfall = &lacks,
                                     .vram_bytes = b->vram ? b->vram + overhead : 0,
                                     .ram_bytes = b->ram,
                                     .disk = b->disk ? "/tmp" : NULL,
@@ -377,7 +382,46 @@ START_TEST(what_cannot_fit_is_said) {
     ck_assert_ptr_nonnull(nearest = strstr(text, "the nearest budget that works"));
     long long vram = 0;
     ck_assert_int_eq(sscanf(strchr(nearest, '('), "(%lld bytes", &vram), 1);
+    ck_assert_int_eq(lacks.vram_bytes, vram);
+    ck_assert_int_gt(lacks.vram_missing, 0);
+    ck_assert_int_eq(lacks.ram_missing, 0);
+    ck_assert_int_eq(lacks.disk_missing, 0);
     ck_assert(fits(&t, vram - overhead, 0));
+    ck_assert_ptr_null(make_trainer(&t, &(budget){.vram = vram - overhead, .ram = 4096}));
+    ASSERT_FAILS(err, BRIM_MEMORY, "bytes of main memory are missing");
+    ck_assert_int_eq(lacks.vram_missing, 0);
+    ck_assert_int_gt(lacks.ram_missing, 0);
+}
+END_TEST
+
+static int64_t missing_bytes(trial *t, const budget *b) {
+    ck_assert_ptr_null(make_trainer(t, b));
+    ASSERT_FAILS(err, BRIM_MEMORY, "missing");
+    return lacks.vram_missing + lacks.ram_missing + lacks.disk_missing;
+}
+
+// Where the size of a micro-batch is open, the error is that of the size which comes closest: with
+// halved gradients, that is not the smallest.
+START_TEST(the_nearest_size_is_said) {
+    if (!any_device_under_test()) return;
+    enum { SIZES = 3, STEP = 4 };
+    trial t = random_trial(700);
+    use_blocks(&t);
+    t.precision = BRIM_PRECISION_BF16;
+    budget b = {.vram = 1000};
+    int64_t vram = 0, missing[SIZES];
+    for (int i = 0; i < 2 * SIZES; i++) { // device memory that is enough; then main memory alone
+        t.batch = (int64_t)1 << i % SIZES;
+        t.accumulate = STEP / t.batch;
+        missing[i % SIZES] = missing_bytes(&t, &b);
+        if (lacks.vram_bytes > vram) vram = lacks.vram_bytes;
+        if (i == SIZES - 1) b = (budget){.vram = vram - overhead, .ram = 4096};
+    }
+    ck_assert_int_lt(missing[2], missing[0]);
+    ck_assert_int_lt(missing[2], missing[1]);
+    t.batch = t.accumulate = 0;
+    t.step_batch = STEP;
+    ck_assert_int_eq(missing_bytes(&t, &b), missing[2]);
 }
 END_TEST
 
@@ -390,6 +434,7 @@ Suite *budgets_suite(void) {
     tcase_add_test(tests, a_file_holds_what_the_host_cannot);
     tcase_add_test(tests, a_run_goes_on_under_another_budget);
     tcase_add_test(tests, what_cannot_fit_is_said);
+    tcase_add_test(tests, the_nearest_size_is_said);
     suite_add_tcase(suite, tests);
     return suite;
 }
