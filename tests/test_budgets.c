@@ -225,7 +225,8 @@ static void try_budget(trial *t, const outcome *whole, const budget *b) {
     filed += c->filed > 0;
     recomputed += fitted.info.recomputed > 0;
     bool copies = c->hosted || c->streamed || c->offloaded;
-    ck_assert_msg((fitted.streaming > 0) == copies, "seed %d: %g s", (int)t->seed, fitted.streaming);
+    ck_assert_msg((fitted.streaming > 0) == copies, "seed %d: %g s", (int)t->seed,
+                  fitted.streaming);
     forget(&fitted);
 }
 
@@ -246,7 +247,8 @@ static void try_seed(uint64_t seed, int budgets) {
 }
 
 // How many models, and plans of each. Kernels take long to compile for CUDA on the CPU: there, few
-// models have many plans (at least 20 in all, and 300 in the long form), each in another order of streams.
+// models have many plans (at least 20 in all, and 300 in the long form), each in another order of
+// streams.
 enum { PARTS = 5 };
 typedef struct amount {
     int parts, seeds, budgets;
@@ -283,8 +285,10 @@ START_TEST(a_file_holds_what_the_host_cannot) {
         b.ram = hosted.info.host_bytes * 3 / 4;
         b.disk = 64 << 20;
         brim_trainer *trainer = make_trainer(&t, &b);
-        if (trainer) try_budget(&t, &whole, &b);
-        else ck_assert_msg(err.status == BRIM_MEMORY, "%s", err.text);
+        if (trainer)
+            try_budget(&t, &whole, &b);
+        else
+            ck_assert_msg(err.status == BRIM_MEMORY, "%s", err.text);
         brim_trainer_free(trainer);
         forget(&whole);
         forget(&hosted);
