@@ -11,17 +11,20 @@
 
 // Every tensor is larger than the caches of a desktop or a server's core. A thread takes as many
 // elements at a time as it does in a step (backends/host_records.c).
-enum { ELEMENTS = 24 << 20, PIECE = 1 << 16, TENSORS = 5, ARGUMENTS = 20, LEAST_ROUNDS = 3 };
+enum { ELEMENTS = 24 << 20, PIECE = 1 << 16, TENSORS = 7, ARGUMENTS = 24, LEAST_ROUNDS = 3 };
 
 // What an update reads and writes for an element; scalars and constants behind its tensors.
 static const struct row {
     const char *name;
-    int tensors, scalars, bytes;
+    int tensors, scalars;
+    double bytes;
     float constants[6];
 } rows[] = {
     {"adamw", 4, 5, 28, {0.1f, 0.95f, 0.05f, 1e-8f, 0.1f, 1}},
     {"adamw_bf16", 5, 5, 30, {0.1f, 0.95f, 0.05f, 1e-8f, 0.1f, 1}},
     {"adamw_f16", 5, 5, 30, {0.1f, 0.95f, 0.05f, 1e-8f, 0.1f, 1}},
+    {"adamw_q8", 6, 5, 16.0625, {0.1f, 0.95f, 0.05f, 1e-8f, 0.1f, 1}},
+    {"adamw_q8_bf16", 7, 5, 18.0625, {0.1f, 0.95f, 0.05f, 1e-8f, 0.1f, 1}},
     {"sgd", 3, 3, 20, {0.9f, 0.1f, 1}},
     {"sgd_bf16", 4, 3, 22, {0.9f, 0.1f, 1}},
     {"sgd_f16", 4, 3, 22, {0.9f, 0.1f, 1}},
@@ -77,7 +80,7 @@ static void measure_row(measured *m, const struct row *row, host_variant variant
         keep_least(&copy, seconds_of(m, copy_piece));
     }
     double rate = (double)ELEMENTS * row->bytes / best, ceiling = 8.0 * ELEMENTS / copy;
-    printf("%-12s %-8s %7d %9.3f %9.2f %9.2f %7.0f%%\n", row->name, host_variant_name(variant),
+    printf("%-13s %-8s %7.4g %9.3f %9.2f %9.2f %7.0f%%\n", row->name, host_variant_name(variant),
            row->bytes, best * 1e3, rate * 1e-9, ceiling * 1e-9, 100 * rate / ceiling);
     report_open(r, NULL, '{');
     report_text(r, "kernel", row->name);
@@ -90,7 +93,7 @@ static void measure_row(measured *m, const struct row *row, host_variant variant
 }
 
 static void measure_all(measured *m, double seconds, const char *filter, report *r) {
-    printf("%-12s %-8s %7s %9s %9s %9s %8s\n", "kernel", "variant", "B/elem.", "ms", "GB/s",
+    printf("%-13s %-8s %7s %9s %9s %9s %8s\n", "kernel", "variant", "B/elem.", "ms", "GB/s",
            "memcpy", "of it");
     report_open(r, "host_kernels", '[');
     for (int i = 0; i < ROWS; i++)

@@ -55,6 +55,8 @@ typedef struct run {
     int64_t steps;             // to do in all
     int64_t sample_length;     // tokens that the model sees while sampling
     double held_out_loss;      // of the last evaluation; NaN before it
+    double seconds;            // of all steps but the first two, which warm up
+    int64_t timed;
 } run;
 
 static void join(char out[4096], const char *dir, const char *file) {
@@ -342,6 +344,10 @@ static void print_start(const run *r) {
            info.build_seconds);
     if (r->options.explain || info.host_bytes > info.staging_bytes || info.recomputed)
         brim_trainer_explain(r->trainer, stdout);
+    if (info.pinned_bytes < info.host_bytes)
+        printf("the driver could not pin %s of main memory: copies of it pass through small pinned "
+               "buffers\n",
+               brim_bytes_text(info.host_bytes - info.pinned_bytes, arena, sizeof arena));
     fflush(stdout);
 }
 
@@ -428,6 +434,7 @@ static void train(run *r, brim_error *err) {
         if (err->status) break;
         step = s.step;
         report_step(r, &s, err);
+        if (s.step > 2) r->seconds += s.seconds, r->timed++;
         if (due(r->options.eval_every, step)) evaluate(r, evaluated = step, err);
         if (due(r->options.save_every, step) &&
             brim_trainer_save(r->trainer, r->options.out, err) == BRIM_OK)
@@ -441,6 +448,14 @@ static void train(run *r, brim_error *err) {
 
 // The end
 // --------------------------------------------------------------------------------------------------------------
+
+static void print_time(const run *r) {
+    brim_trainer_info info = brim_trainer_describe(r->trainer);
+    bool planned = info.host_bytes > info.staging_bytes || info.recomputed;
+    if (r->timed && planned && info.expected_seconds > 0)
+        printf("a step took %.3g ms; the plan expected %.3g ms\n",
+               1e3 * r->seconds / (double)r->timed, 1e3 * info.expected_seconds);
+}
 
 static void print_figures(run *r, brim_error *err) {
     double entropy;
@@ -501,6 +516,7 @@ static void finish(run *r, brim_error *err) {
     char file[4096];
     join(file, r->options.out, "loss.svg");
     brim_journal_plot(r->log, file, err);
+    print_time(r);
     print_figures(r, err);
     if (r->options.sample && !interrupted && err->status == BRIM_OK) sample(r, err);
     if (err->status == BRIM_OK) printf("checkpoint, log and loss.svg are in %s\n", r->options.out);

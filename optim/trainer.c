@@ -61,6 +61,9 @@ brim_trainer *brim_trainer_create(brim_builder build, void *user,
     brim_trainer *t = brim_calloc_array(1, sizeof *t, err);
     if (!t) return NULL;
     t->options = checked;
+    t->build = build;
+    t->user = user;
+    t->batch_chosen = !checked.batch;
     t->progress.scale = loss_scale_start();
     keep_pointed_to(t, err);
     t->target.no_fusion = checked.no_fusion;
@@ -306,6 +309,7 @@ brim_trainer_info brim_trainer_describe(const brim_trainer *t) {
                               .host_bytes = c->plan.peak_bytes[SPACE_HOST],
                               .file_bytes = c->plan.peak_bytes[SPACE_FILE],
                               .steps = t->progress.steps,
+                              .expected_seconds = c->choice.expected.seconds,
                               .build_seconds = t->build_seconds,
                               .compile_seconds = t->compile_seconds};
     for (const brim_program *p = t->programs; p; p = p->next)
@@ -325,6 +329,7 @@ brim_trainer_info brim_trainer_describe(const brim_trainer *t) {
         info.records = c->lowered.program->records;
         info.kernels = c->lowered.program->kernels;
     }
+    if (t->prepared) info.pinned_bytes = t->target.backend->pinned_bytes(t->target.device);
     return info;
 }
 

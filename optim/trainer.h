@@ -34,6 +34,9 @@ typedef struct training_progress {
 struct brim_trainer {
     brim_trainer_options options; // defaults filled in; strings live in memory
     arena memory;
+    brim_builder build;    // of the training program, as given
+    void *user;
+    bool batch_chosen;     // the planner has chosen the micro-batch
     compile_target target; // for the training program
     brim_rates rates;      // of its device
     compiled training;

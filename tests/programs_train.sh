@@ -4,7 +4,7 @@ check "train_gpt --help" "$bin/train_gpt" --help
 cp check.log help.txt
 for option in data layers heads dim seq batch accumulate steps epochs lr min-lr schedule warmup weight-decay beta1 beta2 eps \
     clip dropout seed precision device out save-every eval-every resume init log sample prompt \
-    temperature top-p sequential; do
+    temperature top-p sequential vram ram disk step-batch plan explain states; do
     check "--help tells of --$option" grep -q -e "--$option\b" help.txt
 done
 check "--version" "$bin/train_gpt" --version
@@ -157,6 +157,25 @@ for p in bf16 f16; do
     check "same bits in $p" same_file "p-$p/step-6/model.safetensors" "q-$p/step-6/model.safetensors"
     check "$p learns" awk 'NR == 1 { first = $1 } { last = $1 } END { exit !(last < first) }' <(field "q-$p/log.jsonl" loss)
 done
+
+# A budget: the plan is printed, kept to, and changes no bit; nor does another one for the rest of the run.
+check "--plan" train --vram 25% --plan --out planned
+check "--plan prints the plan" grep -q "^plan: " check.log
+check "--plan trains nothing" test ! -e planned/latest
+check "a quarter of the memory" train --steps 12 --vram 25% --out quarter
+check "a quarter of the memory: what is expected" grep -q "^expected: " check.log
+check "a quarter of the memory: the same bits" same_file a/step-12/model.safetensors quarter/step-12/model.safetensors
+constant="--schedule constant --precision bf16"
+check "a budget of three kinds" train $constant --steps 6 --vram 30% --ram 300K --disk .:1G --out filed
+check "a budget of three kinds: what the disk takes" grep -q "^the disk is written" check.log
+check "on with everything on the device" train $constant --steps 9 --resume --out filed
+check "straight" train $constant --steps 9 --out unfiled
+check "on with everything on the device: the same bits" same_file unfiled/step-9/training_state.safetensors filed/step-9/training_state.safetensors
+cut() { "$bin/train_gpt" --data text.txt ${tiny/--batch 3/--step-batch 6} "$@"; }
+check "the planner cuts the step" cut --schedule constant --steps 4 --out cut
+check "the planner's cut stays" cut --schedule constant --steps 8 --vram 40% --resume --out cut
+check "the planner's cut: straight" cut --schedule constant --steps 8 --out straight-cut
+check "the planner's cut: the same bits" same_file cut/step-8/model.safetensors straight-cut/step-8/model.safetensors
 
 # A Llama of our own: trains, goes on to the same bits, and writes.
 llama="--arch llama --kv-heads 1 --ffn 40 --dropout 0.1"

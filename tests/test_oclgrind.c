@@ -197,6 +197,7 @@ static const struct {
     {OP_SGD_CAST, "odd", ""},
     {OP_ADAMW_Q8, "odd", ""},
     {OP_ADAMW_Q8_CAST, "odd", ""},
+    {OP_ADAMW_Q8_CAST, "rounded", ""},
 };
 enum { CHOSEN = sizeof chosen / sizeof *chosen, SHARES = 4, LONG_ELEMENTS = 4000 };
 
@@ -309,6 +310,7 @@ static void check_entry(const char *file, const char *entry, strbuf *missing) {
     const int *wanted[] = {narrow, wide};
     if (strstr(file, "_cpu.k")) wanted[0] = wanted[1] = one;
     if (strcmp(entry, "reduce_items") == 0) wanted[1] = narrow; // is for rows that fill no more
+    if (strcmp(entry, "adamw_q8") == 0) wanted[1] = narrow;     // a block has 64 words
     // Rows long enough for wide groups come with products that take minutes here. Both entries
     // share their work with cross_entropy.
     bool in_parts = !strcmp(entry, "cross_entropy_part") || !strcmp(entry, "cross_entropy_join");

@@ -47,6 +47,8 @@ static const mistake mistakes[] = {
     {OP_DROPOUT, "large", BRIM_F32, ">> 32), stream,", ">> 32), stream + 1,", ON_GPUS},
     // forgets the decay
     {OP_ADAMW, "odd", BRIM_F32, "s_fma(-s_lr, decay, 1.0f)", "1.0f"},
+    // a decade of codes begins a little late
+    {OP_ADAMW_Q8, "whole", BRIM_F32, "56.8888889f", "56.88f"},
     // the copy is that of the step before
     {OP_SGD_CAST, "odd", BRIM_BF16, "STOREV_COPY(i, pi);", ""},
 };
