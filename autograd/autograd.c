@@ -20,6 +20,7 @@ typedef struct value_state {
     bool depends;        // on a wanted value, differentiably
     bool of_parameter;   // an f32 parameter, or a view of one
     brim_dtype dtype;    // of its gradient
+    int32_t uses;        // as an operand
     int32_t first, last; // contributions, or -1
     brim_value gradient; // once summed
 } value_state;
@@ -37,9 +38,31 @@ static bool has_gradient(const brim_graph *g, value_id v) {
     return dtype_is_float(g->value[v].dtype);
 }
 
-// What a value depends on, and the dtype of its gradient: its own, except that the gradient of a
-// parameter's 16-bit compute copy, and of views of that copy, is f32.
-static void mark_forward(tape *t, const value_id *wrt, int count) {
+// Its own dtype, except that the gradients of a parameter's 16-bit compute copy and of views of that
+// copy are f32, unless that of the parameter is narrower and no others are added to them.
+static brim_dtype gradient_dtype(const tape *t, const graph_node *node, value_id output) {
+    const value_state *out = &t->value[output];
+    bool narrow = out->uses <= 1;
+    for (int32_t i = 0; i < node->inputs; i++)
+        narrow &= t->value[node->input[i]].dtype != BRIM_F32;
+    return out->of_parameter && !narrow ? BRIM_F32 : t->graph->value[output].dtype;
+}
+
+// What is wanted: its gradient has the dtype that was asked for already while it is made, if there
+// is but one.
+static void mark_wanted(tape *t, const value_id *wrt, const brim_dtype *dtype, int count) {
+    const brim_graph *g = t->graph;
+    for (node_id n = 0; n < g->nodes; n++)
+        for (int32_t i = 0; i < g->node[n].inputs; i++) t->value[g->node[n].input[i]].uses++;
+    for (int i = 0; i < count; i++) {
+        value_state *state = &t->value[wrt[i]];
+        state->depends = has_gradient(g, wrt[i]);
+        if (dtype && state->uses <= 1) state->dtype = dtype[i];
+    }
+}
+
+// What a value depends on, and the dtype of its gradient.
+static void mark_forward(tape *t, const value_id *wrt, const brim_dtype *dtype, int count) {
     const brim_graph *g = t->graph;
     for (int32_t v = 0; v < t->values; v++) {
         t->value[v] = (value_state){.dtype = g->value[v].dtype,
@@ -48,16 +71,15 @@ static void mark_forward(tape *t, const value_id *wrt, int count) {
                                     .gradient = GRAPH_INVALID,
                                     .of_parameter = g->value[v].role == ROLE_PARAMETER};
     }
-    for (int i = 0; i < count; i++) t->value[wrt[i]].depends = has_gradient(g, wrt[i]);
+    mark_wanted(t, wrt, dtype, count);
     for (node_id n = 0; n < g->nodes; n++) {
         const graph_node *node = &g->node[n];
         const op_info *op = &op_table[node->op];
-        bool depends = false, of_parameter = node->inputs > 0, wide = node->inputs > 0;
+        bool depends = false, of_parameter = node->inputs > 0;
         for (int32_t i = 0; i < node->inputs; i++) {
             const value_state *in = &t->value[node->input[i]];
             depends |= in->depends;
             of_parameter &= in->of_parameter;
-            wide &= in->dtype == BRIM_F32;
         }
         bool view = op->family == FAMILY_VIEW, copies = view || node->op == OP_CAST;
         for (int32_t j = 0; j < node->outputs; j++) {
@@ -66,7 +88,7 @@ static void mark_forward(tape *t, const value_id *wrt, int count) {
             if (depends && op->derivative != DERIVATIVE_ZERO && has_gradient(g, v))
                 out->depends = true;
             out->of_parameter = copies && of_parameter && has_gradient(g, v);
-            if (out->of_parameter && wide) out->dtype = BRIM_F32;
+            if (out->of_parameter) out->dtype = gradient_dtype(t, node, v);
         }
     }
 }
@@ -287,9 +309,21 @@ static void walk(tape *t, brim_value loss, brim_value seed) {
     }
 }
 
+static brim_value finished(tape *t, value_id v, const brim_dtype *dtype) {
+    brim_value gradient = gradient_of(t, v);
+    bool other = dtype && gradient.id >= 0 && t->graph->value[gradient.id].dtype != *dtype;
+    return other ? brim_cast(gradient, *dtype) : gradient;
+}
+
 brim_status autograd_differentiate(brim_graph *g, brim_value loss, brim_value seed,
                                    const value_id *wrt, int count, brim_value *gradient,
                                    brim_error *err) {
+    return autograd_differentiate_as(g, loss, seed, wrt, NULL, count, gradient, err);
+}
+
+brim_status autograd_differentiate_as(brim_graph *g, brim_value loss, brim_value seed,
+                                      const value_id *wrt, const brim_dtype *dtype, int count,
+                                      brim_value *gradient, brim_error *err) {
     for (int i = 0; i < count; i++) gradient[i] = GRAPH_INVALID;
     if (failed(err)) return err->status;
     if (failed(g->err)) return brim_fail(err, g->err->status, "%s", g->err->text);
@@ -305,7 +339,7 @@ brim_status autograd_differentiate(brim_graph *g, brim_value loss, brim_value se
     tape t = {.graph = g, .values = g->values, .err = err};
     t.value = brim_calloc_array((size_t)g->values, sizeof *t.value, err);
     if (t.value) {
-        mark_forward(&t, wrt, count);
+        mark_forward(&t, wrt, dtype, count);
         mark_backward(&t, loss.id);
         char scope[sizeof g->scope];
         memcpy(scope, g->scope, sizeof scope);
@@ -314,7 +348,8 @@ brim_status autograd_differentiate(brim_graph *g, brim_value loss, brim_value se
         walk(&t, loss, seed);
         memcpy(g->scope, scope, sizeof scope);
         for (int i = 0; i < count && !failed(err) && !failed(g->err); i++) {
-            if (t.value[wrt[i]].active) gradient[i] = gradient_of(&t, wrt[i]);
+            if (t.value[wrt[i]].active)
+                gradient[i] = finished(&t, wrt[i], dtype ? &dtype[i] : NULL);
         }
         g->phase = phase;
     }

@@ -5,7 +5,7 @@
 // from a wanted leaf to the loss are visited.
 //
 // The gradient of a value has its dtype, with one exception: the gradient of a parameter's 16-bit compute copy is made
-// in f32 by the op that makes it, so that parameter gradients are never rounded to 16 bits.
+// in f32 by the op that makes it, so that parameter gradients are not rounded to 16 bits unless that is asked for.
 #ifndef BRIM_AUTOGRAD_AUTOGRAD_H
 #define BRIM_AUTOGRAD_AUTOGRAD_H
 
@@ -16,6 +16,11 @@
 // names the op, its scope and the tensor.
 brim_status autograd_differentiate(brim_graph *g, brim_value loss, brim_value seed, const value_id *wrt,
                                    int count, brim_value *gradient, brim_error *err);
+
+// The same with the dtypes that the gradients must have. One narrower than its value's is rounded once: by the op that
+// makes it where the value, or its compute copy, is used once, else after the uses' gradients were summed.
+brim_status autograd_differentiate_as(brim_graph *g, brim_value loss, brim_value seed, const value_id *wrt,
+                                      const brim_dtype *dtype, int count, brim_value *gradient, brim_error *err);
 
 // What a rule sees: the node, its inputs and outputs as values, and the gradients of its outputs (id -1: none).
 typedef struct rule_context {

@@ -12,6 +12,7 @@
 #define BRIM_BACKENDS_BACKEND_H
 
 #include "backends/program.h"
+#include "backends/stalls.h"
 
 typedef struct device_traits {
     char name[128], driver[128], backend[16];
@@ -95,6 +96,11 @@ typedef struct backend {
     // Optional: runs a section once more (micro-batch 0), one record after another, and tells the seconds of each; 0 for
     // those that are not of the section. For bench_step; NULL where profiling is not offered.
     brim_status (*profile)(loaded_program *loaded, uint8_t section, double *seconds, brim_error *err);
+
+    // Optional: what the program's runs since the last call waited for, and how its queues were used; after a wait.
+    // The first call gives zeros: from then on runs are timed. So do all calls for a program that has work on no other
+    // queue than the compute queue.
+    brim_status (*stalls)(loaded_program *loaded, run_stalls *out, brim_error *err);
 } backend;
 
 extern const backend cuda_backend;

@@ -24,7 +24,8 @@ typedef struct host_kernel {
     void (*run)(const host_argument *argument, int64_t first, int64_t count);
 } host_kernel;
 
-// "adamw", "adamw_q8", "sgd", and with a compute copy "adamw_bf16", "adamw_f16" and so on;
+// "adamw", "adamw_q8", "sgd", and with a compute copy "adamw_bf16", "adamw_f16" and so on; with a
+// gradient in bf16 "adamw_q8_from_bf16", "adamw_q8_bf16_from_bf16" and so on.
 // "accumulate": variable += x, and "assign": variable = x, both f32. In the widest vectors that
 // this CPU has; NULL where there is none of that name.
 const host_kernel *host_kernel_find(const char *name);

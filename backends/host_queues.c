@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "core/alloc.h"
+#include "core/clock.h"
 
 typedef struct host_task {
     struct host_task *next;
@@ -44,25 +45,31 @@ static void wait_for_tickets(host_queues *h, const int64_t after[QUEUE_COUNT]) {
         while (h->lane[q].done < after[q]) pthread_cond_wait(&h->changed, &h->lock);
 }
 
-static void perform(host_queues *h, queue_id queue, const host_task *task, brim_error *err) {
+static void perform(host_queues *h, queue_id queue, const host_task *task, stall_span *span,
+                    brim_error *err) {
     const host_work *work = task->order.work;
     for (int32_t i = 0; i < task->order.events && !failed(err); i++)
         h->events.wait(h->events.device, task->event[i], err);
     if (h->events.before_task) h->events.before_task(queue);
+    if (work->log) span->begin = clock_seconds();
     if (!failed(err)) work->run(h, work, task->order.micro_batch, err);
+    if (work->log) span->end = clock_seconds();
     if (failed(err)) brim_error_prefix(err, "record %d (%s)", work->record, work->label);
 }
 
 // With the lock held, which is given up meanwhile.
 static void do_task(host_queues *h, lane *l, host_task *task) {
     brim_error err = {0};
+    stall_span span = {0};
+    stall_log *log = task->order.work->log;
     wait_for_tickets(h, task->order.after);
     bool dropped = failed(&h->error);
     pthread_mutex_unlock(&h->lock);
-    if (!dropped) perform(h, l->queue, task, &err);
+    if (!dropped) perform(h, l->queue, task, &span, &err);
     release_events(h, task);
     free(task);
     pthread_mutex_lock(&h->lock);
+    if (log) stall_log_work(log, l->queue, span.begin, span.end);
     if (failed(&err) && !failed(&h->error)) h->error = err;
     l->done++;
     pthread_cond_broadcast(&h->changed);
@@ -189,6 +196,12 @@ brim_status host_queues_drain(host_queues *h, queue_id first, queue_id end, brim
     tell(h, err);
     pthread_mutex_unlock(&h->lock);
     return err->status;
+}
+
+void host_queues_take_log(host_queues *h, stall_log *from, stall_log *to, double behind) {
+    pthread_mutex_lock(&h->lock);
+    stall_log_take(to, from, behind);
+    pthread_mutex_unlock(&h->lock);
 }
 
 brim_status host_queues_check(host_queues *h, brim_error *err) {

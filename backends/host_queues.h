@@ -12,7 +12,7 @@
 #ifndef BRIM_BACKENDS_HOST_QUEUES_H
 #define BRIM_BACKENDS_HOST_QUEUES_H
 
-#include "backends/program.h"
+#include "backends/stalls.h"
 #include "backends/worker_pool.h"
 
 typedef struct host_queues host_queues;
@@ -33,6 +33,7 @@ struct host_work {
     const void *what; // run's own
     const char *label;
     int32_t record;
+    stall_log *log; // its runs are noted there, in seconds of clock_seconds(); NULL: they are not
 };
 
 // A task, and what must be over before it starts: in each queue of ours all up to a ticket, and
@@ -61,6 +62,9 @@ brim_status host_queues_await(host_queues *h, queue_id queue, int64_t ticket, br
 brim_status host_queues_drain(host_queues *h, queue_id first, queue_id end, brim_error *err);
 // The error of an earlier task, if there is one.
 brim_status host_queues_check(host_queues *h, brim_error *err);
+
+// Moves what was noted so far.
+void host_queues_take_log(host_queues *h, stall_log *from, stall_log *to, double behind);
 
 // All cores, for the work of one task; made at the first use.
 worker_pool *host_queues_pool(host_queues *h, brim_error *err);

@@ -152,10 +152,19 @@ brim_status host_records_add(host_records *h, int32_t record, const host_work *w
     return BRIM_OK;
 }
 
+void host_records_time(host_records *h) {
+    for (int32_t i = 0; h->tasks && i < h->p->records; i++) h->work[i].log = &h->log;
+}
+
+void host_records_take_log(host_records *h, stall_log *to, double behind) {
+    host_queues_take_log(h->queues, &h->log, to, behind);
+}
+
 void host_records_free(host_records *h) {
     arena_free(&h->memory);
     free(h->work);
     free(h->ticket);
+    stall_log_free(&h->log);
     *h = (host_records){0};
 }
 

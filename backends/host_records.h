@@ -20,6 +20,7 @@ typedef struct host_records {
     host_work *work; // by record; its run is NULL where the device runs the record
     int64_t *ticket; // by record: of its latest run; 0: none
     int32_t tasks;   // records that are not the device's
+    stall_log log;   // when tasks ran, where that is asked for
 } host_records;
 
 // Prepares all records on queues that are not the device's, and starts those queues.
@@ -35,6 +36,11 @@ brim_status host_records_add(host_records *h, int32_t record, const host_work *w
 static inline bool is_task(const host_records *h, int32_t record) {
     return h->tasks && h->work[record].run;
 }
+
+// From now on it is noted when tasks run. None is under way.
+void host_records_time(host_records *h);
+// Moves what was noted of tasks that are done.
+void host_records_take_log(host_records *h, stall_log *to, double behind);
 
 // For each queue the latest ticket of the tasks among those that a record waits for; 0: none.
 void host_records_awaited(const host_records *h, int32_t record, int64_t after[QUEUE_COUNT]);

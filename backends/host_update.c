@@ -245,37 +245,52 @@ INLINE void adamw_q8_block(float *restrict p, const float *restrict g, int64_t n
     encode_block(b->v, v, *b->v_scale, encode_v);
 }
 
-// The last block of a tensor.
+// The last block of a tensor; g has all elements of it.
 INLINE void adamw_q8_rest(float *p, const float *g, int64_t n, const q8_block *b,
                           const adamw_factors *f) {
-    float p_all[STATE_BLOCK] = {0}, g_all[STATE_BLOCK] = {0};
+    float p_all[STATE_BLOCK] = {0};
     memcpy(p_all, p, (size_t)n * sizeof *p);
-    memcpy(g_all, g, (size_t)n * sizeof *g);
-    adamw_q8_block(p_all, g_all, n, b, f);
+    adamw_q8_block(p_all, g, n, b, f);
     memcpy(p, p_all, (size_t)n * sizeof *p);
+}
+
+// n elements of a gradient from element i on, and zeros up to a whole block: where they lie, if that
+// is so already, else in `room`.
+INLINE const float *gradient_block(const void *gradient, brim_dtype dtype, int64_t i, int64_t n,
+                                   float room[STATE_BLOCK]) {
+    const uint16_t *halves = (const uint16_t *)gradient + i;
+    const float *whole = (const float *)gradient + i;
+    if (dtype == BRIM_F32 && n == STATE_BLOCK) return whole;
+    if (n < STATE_BLOCK) memset(room, 0, STATE_BLOCK * sizeof *room);
+    if (dtype == BRIM_F32) memcpy(room, whole, (size_t)n * sizeof *room);
+    for (int64_t k = 0; dtype == BRIM_BF16 && k < n; k++)
+        room[k] = f32_from_bits((uint32_t)halves[k] << 16);
+    return room;
 }
 
 // p, m codes, m scales, v codes, v scales, (copy), and as adamw from g on. Blocks belong to the
 // piece that has their first element.
-INLINE void adamw_q8(const host_argument *argument, int64_t first, int64_t count,
-                     brim_dtype copies) {
+INLINE void adamw_q8(const host_argument *argument, int64_t first, int64_t count, brim_dtype copies,
+                     brim_dtype gradients) {
     const host_argument *rest = argument + (copies == BRIM_F32 ? 5 : 6);
     if (argument_value(rest[5]) == 0) return;
     const adamw_factors f = adamw_factors_of(rest);
     float *p = argument[0].buffer;
-    const float *g = rest[0].buffer;
     for (int64_t block = state_blocks(first); block * STATE_BLOCK < first + count; block++) {
+        _Alignas(64) float room[STATE_BLOCK];
         int64_t i = block * STATE_BLOCK, left = rest[6].i64 - i;
+        int64_t n = left < STATE_BLOCK ? left : STATE_BLOCK;
+        const float *g = gradient_block(rest[0].buffer, gradients, i, n, room);
         q8_block b = {(uint32_t *)argument[1].buffer + block * STATE_BLOCK_WORDS,
                       (uint32_t *)argument[3].buffer + block * STATE_BLOCK_WORDS,
                       (float *)argument[2].buffer + block, (float *)argument[4].buffer + block};
-        if (left >= STATE_BLOCK)
-            adamw_q8_block(p + i, g + i, STATE_BLOCK, &b, &f);
+        if (n == STATE_BLOCK)
+            adamw_q8_block(p + i, g, n, &b, &f);
         else
-            adamw_q8_rest(p + i, g + i, left, &b, &f);
-        for (int64_t k = 0; copies != BRIM_F32 && k < STATE_BLOCK && k < left; k += BLOCK)
+            adamw_q8_rest(p + i, g, n, &b, &f);
+        for (int64_t k = 0; copies != BRIM_F32 && k < n; k += BLOCK)
             put_copy(copies, (uint16_t *)argument[5].buffer + i + k, p + i + k,
-                     left - k < BLOCK ? left - k : BLOCK);
+                     n - k < BLOCK ? n - k : BLOCK);
     }
     end_stream();
 }
@@ -329,16 +344,19 @@ static void assign(const host_argument *argument, int64_t first, int64_t count) 
 
 // ---- the table ----------------------------------------------------------------------------------
 
-#define UPDATE(update, suffix, dtype)                                                              \
+#define UPDATE(update, suffix, ...)                                                                \
     static void update##suffix(const host_argument *argument, int64_t first, int64_t count) {      \
-        update(argument, first, count, dtype);                                                     \
+        update(argument, first, count, __VA_ARGS__);                                               \
     }
 UPDATE(adamw, _f32, BRIM_F32)
 UPDATE(adamw, _bf16, BRIM_BF16)
 UPDATE(adamw, _f16, BRIM_F16)
-UPDATE(adamw_q8, _f32, BRIM_F32)
-UPDATE(adamw_q8, _bf16, BRIM_BF16)
-UPDATE(adamw_q8, _f16, BRIM_F16)
+UPDATE(adamw_q8, _f32, BRIM_F32, BRIM_F32)
+UPDATE(adamw_q8, _bf16, BRIM_BF16, BRIM_F32)
+UPDATE(adamw_q8, _f16, BRIM_F16, BRIM_F32)
+UPDATE(adamw_q8, _f32_from_bf16, BRIM_F32, BRIM_BF16)
+UPDATE(adamw_q8, _bf16_from_bf16, BRIM_BF16, BRIM_BF16)
+UPDATE(adamw_q8, _f16_from_bf16, BRIM_F16, BRIM_BF16)
 UPDATE(sgd, _f32, BRIM_F32)
 UPDATE(sgd, _bf16, BRIM_BF16)
 UPDATE(sgd, _f16, BRIM_F16)
@@ -350,6 +368,9 @@ const host_kernel JOIN(host_kernels_, HOST_VARIANT)[] = {
     {"adamw_q8", 11, adamw_q8_f32},
     {"adamw_q8_bf16", 12, adamw_q8_bf16},
     {"adamw_q8_f16", 12, adamw_q8_f16},
+    {"adamw_q8_from_bf16", 11, adamw_q8_f32_from_bf16},
+    {"adamw_q8_bf16_from_bf16", 12, adamw_q8_bf16_from_bf16},
+    {"adamw_q8_f16_from_bf16", 12, adamw_q8_f16_from_bf16},
     {"sgd", 6, sgd_f32},
     {"sgd_bf16", 7, sgd_bf16},
     {"sgd_f16", 7, sgd_f16},

@@ -10,17 +10,22 @@ static int all_aligned(const lowering *l, const operand *const *vectors, int cou
     return vectors_aligned(l->traits, vectors, count, l->traits->vec);
 }
 
-// The host's kernels by the device's name and the dtype that tells them apart.
-static const char *host_name(char name[32], const char *entry, brim_dtype dtype) {
-    bool plain = dtype == BRIM_F32;
-    snprintf(name, 32, "%s%s%s", entry, plain ? "" : "_", plain ? "" : brim_dtype_name(dtype));
+enum { HOST_NAME = 48 };
+
+// The host's kernels by the device's name and the dtypes that tell them apart.
+static const char *host_name(char name[HOST_NAME], const char *entry, brim_dtype dtype,
+                             brim_dtype gradient) {
+    bool plain = dtype == BRIM_F32, wide = gradient == BRIM_F32;
+    snprintf(name, HOST_NAME, "%s%s%s%s%s", entry, plain ? "" : "_",
+             plain ? "" : brim_dtype_name(dtype), wide ? "" : "_from_",
+             wide ? "" : brim_dtype_name(gradient));
     return name;
 }
 
 static void accumulate_on_host(lowering *l, const char *entry, const operand *sum,
                                const operand *x) {
-    char name[32];
-    LOWER_HOST(l, host_name(name, entry, sum->dtype), arg_write(sum), arg_read(x),
+    char name[HOST_NAME];
+    LOWER_HOST(l, host_name(name, entry, sum->dtype, BRIM_F32), arg_write(sum), arg_read(x),
                arg_i64(shape_elements(&sum->shape)));
 }
 
@@ -88,16 +93,18 @@ static void lower_optimizer(lowering *l, const update_kernel *k) {
     if (!host) argument[count++] = arg_i32(split.per);
     for (int i = 0; i < k->constants; i++) argument[count++] = arg_f32(k->constant[i]);
     brim_dtype copy = x[node->outputs - 1].dtype; // f32, that of a state, where there is none
+    brim_dtype gradient = x[node->outputs].dtype;
     if (host) {
-        char name[32];
-        lower_host(l, host_name(name, k->entry, copy), argument, count);
+        char name[HOST_NAME];
+        lower_host(l, host_name(name, k->entry, copy, gradient), argument, count);
         return;
     }
     int aligned = k->blocks ? 0 : all_aligned(l, vectors, node->outputs + 1);
-    bool copies = copy != BRIM_F32;
+    bool copies = copy != BRIM_F32, narrow = gradient != BRIM_F32;
     int kernel =
-        lower_kernel(l, "optimizer", k->entry, split.group, "%s -DALIGNED=%d%s%s", k->defines,
-                     aligned, copies ? " -DCOPY=" : "", copies ? brim_dtype_name(copy) : "");
+        lower_kernel(l, "optimizer", k->entry, split.group, "%s -DALIGNED=%d%s%s%s%s", k->defines,
+                     aligned, copies ? " -DCOPY=" : "", copies ? brim_dtype_name(copy) : "",
+                     narrow ? " -DGRAD=" : "", narrow ? brim_dtype_name(gradient) : "");
     lower_launch(l, kernel, (const int64_t[]){split.groups, 1, 1}, argument, count);
 }
 

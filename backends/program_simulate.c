@@ -21,8 +21,8 @@ static double access_bytes(const program_record *r) {
 static double copy_seconds(const program_record *r, const brim_rates *rates) {
     double bytes = (double)r->as.copy.from.bytes;
     const double rate[QUEUE_COUNT] = {
-        [QUEUE_COMPUTE] = rates->memory / 2,  [QUEUE_IN] = rates->link_in,
-        [QUEUE_OUT] = rates->link_out,        [QUEUE_READ] = rates->disk_read,
+        [QUEUE_COMPUTE] = rates->memory / 2, [QUEUE_IN] = rates->link_in,
+        [QUEUE_OUT] = rates->link_out,       [QUEUE_READ] = rates->disk_read,
         [QUEUE_WRITE] = rates->disk_write,
     };
     bool on_device = r->as.copy.from.space == SPACE_DEVICE && r->as.copy.to.space == SPACE_DEVICE;
@@ -57,11 +57,11 @@ void program_seconds(const program *p, const brim_graph *g, const brim_rates *ra
             for (int32_t j = i + 1; j < p->records && p->record[j].node == r->node; j++) launches++;
             operations = node_flops(g, &g->node[r->node]) / launches;
         }
-        out[i] = r->kind == RECORD_COPY     ? copy_seconds(r, rates)
-                 : r->kind == RECORD_MATMUL ? product_seconds(&r->as.matmul.shape, access_bytes(r),
-                                                              rates)
-                 : r->kind == RECORD_HOST   ? node_bytes(g, &g->node[r->node]) / rates->host
-                                            : launch_seconds(r, operations, rates);
+        out[i] = r->kind == RECORD_COPY ? copy_seconds(r, rates)
+                 : r->kind == RECORD_MATMUL
+                     ? product_seconds(&r->as.matmul.shape, access_bytes(r), rates)
+                 : r->kind == RECORD_HOST ? node_bytes(g, &g->node[r->node]) / rates->host
+                                          : launch_seconds(r, operations, rates);
     }
 }
 

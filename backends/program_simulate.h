@@ -19,11 +19,11 @@
 void program_seconds(const program *p, const brim_graph *g, const brim_rates *rates, double *out);
 
 typedef struct simulation {
-    double seconds;              // of a step
-    double busy[QUEUE_COUNT];    // of it: the queue is at work
-    double waited[QUEUE_COUNT];  // of it: kernels stand still for a record of that queue
-    double streaming;            // of it: something is on its way to the device or from it
-    double hidden;               // of that: kernels run meanwhile
+    double seconds;             // of a step
+    double busy[QUEUE_COUNT];   // of it: the queue is at work
+    double waited[QUEUE_COUNT]; // of it: kernels stand still for a record of that queue
+    double streaming;           // of it: something is on its way to the device or from it
+    double hidden;              // of that: kernels run meanwhile
 } simulation;
 
 brim_status program_simulate(const program *p, const double *seconds, const brim_rates *rates,

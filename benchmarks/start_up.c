@@ -25,7 +25,7 @@ static brim_graph *make_graph(const start_options *o, brim_error *err) {
                                                 .clip = 1},
                                   .schedule = {.kind = BRIM_COSINE, .steps = 1000}};
     brim_trainer_options checked = training_options(&given, err);
-    return training_graph(gpt_build, (void *)&o->config, &checked, err);
+    return training_graph(model_build, (void *)&o->config, &checked, err);
 }
 
 static void write_variables(training_run *t, brim_error *err) {
@@ -66,12 +66,13 @@ static void lower_and_load(training_run *t, const start_options *o, start_times 
                            double *since, brim_error *err) {
     compiled *c = &t->compiled;
     compile_target *target = &t->target;
-    lower_graph(c->graph, &c->layout, &c->schedule, &c->plan, (int32_t)c->micro_batches,
-                target->backend, target->device, &c->lowered, err);
+    compiled_lower(c, target, err);
     times->lower = lap(since);
     if (failed(err)) return;
     memory_request request = {.device_bytes = c->plan.peak_bytes[SPACE_DEVICE] + o->spare_device,
-                              .host_bytes = c->lowered.program->host_bytes + o->spare_host};
+                              .host_bytes = c->lowered.program->host_bytes + o->spare_host,
+                              .file_bytes = c->plan.peak_bytes[SPACE_FILE],
+                              .file_directory = o->disk};
     target->backend->reserve(target->device, &request, err);
     times->reserve = lap(since);
     compiled_load(c, target, err);
@@ -79,7 +80,9 @@ static void lower_and_load(training_run *t, const start_options *o, start_times 
 }
 
 brim_status start_up(const start_options *o, training_run *t, start_times *times, brim_error *err) {
-    *t = (training_run){.target.no_fusion = o->no_fusion};
+    *t = (training_run){
+        .target = {.no_fusion = o->no_fusion, .rates = o->rates, .forced = o->forced}};
+    memcpy(t->target.budget, o->budget, sizeof o->budget);
     *times = (start_times){0};
     double start = clock_seconds(), since = start;
     backend_open(o->device ? o->device : "auto", &(device_settings){0}, &t->target.backend,

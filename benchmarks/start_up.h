@@ -1,9 +1,9 @@
-// A training program of the GPT from nothing to its first step, with the time of each stage.
+// A training program of a model from nothing to its first step, with the time of each stage.
 #ifndef BRIM_BENCHMARKS_START_UP_H
 #define BRIM_BENCHMARKS_START_UP_H
 
 #include <brim/train.h>
-#include "examples/gpt.h"
+#include "examples/model.h"
 #include "optim/compiled.h"
 
 typedef struct start_options {
@@ -13,6 +13,11 @@ typedef struct start_options {
     const char *device;
     bool no_fusion;
     int64_t spare_device, spare_host; // bytes to reserve beside the program's own
+    // How it is planned, as in compile_target; all zero: everything on the device.
+    const brim_rates *rates;
+    const forced_plan *forced;
+    int64_t budget[SPACES];
+    const char *disk; // a folder, where a plan may use a file
 } start_options;
 
 // X(field, meaning): seconds of each stage, in their order

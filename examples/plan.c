@@ -58,6 +58,8 @@ static void one_plan(const plan_options *o, brim_error *err) {
     if (!trainer) return;
     print_request(&r, trainer);
     brim_trainer_explain(trainer, stdout);
+    fflush(stdout);
+    if (o->compare) brim_trainer_compare(trainer, stdout);
     brim_trainer_free(trainer);
 }
 

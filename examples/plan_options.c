@@ -64,6 +64,8 @@ static const option_row rows[] = {
      "AdamW's m and v: f32, or q8, blocks of 8 bits, which take a quarter of the memory and change "
      "results (default f32)",
      states},
+    {"compare", NULL, OPTION_SWITCH, AT(compare), 0, 0,
+     "also what more device memory, main memory, or tokens in a step would give"},
     {"table", NULL, OPTION_SWITCH, AT(table), 0, 0,
      "which model fits which card with 32, 64 and 128 GiB of host memory; of one model or card "
      "where --model or --gpu is given"},

@@ -15,7 +15,7 @@ typedef struct plan_options {
     int64_t sequence, batch; // 0: not given
     int64_t step_tokens;
     int precision, states; // a brim_precision, a brim_states
-    bool table, list;
+    bool table, list, compare;
 } plan_options;
 
 // Reads the command line; prints help and exits by itself where asked to. Values are checked one by

@@ -55,6 +55,8 @@ typedef struct run {
     int64_t steps;             // to do in all
     int64_t sample_length;     // tokens that the model sees while sampling
     double held_out_loss;      // of the last evaluation; NaN before it
+    double seconds;            // of all steps but the first two, which warm up
+    int64_t timed;
 } run;
 
 static void join(char out[4096], const char *dir, const char *file) {
@@ -342,6 +344,10 @@ static void print_start(const run *r) {
            info.build_seconds);
     if (r->options.explain || info.host_bytes > info.staging_bytes || info.recomputed)
         brim_trainer_explain(r->trainer, stdout);
+    if (info.pinned_bytes < info.host_bytes)
+        printf("the driver could not pin %s of main memory: copies of it pass through small pinned "
+               "buffers\n",
+               brim_bytes_text(info.host_bytes - info.pinned_bytes, arena, sizeof arena));
     fflush(stdout);
 }
 
@@ -386,17 +392,34 @@ static void evaluate(run *r, int64_t step, brim_error *err) {
                       r->held_out_loss);
 }
 
+// What streaming cost in a step; "" where nothing streams.
+static void streaming_text(const brim_step_result *s, char *text, size_t size) {
+    int length = 0;
+    text[0] = '\0';
+    if (s->streaming_seconds > 0)
+        length = snprintf(text, size, "  streaming %.0f%% hidden",
+                          100 * s->hidden_seconds / s->streaming_seconds);
+    double waited = 100 * s->waited_seconds / s->seconds;
+    if (s->waited_for && waited >= 0.5)
+        snprintf(text + length, size - (size_t)length, "%s waited %.0f%%, most for %s",
+                 length ? "," : " ", waited, s->waited_for);
+}
+
 static void report_step(run *r, const brim_step_result *s, brim_error *err) {
     double tokens = (double)(micro_tokens(r) * r->options.accumulate) / s->seconds;
     brim_journal_put(r->log, err, {"step", (double)s->step}, {"loss", s->loss},
                      {"grad_norm", s->grad_norm}, {"lr", s->lr}, {"tokens_per_second", tokens},
                      {"loss_scale", s->loss_scale}, {"skipped", (double)s->skipped},
-                     {"seconds", s->seconds});
+                     {"seconds", s->seconds}, {"streaming_seconds", s->streaming_seconds},
+                     {"hidden_seconds", s->hidden_seconds}, {"waited_seconds", s->waited_seconds});
+    char streaming[120];
+    streaming_text(s, streaming, sizeof streaming);
     if (s->skipped)
         brim_progress_say(r->progress,
                           "step %lld  skipped: gradients were not finite (loss scale %g)",
                           (long long)s->step, s->loss_scale);
-    brim_progress_step(r->progress, s->step, r->steps, "loss %.4f  %.0f tokens/s", s->loss, tokens);
+    brim_progress_step(r->progress, s->step, r->steps, "loss %.4f  %.0f tokens/s%s", s->loss, tokens,
+                       streaming);
 }
 
 static bool due(int64_t every, int64_t step) {
@@ -411,6 +434,7 @@ static void train(run *r, brim_error *err) {
         if (err->status) break;
         step = s.step;
         report_step(r, &s, err);
+        if (s.step > 2) r->seconds += s.seconds, r->timed++;
         if (due(r->options.eval_every, step)) evaluate(r, evaluated = step, err);
         if (due(r->options.save_every, step) &&
             brim_trainer_save(r->trainer, r->options.out, err) == BRIM_OK)
@@ -424,6 +448,14 @@ static void train(run *r, brim_error *err) {
 
 // The end
 // --------------------------------------------------------------------------------------------------------------
+
+static void print_time(const run *r) {
+    brim_trainer_info info = brim_trainer_describe(r->trainer);
+    bool planned = info.host_bytes > info.staging_bytes || info.recomputed;
+    if (r->timed && planned && info.expected_seconds > 0)
+        printf("a step took %.3g ms; the plan expected %.3g ms\n",
+               1e3 * r->seconds / (double)r->timed, 1e3 * info.expected_seconds);
+}
 
 static void print_figures(run *r, brim_error *err) {
     double entropy;
@@ -484,6 +516,7 @@ static void finish(run *r, brim_error *err) {
     char file[4096];
     join(file, r->options.out, "loss.svg");
     brim_journal_plot(r->log, file, err);
+    print_time(r);
     print_figures(r, err);
     if (r->options.sample && !interrupted && err->status == BRIM_OK) sample(r, err);
     if (err->status == BRIM_OK) printf("checkpoint, log and loss.svg are in %s\n", r->options.out);

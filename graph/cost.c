@@ -13,7 +13,8 @@ static double elements_of(const brim_graph *g, value_id v) {
 // Of a gather only the rows that are asked for are read; each at most once.
 double input_bytes(const brim_graph *g, const graph_node *node, int input) {
     double all = value_bytes(g, node->input[input]);
-    if (g->value[node->input[input]].role == ROLE_COPY && op_table[node->op].family == FAMILY_UPDATE)
+    if (g->value[node->input[input]].role == ROLE_COPY &&
+        op_table[node->op].family == FAMILY_UPDATE)
         return 0; // only written
     if (node->op != OP_EMBEDDING || input != 0) return all;
     double rows = value_bytes(g, node->first_output);

@@ -7,8 +7,8 @@
 #include "graph/graph.h"
 
 double value_bytes(const brim_graph *g, value_id v);
-// What a node reads of an input: of a gather's table, the rows that are asked for; of the compute copy
-// that an update writes, nothing.
+// What a node reads of an input: of a gather's table, the rows that are asked for; of the compute
+// copy that an update writes, nothing.
 double input_bytes(const brim_graph *g, const graph_node *node, int input);
 // All that a node reads and writes; 0 for what is nothing but strides.
 double node_bytes(const brim_graph *g, const graph_node *node);

@@ -7,7 +7,8 @@
 #include "graph/passes.h"
 #include "graph/stays.h"
 
-// What is smaller than this leaves only after all that is larger: it frees little, and costs a copy.
+// What is smaller than this leaves only after all that is larger: it frees little, and costs a
+// copy.
 enum { SMALL_BYTES = 64 << 10 };
 
 // ---- what there is ------------------------------------------------------------------------------
@@ -59,7 +60,8 @@ static void list_activations(const brim_graph *g, const graph_layout *layout, ho
         const graph_node *node = &g->node[n];
         if (op_is_view(node->op)) continue;
         uint8_t phase = node->phase == PHASE_FORWARD && !node->recomputed ? 1 : 2;
-        for (int32_t i = 0; i < node->inputs; i++) phases[layout->of[node->input[i]].storage] |= phase;
+        for (int32_t i = 0; i < node->inputs; i++)
+            phases[layout->of[node->input[i]].storage] |= phase;
         for (int32_t j = 0; j < node->outputs; j++)
             phases[layout->of[node->first_output + j].storage] |=
                 node->sections == SECTION_FIRST ? 4 : phase;

@@ -1,6 +1,7 @@
 // What leaves device memory, and how far, as a few numbers that a planner can turn.
 //
-// 1. homes h;  homes_make(g, &layout, &h, err)        what there is to move, in the order in which it
+// 1. homes h;  homes_make(g, &layout, &h, err)        what there is to move, in the order in which
+// it
 //                                                     leaves
 // 2. homes_choose(&h, &choice)                        h.home, h.on_host, h.whole for plan_request
 // 3. homes_free(&h)
@@ -22,7 +23,7 @@ typedef struct homes_choice {
     int32_t gradients; // have their (summed) gradient on the host
     int32_t filed;     // of those hosted: have master and states in a file
     bool device_updates; // hosted units are updated on the device, to which master and states go
-    int32_t offloaded; // how many activations wait on the host for the backward pass
+    int32_t offloaded;   // how many activations wait on the host for the backward pass
 } homes_choice;
 
 typedef struct home_unit {
@@ -44,7 +45,8 @@ typedef struct homes {
     bool *on_host, *whole;
 } homes;
 
-brim_status homes_make(const brim_graph *g, const graph_layout *layout, homes *out, brim_error *err);
+brim_status homes_make(const brim_graph *g, const graph_layout *layout, homes *out,
+                       brim_error *err);
 void homes_choose(homes *h, const homes_choice *choice);
 void homes_free(homes *h);
 

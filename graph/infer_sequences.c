@@ -207,12 +207,21 @@ static bool has_adamw_constants(inference *i) {
            in_range(i, "eps", i->attr->optimizer.eps, INFINITY);
 }
 
+// Beside states that are rounded, a gradient may be, too.
+static bool is_gradient(inference *i, int input) {
+    brim_dtype dtype = i->input[input].dtype;
+    if (dtype != BRIM_F32 && dtype != BRIM_BF16)
+        return infer_refuse(i, BRIM_SHAPE, "the gradient is %s, f32 or bf16 is expected",
+                            brim_dtype_name(dtype));
+    return infer_same_shape(i, 0, input, "the parameter", "its gradient");
+}
+
 bool infer_adamw_q8(inference *i) {
     int variables = i->outputs, copy = variables > 5 ? 5 : -1;
     if (!infer_is(i, 0, BRIM_F32) || !is_quantised(i, 1, "the state m") ||
         !is_quantised(i, 3, "the state v") ||
         (copy > 0 && !is_update_tensor(i, copy, true, "its copy")) ||
-        !is_update_tensor(i, variables, false, "its gradient"))
+        !is_gradient(i, variables))
         return false;
     for (int k = 0; k < variables; k++) infer_set(i, k, i->input[k].dtype, &i->input[k].shape);
     return has_factors(i, variables + 1) && has_adamw_constants(i);

@@ -223,7 +223,7 @@ brim_status pack_blocks(pack_block *blocks, int32_t count, const pack_rules *rul
         result->lower_bound = p.base + most_alive(&p, delta, positions);
         int64_t best = count ? INT64_MAX : p.base, enough = result->lower_bound;
         if (rules->enough > enough) enough = rules->enough;
-        for (int i = 0; i < STRATEGIES && best > enough; i++) {
+        for (int i = 0; i < STRATEGIES && (i == 0 || best > enough); i++) {
             qsort(p.block, (size_t)count, sizeof *p.block, strategies[i].order);
             best = keep(&p, place_all(&p, strategies[i].best_fit, best), best);
         }

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "core/alloc.h"
+#include "graph/stay_times.h"
 
 // A moment at a position: transfers come before its node and after it.
 enum { BEFORE, AT, AFTER, MOMENTS };
@@ -28,7 +29,7 @@ typedef struct maker {
         *first_node_use; // by storage, and one more: nodes' uses are node_use[first_node_use[v]] ..
     use *node_use;
     int32_t *node_uses; // by storage: their number
-    use *scratch; // uses of one storage in one space
+    use *scratch;       // uses of one storage in one space
     size_t scratch_capacity, stay_capacity, transfer_capacity;
     brim_error *err;
 } maker;
@@ -179,8 +180,8 @@ static bool used_at_home_between(const maker *m, value_id v, memory_space space,
                                  const use *b, bool written_later) {
     const use *list;
     int32_t count = node_uses(m, v, &list);
-    for (int32_t i = first_behind(list, count, a->moment);
-         i < count && list[i].moment < b->moment; i++)
+    for (int32_t i = first_behind(list, count, a->moment); i < count && list[i].moment < b->moment;
+         i++)
         if ((list[i].writes || written_later) && on_the_side_of_home(m, v, space, list[i].space))
             return true;
     return false;
@@ -297,8 +298,7 @@ static void split_uses(maker *m, value_id v, memory_space space) {
     while (last_write >= 0 && !list[last_write].writes) last_write--;
     for (int32_t i = 1; i <= count && !failed(m->err); i++) {
         bool apart = i == count ||
-                     used_at_home_between(m, v, space, &list[i - 1], &list[i],
-                                          i <= last_write) ||
+                     used_at_home_between(m, v, space, &list[i - 1], &list[i], i <= last_write) ||
                      (!copied_out && !whole && idle_too_long(m, v, space, &list[i - 1], &list[i]));
         if (!apart) continue;
         add_stay(m, v, space, list, first, i, count);
@@ -320,30 +320,6 @@ static void settle(maker *m, value_id v) {
 
 // ---- time ---------------------------------------------------------------------------------------
 
-typedef struct timed {
-    int32_t stay, use;
-    double bytes, time; // when its transfer begins or ends
-} timed;
-
-static int by_use(const void *x, const void *y) {
-    const timed *a = x, *b = y;
-    if (a->use != b->use) return a->use < b->use ? -1 : 1;
-    return (a->stay > b->stay) - (a->stay < b->stay);
-}
-
-// The last position that starts at or before that time.
-static int32_t position_at(const stream_times *t, double seconds, int32_t end) {
-    int32_t low = 0, high = end;
-    while (low < high) {
-        int32_t middle = low + (high - low + 1) / 2;
-        if (t->start[middle] <= seconds)
-            low = middle;
-        else
-            high = middle - 1;
-    }
-    return low;
-}
-
 // The first position at which the stay may be fetched: behind its last write elsewhere.
 static int32_t earliest_fetch(const maker *m, const stay *s, int32_t index) {
     const memory_plan *plan = m->plan;
@@ -362,66 +338,21 @@ static int32_t earliest_fetch(const maker *m, const stay *s, int32_t index) {
     return earliest;
 }
 
-// Copies come one after another, each as late as it still is in time, and no more than `ahead`
-// bytes before their use.
-static void fetch_ahead(maker *m, timed *list, int32_t count, memory_space space) {
-    const stream_times *t = m->request->times;
-    double rate = t->bytes_per_second[space + 1][space], next = t->start[m->end + 1];
-    qsort(list, (size_t)count, sizeof *list, by_use);
-    for (int32_t k = count - 1; k >= 0; k--) {
-        double due = t->start[list[k].use];
-        list[k].time = next = (due < next ? due : next) - list[k].bytes / rate;
-    }
-    double ahead = 0;
-    for (int32_t k = 0, j = 0; k < count; k++) { // j: the first that may lie there unused beside k
-        stay *s = &m->plan->stay[list[k].stay];
-        ahead += list[k].bytes;
-        while (j < k && ahead > (double)t->ahead[space]) ahead -= list[j++].bytes;
-        int32_t first = position_at(t, list[k].time, m->end);
-        if (j > 0 && list[j - 1].use > first) first = list[j - 1].use;
-        int32_t earliest = earliest_fetch(m, s, list[k].stay);
-        if (earliest > first) first = earliest;
-        if (first >= s->first_use) continue;
-        s->fetch_at = first;
-        if (!s->whole) s->place.first = first;
-    }
-}
-
-// The same for the way back: bytes are taken until the copy is done.
-static void hold_stored(maker *m, timed *list, int32_t count, memory_space space) {
-    const stream_times *t = m->request->times;
-    double rate = t->bytes_per_second[space][space + 1], free_at = 0;
-    qsort(list, (size_t)count, sizeof *list, by_use);
-    for (int32_t k = 0; k < count; k++) {
-        double begins = t->start[list[k].use + 1];
-        list[k].time = free_at = (begins > free_at ? begins : free_at) + list[k].bytes / rate;
-    }
-    double held = 0;
-    for (int32_t k = count - 1, j = count - 1; k >= 0; k--) {
-        stay *s = &m->plan->stay[list[k].stay];
-        held += list[k].bytes;
-        while (j > k && held > (double)t->ahead[space]) held -= list[j--].bytes;
-        int32_t last = position_at(t, list[k].time, m->end);
-        if (j < count - 1 && list[j + 1].use < last) last = list[j + 1].use;
-        if (last > s->place.last) s->place.last = last;
-    }
-}
-
 static void spread_in_time(maker *m, int32_t first, memory_space space) {
     memory_plan *plan = m->plan;
     int32_t most = plan->stays - first, fetches = 0, stores = 0;
-    timed *fetch = brim_calloc_array((size_t)most, sizeof *fetch, m->err);
-    timed *store = brim_calloc_array((size_t)most, sizeof *store, m->err);
+    timed_stay *fetch = brim_calloc_array((size_t)most, sizeof *fetch, m->err);
+    timed_stay *store = brim_calloc_array((size_t)most, sizeof *store, m->err);
     for (int32_t i = first; i < plan->stays && !failed(m->err); i++) {
-        const stay *s = &plan->stay[i];
+        stay *s = &plan->stay[i];
         if (plan->storage[s->storage].space <= space) continue; // copied out, to be read
-        double bytes = (double)s->place.bytes;
-        if (s->fetch) fetch[fetches++] = (timed){i, s->first_use, bytes, 0};
-        if (s->store) store[stores++] = (timed){i, s->store_at, bytes, 0};
+        if (s->fetch)
+            fetch[fetches++] = (timed_stay){s, i, s->first_use, earliest_fetch(m, s, i), 0};
+        if (s->store) store[stores++] = (timed_stay){s, i, s->store_at, 0, 0};
     }
     if (!failed(m->err)) {
-        fetch_ahead(m, fetch, fetches, space);
-        hold_stored(m, store, stores, space);
+        stays_fetch_ahead(fetch, fetches, m->request->times, space, m->end);
+        stays_hold_stored(store, stores, m->request->times, space, m->end);
     }
     free(fetch);
     free(store);

@@ -8,8 +8,8 @@
 // beside the arena; and how much of free main memory may be taken.
 static const int64_t desktop_bytes = 256ll << 20, module_bytes = 96ll << 20;
 static const double desktop_share = 0.03, host_share = 0.9;
-// Where the driver tells only what is free of a whole device, up to this much of the rest may be our
-// own context.
+// Where the driver tells only what is free of a whole device, up to this much of the rest may be
+// our own context.
 static const int64_t most_context_bytes = 640ll << 20;
 
 // ---- the device ---------------------------------------------------------------------------------
@@ -55,8 +55,8 @@ static void set_device(compile_target *target, const brim_trainer_options *o, br
                   o->vram_bytes, t->name, memory);
     else if (o->vram_bytes <= overhead)
         brim_fail(err, BRIM_ARGUMENT,
-                  "a budget of %" PRId64
-                  " bytes of device memory, of which %s takes %" PRId64 " before a plan begins",
+                  "a budget of %" PRId64 " bytes of device memory, of which %s takes %" PRId64
+                  " before a plan begins",
                   o->vram_bytes, t->name, overhead);
     target->budget[SPACE_DEVICE] = whole_units(t, o->vram_bytes - overhead);
 }
@@ -80,9 +80,11 @@ static void set_host(compile_target *target, const brim_trainer_options *o, brim
     int64_t there = o->paper ? 0 : available_bytes(); // a machine on paper has what it is said to
     if (o->ram_bytes && there && o->ram_bytes > there)
         brim_fail(err, BRIM_ARGUMENT,
-                  "a budget of %" PRId64 " bytes of main memory, of which %" PRId64 " are available",
+                  "a budget of %" PRId64 " bytes of main memory, of which %" PRId64
+                  " are available",
                   o->ram_bytes, there);
-    target->budget[SPACE_HOST] = o->ram_bytes ? o->ram_bytes : (int64_t)((double)there * host_share);
+    target->budget[SPACE_HOST] =
+        o->ram_bytes ? o->ram_bytes : (int64_t)((double)there * host_share);
     // Where the device is the host, both budgets are of the same memory.
     if (!o->ram_bytes && t->cpu && o->vram_bytes && target->budget[SPACE_HOST] > o->vram_bytes)
         target->budget[SPACE_HOST] -= o->vram_bytes;

@@ -23,7 +23,8 @@ static brim_graph *first_passes(brim_graph *g, int64_t micro_batches, const comp
     return g;
 }
 
-// A program that shares another's variables: there is nothing to choose but how far ahead copies come.
+// A program that shares another's variables: there is nothing to choose but how far ahead copies
+// come.
 static void plan_shared(compiled *out, const brim_graph *g, const compile_target *target,
                         brim_error *err) {
     enum { AHEAD_SHARE = 8 };
@@ -135,11 +136,18 @@ brim_status compiled_run(compiled *c, const compile_target *target, const contro
     for (int64_t m = 0; m < c->micro_batches; m++)
         write_control(c->inputs + m * c->lowered.slot_bytes + c->lowered.control_offset, control,
                       (int32_t)m);
-    memcpy(host + c->lowered.staging, c->inputs, (size_t)(c->micro_batches * c->lowered.slot_bytes));
+    memcpy(host + c->lowered.staging, c->inputs,
+           (size_t)(c->micro_batches * c->lowered.slot_bytes));
     for (int64_t m = 0; m < c->micro_batches; m++)
         if (target->backend->run(c->loaded, section_of(m, c->micro_batches), (int32_t)m, err))
             return err->status;
     return target->backend->wait(target->device, err);
+}
+
+brim_status compiled_stalls(const compiled *c, const compile_target *target, run_stalls *out,
+                            brim_error *err) {
+    *out = (run_stalls){0};
+    return target->backend->stalls ? target->backend->stalls(c->loaded, out, err) : err->status;
 }
 
 const void *compiled_result(const compiled *c, const compile_target *target, const char *name,

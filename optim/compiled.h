@@ -56,6 +56,11 @@ typedef struct control_values {
 brim_status compiled_run(compiled *c, const compile_target *target, const control_values *control,
                          brim_error *err);
 
+// What runs waited for since the last call, which is the first one's way to begin: see
+// backend.stalls. Zeros where the backend does not measure.
+brim_status compiled_stalls(const compiled *c, const compile_target *target, run_stalls *out,
+                            brim_error *err);
+
 // A result of the last run, in the staging area; NULL if there is none of that name.
 const void *compiled_result(const compiled *c, const compile_target *target, const char *name,
                             const graph_value **value);

@@ -15,13 +15,11 @@ typedef struct shares { // bytes
 } shares;
 
 static int class_of(value_role role) {
-    static const int classes[] = {[ROLE_PARAMETER] = CLASS_MASTERS,
-                                  [ROLE_COPY] = CLASS_COPIES,
-                                  [ROLE_STATE] = CLASS_STATES,
-                                  [ROLE_ACCUMULATOR] = CLASS_GRADIENTS,
-                                  [ROLE_RESULT] = CLASS_REST,
-                                  [ROLE_INPUT] = CLASS_REST,
-                                  [ROLE_CONTROL] = CLASS_REST};
+    static const int classes[] = {
+        [ROLE_PARAMETER] = CLASS_MASTERS, [ROLE_COPY] = CLASS_COPIES,
+        [ROLE_STATE] = CLASS_STATES,      [ROLE_ACCUMULATOR] = CLASS_GRADIENTS,
+        [ROLE_RESULT] = CLASS_REST,       [ROLE_INPUT] = CLASS_REST,
+        [ROLE_CONTROL] = CLASS_REST};
     return classes[role];
 }
 
@@ -115,10 +113,10 @@ static void print_seconds(double seconds, FILE *out) {
         fprintf(out, "%.3g ms", seconds * 1e3);
 }
 
-static const char *const queue_work[QUEUE_COUNT] = {
-    [QUEUE_COMPUTE] = "the kernels",           [QUEUE_IN] = "copies to the device",
-    [QUEUE_OUT] = "copies from the device",    [QUEUE_HOST] = "updates by the CPU",
-    [QUEUE_READ] = "reading from disk",        [QUEUE_WRITE] = "writing to disk",
+const char *const queue_work[QUEUE_COUNT] = {
+    [QUEUE_COMPUTE] = "the kernels",        [QUEUE_IN] = "copies to the device",
+    [QUEUE_OUT] = "copies from the device", [QUEUE_HOST] = "updates by the CPU",
+    [QUEUE_READ] = "reading from disk",     [QUEUE_WRITE] = "writing to disk",
 };
 
 // The queue that kernels wait for longest, if that is a tenth of the step; else their own.

@@ -12,8 +12,8 @@
 #include "graph/build.h"
 #include "optim/compiled.h"
 
-// Products of 1,024^3 are large enough for any device's library, and 20 ms of two CPU cores; buffers
-// of 32 MiB are larger than most caches.
+// Products of 1,024^3 are large enough for any device's library, and 20 ms of two CPU cores;
+// buffers of 32 MiB are larger than most caches.
 enum { SIDE = 1024, PRODUCTS = 4, REPEATS = 4 };
 static const int64_t block_bytes = 32 << 20;
 static const char version[] = "rates 1";
@@ -76,7 +76,8 @@ static double time_copies(const bench *b, const copy *copies, int count) {
 static void measure_copies(const bench *b, brim_rates *out) {
     const byte_range device[] = {{SPACE_DEVICE, 0, block_bytes},
                                  {SPACE_DEVICE, block_bytes, block_bytes}};
-    const byte_range host[] = {{SPACE_HOST, 0, block_bytes}, {SPACE_HOST, block_bytes, block_bytes}};
+    const byte_range host[] = {{SPACE_HOST, 0, block_bytes},
+                               {SPACE_HOST, block_bytes, block_bytes}};
     const copy in = {QUEUE_IN, host[0], device[0]}, out_ = {QUEUE_OUT, device[1], host[1]};
     const copy within = {QUEUE_COMPUTE, device[0], device[1]}, both[] = {in, out_};
     double bytes = (double)block_bytes;
@@ -109,7 +110,8 @@ static void measure_host(const bench *b, brim_rates *out) {
     p->host_bytes = 2 * block_bytes;
     program_add_record(p, &r, b->err);
     if (!failed(b->err)) b->api->load(b->device, p, &loaded, b->err);
-    if (loaded) out->host = 3 * (double)block_bytes / time_program(b, loaded); // two read, one written
+    if (loaded)
+        out->host = 3 * (double)block_bytes / time_program(b, loaded); // two read, one written
     if (loaded) b->api->unload(loaded);
     program_free(p);
 }
@@ -153,8 +155,8 @@ static void measure_all(bench *b, brim_rates *out) {
     out->matmul_16 = measure_products(b, BRIM_BF16);
 }
 
-brim_status measure_rates(const char *device, const brim_rates *usual, brim_rates *out,
-                          brim_error *err) {
+brim_status measure_rates(const char *device, const brim_rates *usual, int64_t device_bytes,
+                          brim_rates *out, brim_error *err) {
     bench b = {.err = err};
     *out = *usual;
     if (backend_open(device, &(device_settings){0}, &b.api, &b.device, err)) return err->status;
@@ -165,7 +167,7 @@ brim_status measure_rates(const char *device, const brim_rates *usual, brim_rate
     size_t bytes = 0;
     if (cache && kernel_cache_get(cache, &key, &known, &bytes) && bytes == sizeof *out) {
         memcpy(out, known, sizeof *out);
-    } else if (cache) {
+    } else if (cache && (!device_bytes || device_bytes >= MEASURE_BYTES)) {
         measure_all(&b, out);
         if (!failed(err)) kernel_cache_put(cache, &key, out, sizeof *out);
     }
@@ -214,7 +216,8 @@ brim_status measure_disk(const char *folder, brim_rates *out, brim_error *err) {
     double written = clock_seconds();
     done = done && read_all(file, data, bytes);
     double read = clock_seconds();
-    if (!done) brim_fail(err, BRIM_IO, "%s: cannot be used for a file: %s", folder, strerror(errno));
+    if (!done)
+        brim_fail(err, BRIM_IO, "%s: cannot be used for a file: %s", folder, strerror(errno));
     out->disk_write = (double)bytes / (written - start);
     out->disk_read = (double)bytes / (read - written);
     if (file >= 0) close(file);

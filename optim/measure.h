@@ -7,9 +7,11 @@
 
 // Rates of the device of that name (as backend_open takes it), measured once in about a second and
 // then kept in the kernel cache, by device and driver. The device is opened beside any other handle
-// on it and takes at most 300 MiB. `usual` gives what is not measured. Disks are not (0).
-brim_status measure_rates(const char *device, const brim_rates *usual, brim_rates *out,
-                          brim_error *err);
+// on it. `usual` gives what is not measured, and all of it where nothing is kept and less than
+// MEASURE_BYTES of device memory may be taken (device_bytes; 0: no limit). Disks are not (0).
+enum { MEASURE_BYTES = 129 << 20 };
+brim_status measure_rates(const char *device, const brim_rates *usual, int64_t device_bytes,
+                          brim_rates *out, brim_error *err);
 
 // Of a file in that folder: written and read once, 64 MiB.
 brim_status measure_disk(const char *folder, brim_rates *out, brim_error *err);

@@ -32,13 +32,13 @@ typedef struct search {
     const compile_target *target;
     int64_t micro_batches;
     recompute_levels levels;
-    variant *variant; // by level, made when it is first looked at
+    variant *variant;      // by level, made when it is first looked at
     int64_t limit[SPACES]; // of lower bounds; INT64_MAX: none
     candidate best[MOST_CANDIDATES];
     int bests;
     int64_t whole_bytes; // of the device, with everything there
-    // What comes closest to fitting: of plans that fit the device the one with the least host memory,
-    // else the one with the least device memory.
+    // What comes closest to fitting: of plans that fit the device the one with the least host
+    // memory, else the one with the least device memory.
     candidate nearest;
     estimate nearest_needs;
     brim_error *err;
@@ -110,7 +110,7 @@ static void find_work(const search *s, const variant *v, const memory_plan *plan
         node_id n = v->schedule.order[i];
         const graph_node *node = &v->graph->node[n];
         if (plan->on_host[n]) {
-            w[BESIDE_UPDATES].host += 
+            w[BESIDE_UPDATES].host +=
                 runs(s, node->sections) * node_bytes(v->graph, node) / r->host;
             continue;
         }
@@ -163,7 +163,8 @@ static bool fits(const search *s, const estimate *e, memory_space space) {
 
 // ---- turning the numbers ------------------------------------------------------------------------
 
-// Numbers of a homes_choice, in the orders in which a search turns each of them up as far as it must.
+// Numbers of a homes_choice, in the orders in which a search turns each of them up as far as it
+// must.
 typedef size_t knob;
 #define KNOB(field) offsetof(homes_choice, field)
 enum { KNOBS = 4 };
@@ -242,8 +243,8 @@ static void note_nearest(search *s, const candidate *c, const estimate *e) {
     s->nearest_needs = *e;
 }
 
-// Moves what must leave the device, in one order; then what must leave the host. False where it does
-// not fit.
+// Moves what must leave the device, in one order; then what must leave the host. False where it
+// does not fit.
 static bool try_order(search *s, int32_t level, int64_t ahead, const knob_order *order,
                       bool device_updates) {
     const homes *h = &variant_at(s, level)->homes;
@@ -407,8 +408,8 @@ static void complain(search *s) {
     static const char *const names[SPACES] = {"device memory", "main memory", "disk"};
     const compile_target *t = s->target;
     memory_plan plan;
-    if (variant_plan(variant_at(s, s->nearest.level), t, &s->nearest.choice, s->nearest.ahead, false,
-                     &plan, s->err))
+    if (variant_plan(variant_at(s, s->nearest.level), t, &s->nearest.choice, s->nearest.ahead,
+                     false, &plan, s->err))
         return;
     const int64_t *peak = plan.peak_bytes;
     int missing = SPACE_DEVICE; // the first space that is too small
@@ -423,7 +424,8 @@ static void complain(search *s) {
         snprintf(file, sizeof file, " and %s (%" PRId64 " bytes) of disk", needs[SPACE_FILE],
                  peak[SPACE_FILE]);
     brim_fail(s->err, BRIM_MEMORY,
-              "the step does not fit: %" PRId64 " bytes of %s are missing, whatever is recomputed or "
+              "the step does not fit: %" PRId64
+              " bytes of %s are missing, whatever is recomputed or "
               "streamed; the nearest budget that works is %s (%" PRId64
               " bytes) of device memory and %s (%" PRId64 " bytes) of main memory%s",
               peak[missing] - t->budget[missing], names[missing], needs[SPACE_DEVICE], device,
@@ -432,7 +434,8 @@ static void complain(search *s) {
 }
 
 static void search_all(search *s, compiled *out) {
-    // Packing rarely reaches the bound: where it misses the budget, the bound is asked to stay lower.
+    // Packing rarely reaches the bound: where it misses the budget, the bound is asked to stay
+    // lower.
     for (int i = 0; i < PACK_TRIES && !failed(s->err); i++) {
         s->bests = 0;
         try_levels(s, true);
@@ -456,6 +459,19 @@ static bool take_whole(search *s, compiled *out) {
     return false;
 }
 
+// Within the budget, as if it had been found.
+static void take_forced(search *s, compiled *out) {
+    const forced_plan *f = s->target->forced;
+    int32_t last = s->levels.count - 1, level = f->level < last ? f->level : last;
+    if (failed(s->err) || !variant_at(s, level)->graph) return;
+    candidate c = {level, settled(s, &f->homes), usual_ahead(s, variant_at(s, level)), 0};
+    if (complete(s, &c, out) || failed(s->err)) return;
+    brim_fail(s->err, BRIM_MEMORY, "the forced plan needs %" PRId64 " bytes on the device and %"
+              PRId64 " on the host, more than the budget", out->plan.peak_bytes[SPACE_DEVICE],
+              out->plan.peak_bytes[SPACE_HOST]);
+    forget(out);
+}
+
 brim_status plan_search(compiled *out, const brim_graph *g, const compile_target *target,
                         brim_error *err) {
     search s = {.g = g, .target = target, .micro_batches = out->micro_batches, .err = err};
@@ -466,7 +482,10 @@ brim_status plan_search(compiled *out, const brim_graph *g, const compile_target
     }
     if (!recompute_levels_make(g, &s.levels, err))
         s.variant = brim_calloc_array((size_t)s.levels.count, sizeof *s.variant, err);
-    if (!failed(err) && !take_whole(&s, out)) search_all(&s, out);
+    if (target->forced)
+        take_forced(&s, out);
+    else if (!failed(err) && !take_whole(&s, out))
+        search_all(&s, out);
     if (!failed(err)) hand_over(&s, out);
     for (int32_t i = 0; s.variant && i < s.levels.count; i++) variant_free(&s.variant[i]);
     free(s.variant);

@@ -4,9 +4,16 @@
 
 #include <brim/device.h>
 #include "backends/backend.h"
+#include "graph/homes.h"
 #include "graph/spaces.h"
 
 struct compiled;
+
+// A plan that is not to be searched for. Numbers beyond what there is mean all of it.
+typedef struct forced_plan {
+    int32_t level; // of recomputation (graph/recompute_levels.h)
+    homes_choice homes;
+} forced_plan;
 
 typedef struct compile_target {
     const backend *backend;
@@ -18,6 +25,7 @@ typedef struct compile_target {
     int64_t budget[SPACES];
     int64_t overhead_bytes;  // what the user's budget of device memory has on top
     const brim_rates *rates; // what plans are compared by; must be there where a budget is
+    const forced_plan *forced; // by tests and benchmarks, which compare plans; NULL: search
 } compile_target;
 
 #endif

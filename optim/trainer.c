@@ -61,6 +61,9 @@ brim_trainer *brim_trainer_create(brim_builder build, void *user,
     brim_trainer *t = brim_calloc_array(1, sizeof *t, err);
     if (!t) return NULL;
     t->options = checked;
+    t->build = build;
+    t->user = user;
+    t->batch_chosen = !checked.batch;
     t->progress.scale = loss_scale_start();
     keep_pointed_to(t, err);
     t->target.no_fusion = checked.no_fusion;
@@ -195,7 +198,8 @@ static brim_status initialize(brim_trainer *t, brim_error *err) {
 brim_status brim_trainer_prepare(brim_trainer *t, brim_error *err) {
     if (failed(err) || t->prepared) return err->status;
     double start = clock_seconds();
-    if (lower_all(t, err) || reserve(t, err) || load_all(t, err) || initialize(t, err))
+    if (lower_all(t, err) || reserve(t, err) || load_all(t, err) ||
+        compiled_stalls(&t->training, &t->target, &t->measured, err) || initialize(t, err))
         return err->status;
     t->prepared = true;
     t->build_seconds += clock_seconds() - start;
@@ -215,6 +219,22 @@ static float result_f32(const compiled *c, const compile_target *target, const c
     return *(const float *)compiled_result(c, target, name, NULL);
 }
 
+// The queue that kernels waited for longest; QUEUE_COMPUTE: none.
+static int longest_wait(const run_stalls *m) {
+    int longest = QUEUE_COMPUTE;
+    for (int q = QUEUE_COMPUTE + 1; q < QUEUE_COUNT; q++)
+        if (m->waited[q] > (longest ? m->waited[longest] : 0)) longest = q;
+    return longest;
+}
+
+static void report_stalls(const run_stalls *m, brim_step_result *result) {
+    int longest = longest_wait(m);
+    result->streaming_seconds = m->streaming;
+    result->hidden_seconds = m->hidden;
+    for (int q = QUEUE_COMPUTE + 1; q < QUEUE_COUNT; q++) result->waited_seconds += m->waited[q];
+    result->waited_for = longest ? queue_work[longest] : NULL;
+}
+
 brim_status brim_trainer_step(brim_trainer *t, brim_step_result *result, brim_error *err) {
     double start = clock_seconds();
     if (brim_trainer_prepare(t, err)) return err->status;
@@ -230,7 +250,9 @@ brim_status brim_trainer_step(brim_trainer *t, brim_step_result *result, brim_er
                               .bias2 = (float)(1 - pow(o->beta2, updates)),
                               .seed = (int32_t)(t->options.seed ^ t->options.seed >> 32),
                               .step = (int32_t)(p->steps + 1)};
-    if (compiled_run(&t->training, &t->target, &control, err)) return err->status;
+    if (compiled_run(&t->training, &t->target, &control, err) ||
+        compiled_stalls(&t->training, &t->target, &t->measured, err))
+        return err->status;
 
     const compiled *c = &t->training;
     bool applied = result_f32(c, &t->target, "applied") != 0;
@@ -248,6 +270,7 @@ brim_status brim_trainer_step(brim_trainer *t, brim_step_result *result, brim_er
         .loss_scale = scale,
         .skipped = !applied,
         .seconds = clock_seconds() - start};
+    report_stalls(&t->measured, result);
     return BRIM_OK;
 }
 
@@ -286,6 +309,7 @@ brim_trainer_info brim_trainer_describe(const brim_trainer *t) {
                               .host_bytes = c->plan.peak_bytes[SPACE_HOST],
                               .file_bytes = c->plan.peak_bytes[SPACE_FILE],
                               .steps = t->progress.steps,
+                              .expected_seconds = c->choice.expected.seconds,
                               .build_seconds = t->build_seconds,
                               .compile_seconds = t->compile_seconds};
     for (const brim_program *p = t->programs; p; p = p->next)
@@ -305,6 +329,7 @@ brim_trainer_info brim_trainer_describe(const brim_trainer *t) {
         info.records = c->lowered.program->records;
         info.kernels = c->lowered.program->kernels;
     }
+    if (t->prepared) info.pinned_bytes = t->target.backend->pinned_bytes(t->target.device);
     return info;
 }
 

@@ -34,17 +34,24 @@ typedef struct training_progress {
 struct brim_trainer {
     brim_trainer_options options; // defaults filled in; strings live in memory
     arena memory;
+    brim_builder build;    // of the training program, as given
+    void *user;
+    bool batch_chosen;     // the planner has chosen the micro-batch
     compile_target target; // for the training program
     brim_rates rates;      // of its device
     compiled training;
     brim_program *programs;
     bool prepared;
     training_progress progress;
+    run_stalls measured; // of the latest step
     attachment *attachments;
     note *notes;
     value_id *parameter; // ids in the training graph, in order of creation
     int parameters;
     double build_seconds, compile_seconds;
 };
+
+// explain.c: the work of a queue, in words.
+extern const char *const queue_work[QUEUE_COUNT];
 
 #endif

@@ -10,6 +10,7 @@ typedef struct trained {
     value_id parameter;
     brim_value gradient;
     parameter_rule rule;
+    bool halved; // its gradient is bf16
 } trained;
 
 static bool is_scalar_f32(brim_value v, const brim_graph *g) {
@@ -56,15 +57,37 @@ static int list_trained(const brim_graph *g, const brim_trainer_options *options
     return count;
 }
 
+// Where the user has traded exactness for memory already, by states as 8-bit blocks, a gradient that
+// bf16 products make is bf16. Sums over micro-batches stay f32, and so do gradients with f16, whose
+// range is small.
+static void choose_gradients(const brim_graph *g, const brim_trainer_options *o, trained *list,
+                             int count) {
+    if (o->precision != BRIM_PRECISION_BF16 || o->accumulate > 1) return;
+    for (node_id n = 0; n < g->nodes; n++) {
+        const graph_node *node = &g->node[n];
+        if (node->op != OP_CAST || g->value[node->first_output].dtype != BRIM_BF16) continue;
+        for (int i = 0; i < count; i++) {
+            if (list[i].parameter != node->input[0]) continue;
+            int64_t elements = shape_elements(&g->value[list[i].parameter].shape);
+            list[i].halved = optimizer_states(&o->optimizer, elements).op == OP_ADAMW_Q8;
+        }
+    }
+}
+
 // Differentiates and keeps the parameters that the loss depends on; returns their number.
 static int differentiate(brim_graph *g, brim_value seed, trained *list, int count,
                          brim_error *err) {
     value_id *wrt = brim_calloc_array((size_t)count, sizeof *wrt, err);
+    brim_dtype *dtype = brim_calloc_array((size_t)count, sizeof *dtype, err);
     brim_value *gradient = brim_calloc_array((size_t)count, sizeof *gradient, err);
     int kept = 0;
-    if (wrt && gradient) {
-        for (int i = 0; i < count; i++) wrt[i] = list[i].parameter;
-        autograd_differentiate(g, graph_value_of(g, g->loss.sum), seed, wrt, count, gradient, err);
+    if (wrt && dtype && gradient) {
+        for (int i = 0; i < count; i++) {
+            wrt[i] = list[i].parameter;
+            dtype[i] = list[i].halved ? BRIM_BF16 : BRIM_F32;
+        }
+        autograd_differentiate_as(g, graph_value_of(g, g->loss.sum), seed, wrt, dtype, count,
+                                  gradient, err);
         for (int i = 0; i < count && !failed(err); i++) {
             if (gradient[i].id < 0) continue;
             list[kept] = list[i];
@@ -72,6 +95,7 @@ static int differentiate(brim_graph *g, brim_value seed, trained *list, int coun
         }
     }
     free(wrt);
+    free(dtype);
     free(gradient);
     return kept;
 }
@@ -169,6 +193,7 @@ static void append_update(brim_graph *g, const brim_trainer_options *options, tr
     brim_value loss_scale = options->precision == BRIM_PRECISION_F16
                                 ? graph_control(g, CONTROL_LOSS_SCALE)
                                 : brim_constant(g, 1);
+    choose_gradients(g, options, list, count);
     g->phase = PHASE_BACKWARD;
     count = differentiate(g, loss_scale, list, count, g->err);
     if (!failed(g->err) && count == 0)

@@ -31,8 +31,11 @@ static void plan_again(planning *p, const brim_trainer_options *options) {
 
 // A choice that was made by what such devices usually do is made again by what this one does.
 static void plan_by_measured(planning *p, const brim_trainer_options *given, brim_rates *rates) {
+    const compile_target *t = p->target;
     brim_rates usual = *rates;
-    measure_rates(given->device ? given->device : "auto", &usual, rates, p->err);
+    // Measuring keeps to the budget, too; where the device is the host, it is gone before training.
+    int64_t most = t->backend->traits(t->device)->cpu ? 0 : t->budget[SPACE_DEVICE];
+    measure_rates(given->device ? given->device : "auto", &usual, most, rates, p->err);
     if (given->disk) measure_disk(given->disk, rates, p->err);
     plan_again(p, given);
 }

@@ -14,7 +14,7 @@ fi
 with() { "$root/scripts/with-cuda-on-cpu.sh" --build "$build" "$@"; }
 
 # What it says on stderr is for the reader of a failure.
-suites="cuda_on_cpu cuda_cublaslt cuda_cublaslt_refusals cuda cuda_queues host_queues backend model_fixture micro_batches trainer budgets self_check chain ops"
+suites="cuda_on_cpu cuda_cublaslt cuda_cublaslt_refusals cuda cuda_queues host_queues stalls backend model_fixture micro_batches trainer budgets budget_exact self_check chain ops"
 with "$bin/run_tests" --device cuda $suites 2>said.log | tee suites.log
 [ "${PIPESTATUS[0]}" -eq 0 ] || grep -v 'for tests; seed=' said.log | tail -n 40
 counts=$(tail -n 1 suites.log | sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed, \([0-9]*\) skipped$/\1 \2 \3/p')
@@ -48,9 +48,11 @@ for precision in f32 bf16 f16; do
         check "resumed: the same $file, $precision" same_file "c-$precision/step-6/$file.safetensors" "d-$precision/step-6/$file.safetensors"
     done
 done
-check "a step in little memory" with check=0 memory=256M overhead=250M "$bin/train_gpt" --data text.txt --device cuda:0 --layers 6 --heads 2 \
+check "a step that streams" train --steps 3 --vram 25% --out streams
+check "a step that streams says so" grep -qE 'step 3/3 .* streaming [0-9]+% hidden' check.log
+check "a step in little memory" with check=0 memory=605M overhead=250M "$bin/train_gpt" --data text.txt --device cuda:0 --layers 6 --heads 2 \
     --dim 16 --seq 64 --batch 16 --steps 2 --out little
-check "a step in little memory: recomputed" grep -q "run again in the backward pass" check.log
+check "a step in little memory: planned" grep -qE "^(recomputed|streamed|offloaded): " check.log
 # A line of the stand-in comes before the error.
 fails_with "a device that is not there" "error: device \"cuda:1\": there is no such device" with "$bin/train_gpt" --data text.txt --device cuda:1 --out e
 fails_with "a call that fails" "cuMemAlloc failed with CUDA_ERROR_OUT_OF_MEMORY" \

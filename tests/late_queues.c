@@ -4,12 +4,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include "backends/opencl/device.h"
+#include "core/clock.h"
 #include "core/philox.h"
 
 // Stands for a cl_event: only the functions below see it.
 typedef struct late_event {
     bool done;
     int holders;
+    double begin, end; // of the run
 } late_event;
 
 typedef enum command_kind { LAUNCH, NATIVE, COPY, READ, WRITE, FILL, MARKER } command_kind;
@@ -65,6 +67,17 @@ static cl_int CL_API_CALL retain_event(cl_event event) {
     ((late_event *)event)->holders++;
     pthread_mutex_unlock(&lock);
     return CL_SUCCESS;
+}
+
+static cl_int CL_API_CALL profiling_info(cl_event event, cl_profiling_info what, size_t size,
+                                         void *value, size_t *needed) {
+    const late_event *e = (const late_event *)event;
+    (void)size, (void)needed;
+    pthread_mutex_lock(&lock);
+    bool done = e->done;
+    *(cl_ulong *)value = (cl_ulong)(1e9 * (what == CL_PROFILING_COMMAND_START ? e->begin : e->end));
+    pthread_mutex_unlock(&lock);
+    return done ? CL_SUCCESS : CL_PROFILING_INFO_NOT_AVAILABLE;
 }
 
 // ---- running ------------------------------------------------------------------------------------
@@ -158,11 +171,16 @@ static bool step(cl_int *status) {
     }
     if (earliest < 0) return false;
     command *c = choose(head);
+    double begin = clock_seconds();
     *status = c ? run(c) : CL_INVALID_EVENT_WAIT_LIST;
     if (!c || *status != CL_SUCCESS) return false;
     late.overtaken += c != late.command[earliest];
     c->done = true;
-    if (c->event) c->event->done = true;
+    if (c->event) {
+        c->event->done = true;
+        c->event->begin = begin;
+        c->event->end = clock_seconds();
+    }
     while (late.first < late.commands && late.command[late.first]->done)
         forget(late.command[late.first++]);
     if (late.first == late.commands) late.first = late.commands = 0;
@@ -314,6 +332,7 @@ void late_queues_begin(backend_device *device) {
     cl->clEnqueueWriteBuffer = write_buffer;
     cl->clEnqueueFillBuffer = fill;
     cl->clEnqueueMarkerWithWaitList = marker;
+    cl->clGetEventProfilingInfo = profiling_info;
     cl->clReleaseEvent = release_event;
     cl->clRetainEvent = retain_event;
     cl->clWaitForEvents = wait_for_events;

@@ -60,8 +60,10 @@ static bool read_word(op_case_leaf *leaf, const char *word, size_t length) {
         if (leaf->role != ROLE_COPY) leaf->dtype = BRIM_F32;
         return true;
     }
-    if (length == 3 && (strncmp(word, "f32", 3) == 0 || strncmp(word, "i32", 3) == 0)) {
-        leaf->dtype = *word == 'f' ? BRIM_F32 : BRIM_I32;
+    for (int dtype = 0; dtype < BRIM_DTYPE_COUNT; dtype++) {
+        const char *name = brim_dtype_name((brim_dtype)dtype);
+        if (strlen(name) != length || strncmp(word, name, length) != 0) continue;
+        leaf->dtype = (brim_dtype)dtype;
         return true;
     }
     const char *equals = memchr(word, '=', length);

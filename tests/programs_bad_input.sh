@@ -42,6 +42,20 @@ refused "a model beyond the memory" "bytes" $huge --layers 200 --dim 8192 --head
 refused "a step beyond the memory" "bytes" $huge --layers 40 --dim 4096 --heads 64 --seq 1000 --batch 20
 refused "more micro-batches than memory" "memory" $huge --layers 1 --heads 1 --dim 8 --seq 1000 --batch 20 --accumulate 1000000
 
+# Budgets that make no sense, or that nothing fits into: what is missing, and what would do.
+for wrong in "--vram 0" "--vram -1" "--vram some" "--vram 0%" "--vram 120%" "--ram 0" "--ram 1X" "--disk x" "--disk :1G" "--disk /tmp:" \
+    "--disk /tmp:0" "--step-batch 0"; do
+    refused "bad budget: $wrong" "${wrong% *}" train $wrong --out e
+done
+refused "a budget beyond the device" "a budget of 549755813888000 bytes of device memory, where" train --vram 500T --out e
+refused "a budget beyond the host" "bytes of main memory, of which" train --ram 500T --out e
+refused "too little device memory" "bytes of device memory are missing" train --vram 20K --out e
+refused "and what would do" "the nearest budget that works is" train --vram 20K --out e
+refused "too little main memory" "bytes of main memory are missing" train --vram 30% --ram 10K --out e
+refused "too little disk" "bytes of disk are missing" train --vram 30% --ram 300K --disk /tmp:1K --out e
+refused "no such folder" "/nowhere" train --vram 30% --ram 300K --disk /nowhere:1G --out e
+refused "step-batch and batch" "--step-batch" train --step-batch 8 --batch 2 --out e
+
 # Data
 refused "missing file" "nowhere.txt" "$bin/train_gpt" --data nowhere.txt --out e
 refused "a folder" "directory" "$bin/train_gpt" --data a --out e

@@ -4,7 +4,7 @@ check "train_gpt --help" "$bin/train_gpt" --help
 cp check.log help.txt
 for option in data layers heads dim seq batch accumulate steps epochs lr min-lr schedule warmup weight-decay beta1 beta2 eps \
     clip dropout seed precision device out save-every eval-every resume init log sample prompt \
-    temperature top-p sequential; do
+    temperature top-p sequential vram ram disk step-batch plan explain states; do
     check "--help tells of --$option" grep -q -e "--$option\b" help.txt
 done
 check "--version" "$bin/train_gpt" --version
@@ -28,6 +28,12 @@ done
 check "latest names the newest" same step-12 "$(cat a/latest)"
 check "a line for each step" same "$(seq 12)" "$(grep '"loss"' a/log.jsonl | sed 's/.*"step": *\([0-9]*\).*/\1/')"
 for name in loss grad_norm lr tokens_per_second; do check "field $name" same 12 "$(field a/log.jsonl $name | grep -c '[0-9]')"; done
+check "a step that streams" train --steps 3 --vram 25% --out streams
+check "a step that streams says so" grep -qE 'step 3/3 .* streaming [0-9]+% hidden' check.log
+for name in streaming_seconds hidden_seconds waited_seconds; do
+    check "field $name" same 3 "$(field streams/log.jsonl $name | grep -c '[0-9]')"
+    check "field $name: 0 where nothing streams" same 0 "$(field a/log.jsonl $name | sort -u)"
+done
 check "each line is an object" same 0 "$(grep -vcE '^\{"[a-z_]+":.*\}$' a/log.jsonl)"
 check "held-out loss is logged" grep -q '"held_out_loss"' a/log.jsonl
 check "same bits twice" train --steps 12 --out b
@@ -151,6 +157,25 @@ for p in bf16 f16; do
     check "same bits in $p" same_file "p-$p/step-6/model.safetensors" "q-$p/step-6/model.safetensors"
     check "$p learns" awk 'NR == 1 { first = $1 } { last = $1 } END { exit !(last < first) }' <(field "q-$p/log.jsonl" loss)
 done
+
+# A budget: the plan is printed, kept to, and changes no bit; nor does another one for the rest of the run.
+check "--plan" train --vram 25% --plan --out planned
+check "--plan prints the plan" grep -q "^plan: " check.log
+check "--plan trains nothing" test ! -e planned/latest
+check "a quarter of the memory" train --steps 12 --vram 25% --out quarter
+check "a quarter of the memory: what is expected" grep -q "^expected: " check.log
+check "a quarter of the memory: the same bits" same_file a/step-12/model.safetensors quarter/step-12/model.safetensors
+constant="--schedule constant --precision bf16"
+check "a budget of three kinds" train $constant --steps 6 --vram 30% --ram 300K --disk .:1G --out filed
+check "a budget of three kinds: what the disk takes" grep -q "^the disk is written" check.log
+check "on with everything on the device" train $constant --steps 9 --resume --out filed
+check "straight" train $constant --steps 9 --out unfiled
+check "on with everything on the device: the same bits" same_file unfiled/step-9/training_state.safetensors filed/step-9/training_state.safetensors
+cut() { "$bin/train_gpt" --data text.txt ${tiny/--batch 3/--step-batch 6} "$@"; }
+check "the planner cuts the step" cut --schedule constant --steps 4 --out cut
+check "the planner's cut stays" cut --schedule constant --steps 8 --vram 40% --resume --out cut
+check "the planner's cut: straight" cut --schedule constant --steps 8 --out straight-cut
+check "the planner's cut: the same bits" same_file cut/step-8/model.safetensors straight-cut/step-8/model.safetensors
 
 # A Llama of our own: trains, goes on to the same bits, and writes.
 llama="--arch llama --kv-heads 1 --ffn 40 --dropout 0.1"

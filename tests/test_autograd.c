@@ -362,6 +362,62 @@ START_TEST(gradients_of_compute_copies_are_f32) {
 }
 END_TEST
 
+static op_id op_of(brim_value x) {
+    return g->node[g->value[x.id].producer].op;
+}
+
+// A gradient that is asked for in 16 bits is rounded once: by its product, or behind the sum over
+// uses, of which each is f32.
+START_TEST(gradients_may_be_rounded_once) {
+    brim_value x = brim_input(g, "x", BRIM_BF16, 2, 7, 6), w[4];
+    value_id wrt[4];
+    const char *names[] = {"once", "viewed", "twice", "f32"};
+    brim_value y = x;
+    for (int i = 0; i < 4; i++) {
+        w[i] = brim_parameter(g, names[i], (brim_init){0}, 6, 6);
+        wrt[i] = w[i].id;
+        brim_value copy = brim_cast(w[i], BRIM_BF16);
+        y = brim_matmul(y, i == 1 ? brim_permute(copy, 1, 0) : copy);
+        if (i == 2) y = brim_matmul(y, copy);
+    }
+    brim_value loss = brim_sum(brim_cast(y, BRIM_F32), NULL, 0, false), gradient[4];
+    const brim_dtype dtype[4] = {BRIM_BF16, BRIM_BF16, BRIM_BF16, BRIM_F32};
+    autograd_differentiate_as(g, loss, brim_constant(g, 1), wrt, dtype, 4, gradient, &err);
+    ASSERT_FINE(err);
+    for (int i = 0; i < 4; i++) ck_assert_int_eq(brim_value_dtype(gradient[i]), dtype[i]);
+    ck_assert_int_eq(op_of(gradient[0]), OP_MATMUL);
+    ck_assert_int_eq(op_of(gradient[1]), OP_PERMUTE);
+    ck_assert(!reaches_cast_to_16_bits(gradient[1].id, 4));
+    ck_assert_int_eq(op_of(gradient[2]), OP_CAST);
+    const graph_node *cast = &g->node[g->value[gradient[2].id].producer];
+    brim_value sum = graph_value_of(g, cast->input[0]);
+    ck_assert_int_eq(brim_value_dtype(sum), BRIM_F32);
+    ck_assert_int_eq(op_of(sum), OP_ADD);
+    ck_assert(!reaches_cast_to_16_bits(sum.id, 4));
+    ck_assert_int_eq(op_of(gradient[3]), OP_MATMUL);
+    graph_verify(g, "differentiation", &err);
+    ASSERT_FINE(err);
+}
+END_TEST
+
+// What joins the copies of two parameters, of which one has a gradient in f32, has one in f32.
+START_TEST(a_neighbour_rounds_no_gradient) {
+    brim_value x = brim_input(g, "x", BRIM_BF16, 7, 6), w[2], copy[2], gradient[2];
+    for (int i = 0; i < 2; i++) {
+        w[i] = brim_parameter(g, i ? "b" : "a", (brim_init){0}, 6, 3);
+        copy[i] = brim_cast(w[i], BRIM_BF16);
+    }
+    brim_value y = brim_matmul(x, brim_concat(copy, 2, 1));
+    brim_value loss = brim_sum(brim_cast(y, BRIM_F32), NULL, 0, false);
+    autograd_differentiate_as(g, loss, brim_constant(g, 1), (value_id[]){w[0].id, w[1].id},
+                              (brim_dtype[]){BRIM_BF16, BRIM_F32}, 2, gradient, &err);
+    ASSERT_FINE(err);
+    ck_assert_int_eq(brim_value_dtype(gradient[0]), BRIM_BF16);
+    ck_assert_int_eq(brim_value_dtype(gradient[1]), BRIM_F32);
+    ck_assert(!reaches_cast_to_16_bits(gradient[1].id, 4));
+}
+END_TEST
+
 // The gradient of a 16-bit value that is no compute copy is 16 bits, as are those of all
 // activations.
 START_TEST(gradients_of_activations_keep_their_dtype) {
@@ -445,6 +501,8 @@ Suite *autograd_suite(void) {
     tcase_add_test(walk, slices_with_a_gap_are_added);
     tcase_add_test(walk, tiles_beside_other_uses);
     tcase_add_test(walk, gradients_of_compute_copies_are_f32);
+    tcase_add_test(walk, gradients_may_be_rounded_once);
+    tcase_add_test(walk, a_neighbour_rounds_no_gradient);
     tcase_add_test(walk, gradients_of_activations_keep_their_dtype);
     tcase_add_test(walk, linear_weights_take_one_product);
     tcase_add_test(walk, missing_derivative_is_named);

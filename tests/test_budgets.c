@@ -7,6 +7,7 @@
 #include "core/philox.h"
 #include "examples/model.h"
 #include "optim/trainer.h"
+#include "optim/training_graph.h"
 #include "tests/devices.h"
 #include "tests/test_core.h"
 
@@ -36,6 +37,15 @@ static int64_t draw(const trial *t, int what, int64_t low, int64_t high) {
     return low + (int64_t)(x % (uint64_t)(high - low + 1));
 }
 
+// States as 8-bit blocks are those of tensors that are large enough: the table, and most often the
+// products.
+static void use_blocks(trial *t) {
+    t->optimizer.kind = BRIM_ADAMW;
+    t->optimizer.states = BRIM_STATES_Q8;
+    t->model.vocabulary += 512;
+    t->model.width = t->model.heads * 24;
+}
+
 static trial random_trial(uint64_t seed) {
     trial t = {.seed = seed};
     int64_t heads = draw(&t, 0, 1, 4), size = 8 * draw(&t, 1, 1, 3);
@@ -61,6 +71,7 @@ static trial random_trial(uint64_t seed) {
                                    .weight_decay = 0.1f,
                                    .clip = draw(&t, 13, 0, 1) ? 1 : 0};
     t.frozen = draw(&t, 14, 0, 3) == 0;
+    if (t.optimizer.kind == BRIM_ADAMW && draw(&t, 15, 0, 2) == 0) use_blocks(&t);
     return t;
 }
 
@@ -103,6 +114,7 @@ typedef struct outcome {
     float *tensor[MOST_TENSORS]; // parameters, and their states
     size_t bytes[MOST_TENSORS];
     int tensors;
+    double streaming, waited; // seconds of all steps
     brim_trainer_info info;
     plan_choice choice;
 } outcome;
@@ -127,15 +139,31 @@ static void keep_tensor(brim_trainer *trainer, const char *name, int64_t element
     ASSERT_FINE(err);
 }
 
+// m, or of codes, which cannot be read, what can: their scales.
+static void keep_state(brim_trainer *trainer, const brim_tensor_info *info, outcome *out) {
+    char name[300];
+    optimizer_layout layout = optimizer_states(&trainer->options.optimizer, info->elements);
+    bool blocks = layout.state[0].form == STATE_CODES;
+    snprintf(name, sizeof name, "%s/%s", info->name, layout.state[blocks].suffix);
+    keep_tensor(trainer, name, blocks ? state_blocks(info->elements) : info->elements, out);
+}
+
 static void keep_tensors(brim_trainer *trainer, outcome *out) {
     for (int i = 0; i < brim_trainer_tensor_count(trainer); i++) {
         brim_tensor_info info;
         brim_trainer_tensor_info(trainer, i, &info);
         keep_tensor(trainer, info.name, info.elements, out);
-        char state[300];
-        snprintf(state, sizeof state, "%s/m", info.name);
-        if (!info.frozen) keep_tensor(trainer, state, info.elements, out);
+        if (!info.frozen) keep_state(trainer, &info, out);
     }
+}
+
+static void keep_stalls(const brim_step_result *r, outcome *out) {
+    ck_assert(0 <= r->hidden_seconds && r->hidden_seconds <= r->streaming_seconds);
+    ck_assert(r->streaming_seconds <= r->seconds);
+    ck_assert(0 <= r->waited_seconds && r->waited_seconds <= r->seconds);
+    ck_assert((r->waited_for != NULL) == (r->waited_seconds > 0));
+    out->streaming += r->streaming_seconds;
+    out->waited += r->waited_seconds;
 }
 
 static outcome train(trial *t, const budget *b) {
@@ -149,6 +177,7 @@ static outcome train(trial *t, const budget *b) {
         brim_trainer_step(trainer, &r, &err);
         ck_assert_msg(!err.status, "seed %d: %s", (int)t->seed, err.text);
         out.loss[step] = r.loss, out.norm[step] = r.grad_norm;
+        keep_stalls(&r, &out);
     }
     keep_tensors(trainer, &out);
     out.info = brim_trainer_describe(trainer);
@@ -213,26 +242,30 @@ static void try_budget(trial *t, const outcome *whole, const budget *b) {
     offloaded += c->offloaded > 0;
     filed += c->filed > 0;
     recomputed += fitted.info.recomputed > 0;
+    bool copies = c->hosted || c->streamed || c->offloaded;
+    ck_assert_msg((fitted.streaming > 0) == copies, "seed %d: %g s", (int)t->seed,
+                  fitted.streaming);
     forget(&fitted);
 }
 
-static void try_seed(uint64_t seed, int budgets) {
-    trial t = random_trial(seed);
-    outcome whole = train(&t, &(budget){0});
+static void try_trial(trial *t, int budgets) {
+    outcome whole = train(t, &(budget){0});
     ck_assert(isfinite(whole.loss[0]) && whole.norm[0] > 0);
     ck_assert_int_eq(whole.info.host_bytes / whole.info.device_bytes, 0);
-    int64_t most = whole.info.device_bytes, least = least_budget(&t, most, 0);
-    ck_assert_msg((double)least < 0.9 * (double)most, "seed %d: %lld of %lld bytes", (int)seed,
+    ck_assert(whole.streaming == 0 && whole.waited == 0);
+    int64_t most = whole.info.device_bytes, least = least_budget(t, most, 0);
+    ck_assert_msg((double)least < 0.9 * (double)most, "seed %d: %lld of %lld bytes", (int)t->seed,
                   (long long)least, (long long)most);
     for (int i = 0; i < budgets; i++) {
         int64_t vram = least + (most - 1 - least) * i / (budgets > 1 ? budgets - 1 : 1);
-        try_budget(&t, &whole, &(budget){.vram = vram});
+        try_budget(t, &whole, &(budget){.vram = vram});
     }
     forget(&whole);
 }
 
 // How many models, and plans of each. Kernels take long to compile for CUDA on the CPU: there, few
-// models have many plans (at least 20 in all, and 300 in the long form), each in another order of streams.
+// models have many plans (at least 20 in all, and 300 in the long form), each in another order of
+// streams.
 enum { PARTS = 5 };
 typedef struct amount {
     int parts, seeds, budgets;
@@ -249,9 +282,29 @@ START_TEST(every_plan_gives_the_same_bits) {
     if (!device) return;
     amount a = amount_of(device);
     if (_i >= a.parts) return;
-    for (int i = 0; i < a.seeds; i++) try_seed((uint64_t)(1 + _i * 1000 + i), a.budgets);
+    for (int i = 0; i < a.seeds; i++) {
+        trial t = random_trial((uint64_t)(1 + _i * 1000 + i));
+        try_trial(&t, a.budgets);
+    }
     ck_assert_int_ge(moved, a.seeds * a.budgets);
     ck_assert_int_gt(updated_on_host + streamed + offloaded + recomputed, 0);
+}
+END_TEST
+
+// Beside 8-bit states, and with a single micro-batch, gradients are bf16 on their way.
+START_TEST(nor_do_plans_change_halved_gradients) {
+    const char *device = any_device_under_test();
+    if (!device) return;
+    bool is_long = getenv("BRIM_TEST_LONG"), cuda = strncmp(device, "cuda", 4) == 0;
+    int seeds = is_long ? cuda ? 3 : 20 : cuda ? 1 : 2;
+    for (int i = 0; i < seeds; i++) {
+        trial t = random_trial((uint64_t)(700 + i));
+        use_blocks(&t);
+        t.precision = BRIM_PRECISION_BF16;
+        t.accumulate = 1;
+        try_trial(&t, 3);
+    }
+    ck_assert_int_gt(updated_on_host, 0);
 }
 END_TEST
 
@@ -269,8 +322,10 @@ START_TEST(a_file_holds_what_the_host_cannot) {
         b.ram = hosted.info.host_bytes * 3 / 4;
         b.disk = 64 << 20;
         brim_trainer *trainer = make_trainer(&t, &b);
-        if (trainer) try_budget(&t, &whole, &b);
-        else ck_assert_msg(err.status == BRIM_MEMORY, "%s", err.text);
+        if (trainer)
+            try_budget(&t, &whole, &b);
+        else
+            ck_assert_msg(err.status == BRIM_MEMORY, "%s", err.text);
         brim_trainer_free(trainer);
         forget(&whole);
         forget(&hosted);
@@ -331,6 +386,7 @@ Suite *budgets_suite(void) {
     TCase *tests = tcase_create("budgets");
     tcase_set_timeout(tests, 600);
     tcase_add_loop_test(tests, every_plan_gives_the_same_bits, 0, PARTS);
+    tcase_add_test(tests, nor_do_plans_change_halved_gradients);
     tcase_add_test(tests, a_file_holds_what_the_host_cannot);
     tcase_add_test(tests, a_run_goes_on_under_another_budget);
     tcase_add_test(tests, what_cannot_fit_is_said);

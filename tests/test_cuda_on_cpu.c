@@ -2,6 +2,7 @@
 // may: what tests of the CUDA backend rest on.
 #include <signal.h>
 #include <sys/wait.h>
+#include <unistd.h>
 #include "tests/cuda_rig.h"
 
 // ---- calls that are refused ---------------------------------------------------------------------
@@ -298,6 +299,36 @@ START_TEST(only_events_order_streams) {
 }
 END_TEST
 
+// Times are of events that were made for it, when both are over.
+START_TEST(times_are_of_past_events) {
+    if (!open_rig("seed=1")) return;
+    CUevent event[2], plain;
+    float milliseconds = -1;
+    for (int i = 0; i < 2; i++) CU(event_create(&event[i], CU_EVENT_DEFAULT));
+    CU(event_create(&plain, CU_EVENT_DISABLE_TIMING));
+    CU(event_record(plain, rig.stream[0]));
+    CU(event_record(event[0], rig.stream[0]));
+    ASSERT_REFUSED(event_elapsed_time(&milliseconds, event[0], event[1]), CUDA_ERROR_INVALID_HANDLE,
+                   "never recorded");
+    ASSERT_REFUSED(event_elapsed_time(&milliseconds, event[0], plain), CUDA_ERROR_INVALID_HANDLE,
+                   "without timing");
+    CU(stream_synchronize(rig.stream[0]));
+    usleep(1000);
+    CU(event_record(event[1], rig.stream[0]));
+    ck_assert_int_eq(rig.cu.event_elapsed_time(&milliseconds, event[0], event[1]),
+                     CUDA_ERROR_NOT_READY);
+    ck_assert(milliseconds == -1);
+    CU(event_synchronize(event[1]));
+    CU(event_elapsed_time(&milliseconds, event[0], event[1]));
+    ck_assert(milliseconds >= 1);
+    CU(event_destroy(event[0]));
+    ASSERT_REFUSED(event_elapsed_time(&milliseconds, event[0], event[1]), CUDA_ERROR_INVALID_HANDLE,
+                   "was destroyed");
+    CU(event_destroy(event[1]));
+    CU(event_destroy(plain));
+}
+END_TEST
+
 // A wait is for the record that was the latest when it was submitted.
 START_TEST(a_wait_is_for_the_latest_record) {
     if (!open_rig("seed=1")) return;
@@ -467,6 +498,7 @@ Suite *cuda_on_cpu_suite(void) {
     tcase_add_test_raise_signal(tests, the_host_cannot_touch_device_memory, SIGSEGV);
     tcase_add_test(tests, a_fork_has_no_driver);
     tcase_add_test(tests, only_events_order_streams);
+    tcase_add_test(tests, times_are_of_past_events);
     tcase_add_test(tests, a_wait_is_for_the_latest_record);
     tcase_add_test(tests, copies_are_late);
     tcase_add_test(tests, memory_is_fresh_and_arguments_are_copies);

@@ -18,22 +18,26 @@ enum { COUNT = 2711, BLOCKS = 11, TENSORS = 7, SCALARS = 5, ARGUMENTS = 24 };
 // TIES: parameters half-way between two copies, and an update that leaves them as they are.
 typedef enum input_kind { ORDINARY, ANY_BITS, CORNERS, TIES, SKIPPED, INPUT_KINDS } input_kind;
 
-// What the variables are: f32 (f), a copy (c), words of codes (w), scales (s).
+// What the variables are, and the gradient behind them: f32 (f), a copy (c), words of codes (w),
+// scales (s), bf16 (b).
 static const struct {
     op_id op;
-    const char *name, *variables;
+    const char *name, *tensors;
     brim_dtype copy; // f32: none
     int scalars;
 } updates[] = {
-    {OP_ADAMW, "adamw", "fff", BRIM_F32, 5},
-    {OP_ADAMW_CAST, "adamw_bf16", "fffc", BRIM_BF16, 5},
-    {OP_ADAMW_CAST, "adamw_f16", "fffc", BRIM_F16, 5},
-    {OP_ADAMW_Q8, "adamw_q8", "fwsws", BRIM_F32, 5},
-    {OP_ADAMW_Q8_CAST, "adamw_q8_bf16", "fwswsc", BRIM_BF16, 5},
-    {OP_ADAMW_Q8_CAST, "adamw_q8_f16", "fwswsc", BRIM_F16, 5},
-    {OP_SGD, "sgd", "ff", BRIM_F32, 3},
-    {OP_SGD_CAST, "sgd_bf16", "ffc", BRIM_BF16, 3},
-    {OP_SGD_CAST, "sgd_f16", "ffc", BRIM_F16, 3},
+    {OP_ADAMW, "adamw", "ffff", BRIM_F32, 5},
+    {OP_ADAMW_CAST, "adamw_bf16", "fffcf", BRIM_BF16, 5},
+    {OP_ADAMW_CAST, "adamw_f16", "fffcf", BRIM_F16, 5},
+    {OP_ADAMW_Q8, "adamw_q8", "fwswsf", BRIM_F32, 5},
+    {OP_ADAMW_Q8_CAST, "adamw_q8_bf16", "fwswscf", BRIM_BF16, 5},
+    {OP_ADAMW_Q8_CAST, "adamw_q8_f16", "fwswscf", BRIM_F16, 5},
+    {OP_ADAMW_Q8, "adamw_q8_from_bf16", "fwswsb", BRIM_F32, 5},
+    {OP_ADAMW_Q8_CAST, "adamw_q8_bf16_from_bf16", "fwswscb", BRIM_BF16, 5},
+    {OP_ADAMW_Q8_CAST, "adamw_q8_f16_from_bf16", "fwswscb", BRIM_F16, 5},
+    {OP_SGD, "sgd", "fff", BRIM_F32, 3},
+    {OP_SGD_CAST, "sgd_bf16", "ffcf", BRIM_BF16, 3},
+    {OP_SGD_CAST, "sgd_f16", "ffcf", BRIM_F16, 3},
 };
 enum { UPDATES = sizeof updates / sizeof *updates };
 
@@ -41,13 +45,13 @@ enum { UPDATES = sizeof updates / sizeof *updates };
 typedef struct operands {
     int update, variables, scalars;
     brim_dtype copy;
-    float tensor[TENSORS][COUNT]; // the copy's as 16-bit words, codes as integers
+    float tensor[TENSORS][COUNT]; // 16-bit numbers as words of them, codes as integers
     float scalar[SCALARS];        // scale, lr, c1, c2, keep; SGD: scale, lr, keep
     brim_attr attr;
 } operands;
 
 static char kind_of(const operands *o, int k) {
-    return k == o->variables ? 'f' : updates[o->update].variables[k];
+    return updates[o->update].tensors[k];
 }
 
 static bool is_copy(const operands *o, int k) {
@@ -64,7 +68,16 @@ static int64_t count_of(const operands *o, int k) {
 }
 
 static brim_dtype dtype_of(const operands *o, int k) {
-    return is_copy(o, k) ? o->copy : kind_of(o, k) == 'w' ? BRIM_I32 : BRIM_F32;
+    switch (kind_of(o, k)) {
+    case 'c':
+        return o->copy;
+    case 'w':
+        return BRIM_I32;
+    case 'b':
+        return BRIM_BF16;
+    default:
+        return BRIM_F32;
+    }
 }
 
 // ---- numbers ------------------------------------------------------------------------------------
@@ -120,8 +133,8 @@ static void fill_tensor(operands *o, int k, input_kind input) {
         float x = number(input, stream, (uint64_t)i);
         uint32_t word = philox_at(6, stream, (uint64_t)i).v[0];
         if (is_q8(o) && k > 0) x = tame(x, kind_of(o, k));
-        if (is_copy(o, k))
-            dtype_from_f32(o->copy, &x, (uint16_t *)o->tensor[k] + i, 1);
+        if (brim_dtype_bytes(dtype_of(o, k)) == sizeof(uint16_t))
+            dtype_from_f32(dtype_of(o, k), &x, (uint16_t *)o->tensor[k] + i, 1);
         else if (kind_of(o, k) == 'w')
             memcpy(&o->tensor[k][i], &word, sizeof word);
         else
@@ -131,7 +144,7 @@ static void fill_tensor(operands *o, int k, input_kind input) {
 
 static void fill(operands *o, int update, input_kind input) {
     *o = (operands){.update = update,
-                    .variables = (int)strlen(updates[update].variables),
+                    .variables = (int)strlen(updates[update].tensors) - 1,
                     .scalars = updates[update].scalars,
                     .copy = updates[update].copy,
                     .scalar = {0.37f, 0.0123f, 0.271f, 0.00299f},
@@ -300,7 +313,7 @@ static brim_value make_tensor(brim_graph *g, const operands *o, int k) {
     char name[8];
     snprintf(name, sizeof name, "x%d", k);
     if (k == 0) return brim_parameter_dims(g, name, (brim_init){0}, 1, &count);
-    if (k == o->variables) return brim_input_dims(g, name, BRIM_F32, 1, &count);
+    if (k == o->variables) return brim_input_dims(g, name, dtype_of(o, k), 1, &count);
     value_role role = is_copy(o, k) ? ROLE_COPY : ROLE_STATE;
     return graph_value_of(g, graph_leaf(g, role, dtype_of(o, k), &s, name));
 }

@@ -197,6 +197,7 @@ static const struct {
     {OP_SGD_CAST, "odd", ""},
     {OP_ADAMW_Q8, "odd", ""},
     {OP_ADAMW_Q8_CAST, "odd", ""},
+    {OP_ADAMW_Q8_CAST, "rounded", ""},
 };
 enum { CHOSEN = sizeof chosen / sizeof *chosen, SHARES = 4, LONG_ELEMENTS = 4000 };
 

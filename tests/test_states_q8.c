@@ -3,6 +3,8 @@
 #include <math.h>
 #include <string.h>
 #include <brim/brim.h>
+#include "graph/build.h"
+#include "optim/trainer.h"
 #include "tests/devices.h"
 #include "tests/test_core.h"
 
@@ -19,18 +21,23 @@ static brim_loss build(brim_graph *g, int64_t batch, int64_t length, void *user)
     return brim_cross_entropy(brim_linear(x, "out", OUT), label, -100);
 }
 
-static brim_trainer *start(brim_states states, brim_precision precision) {
+static brim_trainer *start_in(brim_states states, brim_precision precision, int64_t accumulate) {
     err = (brim_error){0};
     brim_trainer *t = brim_trainer_create(
         build, NULL,
         &(brim_trainer_options){
-            .batch = ROWS,
+            .batch = ROWS / accumulate,
+            .accumulate = accumulate,
             .device = any_device_under_test(),
             .precision = precision,
             .optimizer = {.lr = 3e-3f, .weight_decay = 0.01f, .clip = 1, .states = states}},
         &err);
     ASSERT_FINE(err);
     return t;
+}
+
+static brim_trainer *start(brim_states states, brim_precision precision) {
+    return start_in(states, precision, 1);
 }
 
 // Returns the step's loss.
@@ -50,14 +57,19 @@ static double take_step(brim_trainer *t, int step) {
     return result.loss;
 }
 
-static double train(brim_states states, brim_precision precision, float weights[ELEMENTS]) {
-    brim_trainer *t = start(states, precision);
+static double train_in(brim_states states, brim_precision precision, int64_t accumulate,
+                       float weights[ELEMENTS]) {
+    brim_trainer *t = start_in(states, precision, accumulate);
     double loss = 0;
     for (int i = 0; i < STEPS; i++) loss = take_step(t, i);
     brim_trainer_read(t, "in.weight", weights, ELEMENTS, &err);
     ASSERT_FINE(err);
     brim_trainer_free(t);
     return loss;
+}
+
+static double train(brim_states states, brim_precision precision, float weights[ELEMENTS]) {
+    return train_in(states, precision, 1, weights);
 }
 
 START_TEST(learns_as_with_f32) { // _i: precisions
@@ -70,6 +82,47 @@ START_TEST(learns_as_with_f32) { // _i: precisions
     ck_assert(memcmp(exact, blocks, sizeof exact) != 0);
     ck_assert_double_eq(train(BRIM_STATES_Q8, (brim_precision)_i, again), with_q8);
     ck_assert_mem_eq(blocks, again, sizeof blocks);
+}
+END_TEST
+
+static brim_dtype gradient_dtype(const brim_trainer *t, const char *parameter) {
+    const brim_graph *g = t->training.graph;
+    value_id updated = g->value[graph_find_leaf(g, ROLE_PARAMETER, parameter)].update;
+    const graph_node *update = &g->node[g->value[updated].producer];
+    return g->value[update->input[update->outputs]].dtype;
+}
+
+// Beside 8-bit states, where bf16 products make them, and where no sum over micro-batches follows.
+START_TEST(gradients_are_halved) {
+    static const struct {
+        brim_states states;
+        brim_precision precision;
+        int64_t accumulate;
+        brim_dtype dtype;
+    } cases[] = {{BRIM_STATES_Q8, BRIM_PRECISION_BF16, 1, BRIM_BF16},
+                 {BRIM_STATES_Q8, BRIM_PRECISION_BF16, 2, BRIM_F32},
+                 {BRIM_STATES_Q8, BRIM_PRECISION_F16, 1, BRIM_F32},
+                 {BRIM_STATES_Q8, BRIM_PRECISION_F32, 1, BRIM_F32},
+                 {BRIM_STATES_F32, BRIM_PRECISION_BF16, 1, BRIM_F32}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        brim_trainer *t = start_in(cases[i].states, cases[i].precision, cases[i].accumulate);
+        ck_assert_int_eq(gradient_dtype(t, "in.weight"), cases[i].dtype);
+        ck_assert_int_eq(gradient_dtype(t, "out.weight"), cases[i].dtype);
+        ck_assert_int_eq(gradient_dtype(t, "in.bias"), BRIM_F32); // too small for blocks
+        ck_assert_int_eq(gradient_dtype(t, "norm.weight"), BRIM_F32);
+        brim_trainer_free(t);
+    }
+}
+END_TEST
+
+// Two micro-batches add their gradients in f32, one rounds them: both learn the same, in other bits.
+START_TEST(learns_with_halved_gradients) {
+    static float halved[ELEMENTS], summed[ELEMENTS];
+    double with_halved = train_in(BRIM_STATES_Q8, BRIM_PRECISION_BF16, 1, halved);
+    double with_sums = train_in(BRIM_STATES_Q8, BRIM_PRECISION_BF16, 2, summed);
+    ck_assert_msg(fabs(with_halved - with_sums) < 0.1 * with_sums, "loss %g, with sums in f32 %g",
+                  with_halved, with_sums);
+    ck_assert(memcmp(halved, summed, sizeof halved) != 0);
 }
 END_TEST
 
@@ -144,6 +197,8 @@ Suite *states_q8_suite(void) {
     tcase_set_timeout(tests, 120);
     tcase_add_unchecked_fixture(tests, make_test_directory, remove_test_directory);
     tcase_add_loop_test(tests, learns_as_with_f32, BRIM_PRECISION_F32, BRIM_PRECISION_F16 + 1);
+    tcase_add_test(tests, gradients_are_halved);
+    tcase_add_test(tests, learns_with_halved_gradients);
     tcase_add_test(tests, takes_a_quarter_of_the_memory);
     tcase_add_test(tests, states_by_name);
     tcase_add_test(tests, resumes_to_the_same_bits);

@@ -251,4 +251,5 @@ const backend cuda_backend = {
     .wait = cuda_wait,
     .finish = cuda_finish,
     .profile = cuda_profile,
+    .stalls = cuda_stalls,
 };

@@ -271,6 +271,7 @@ void cuda_unload(loaded_program *l) {
         run_event_release(&d->events, l->latest[i]);
     for (int32_t i = 0; i < l->modules; i++)
         if (l->module[i]) d->cu.module_unload(l->module[i]);
+    cuda_timing_free(l);
     if (entered) cuda_leave(d, before);
     if (d->last_run == l) d->last_run = NULL;
     free(l->module);

@@ -33,6 +33,24 @@ typedef struct prepared_record {
     } as;
 } prepared_record;
 
+// A mark: the compute queue came here. Since the mark before, it stood still for `queue`, or
+// worked, where that is QUEUE_COMPUTE. For copies, the queue that they are on.
+typedef enum timed_kind { TIMED_MARK, TIMED_COPY_BEGIN, TIMED_COPY_END } timed_kind;
+
+typedef struct timed_event {
+    CUevent event;
+    queue_id queue;
+    timed_kind kind;
+} timed_event;
+
+typedef struct cuda_timing {
+    bool on;
+    timed_event *event; // those that were made, up to capacity; the first is a mark
+    size_t events, capacity;
+    double begun; // when the first was recorded, by our clock
+    stall_log log;
+} cuda_timing;
+
 struct loaded_program {
     backend_device *device;
     const program *p;
@@ -50,6 +68,7 @@ struct loaded_program {
     bool passes;
     bool used[DEVICE_QUEUES];
     int64_t passed[DEVICE_QUEUES];
+    cuda_timing timing;
 };
 
 // run.c
@@ -57,5 +76,12 @@ struct loaded_program {
 // (in the memory of l->host).
 void cuda_pass(host_queues *h, const host_work *work, int32_t micro_batch, brim_error *err);
 const void *cuda_pass_of(loaded_program *l, int32_t record, brim_error *err);
+
+// timing.c, in the device's context; nothing happens where runs are not timed
+// Before a run.
+void cuda_time_run(loaded_program *l, brim_error *err);
+void cuda_time_mark(loaded_program *l, queue_id since, brim_error *err);
+void cuda_time_copy(loaded_program *l, queue_id queue, timed_kind end, brim_error *err);
+void cuda_timing_free(loaded_program *l);
 
 #endif

@@ -161,12 +161,18 @@ static void submit_task(loaded_program *l, int32_t i, int32_t micro_batch, brim_
 // submitted before goes on meanwhile.
 static void await_tasks(loaded_program *l, int32_t i, brim_error *err) {
     int64_t after[QUEUE_COUNT];
+    bool waited = false;
     queue_id queue = l->p->record[i].queue;
     if (!l->host.tasks) return;
     host_records_awaited(&l->host, i, after);
     if (l->passed[queue] > after[queue]) after[queue] = l->passed[queue];
-    for (int q = 0; q < QUEUE_COUNT && !failed(err); q++)
-        if (after[q]) host_queues_await(l->host.queues, (queue_id)q, after[q], err);
+    for (int q = 0; q < QUEUE_COUNT && !failed(err); q++) {
+        if (host_queues_done(l->host.queues, (queue_id)q, after[q])) continue;
+        if (!waited) cuda_time_mark(l, QUEUE_COMPUTE, err);
+        waited = true;
+        host_queues_await(l->host.queues, (queue_id)q, after[q], err);
+        cuda_time_mark(l, (queue_id)q, err);
+    }
     l->used[queue] = l->passes;
 }
 
@@ -181,6 +187,22 @@ static bool report(loaded_program *l, int32_t i, CUstream stream, brim_error *er
     return event != NULL;
 }
 
+static void wait_for_queue(loaded_program *l, const program_record *r, queue_id queue,
+                           brim_error *err) {
+    backend_device *d = l->device;
+    bool waits = false;
+    for (int32_t w = 0; w < r->waits && !failed(err); w++) {
+        CUevent awaited = l->record[r->wait[w]].done;
+        if (!awaited || l->p->record[r->wait[w]].queue != queue) continue;
+        if (!waits && r->queue == QUEUE_COMPUTE) cuda_time_mark(l, QUEUE_COMPUTE, err);
+        waits = true;
+        cuda_check(&d->cu,
+                   d->cu.stream_wait_event(d->queue[r->queue], awaited, CU_EVENT_WAIT_DEFAULT),
+                   "cuStreamWaitEvent", err);
+    }
+    if (waits && r->queue == QUEUE_COMPUTE) cuda_time_mark(l, queue, err);
+}
+
 // An event that was never recorded holds nothing up: a record that has not run yet is not waited
 // for.
 static bool submit_in_order(loaded_program *l, int32_t i, int32_t micro_batch, brim_error *err) {
@@ -188,13 +210,10 @@ static bool submit_in_order(loaded_program *l, int32_t i, int32_t micro_batch, b
     const program_record *r = &l->p->record[i];
     CUstream stream = d->queue[r->queue];
     await_tasks(l, i, err);
-    for (int32_t w = 0; w < r->waits && !failed(err); w++) {
-        CUevent awaited = l->record[r->wait[w]].done;
-        if (awaited)
-            cuda_check(&d->cu, d->cu.stream_wait_event(stream, awaited, CU_EVENT_WAIT_DEFAULT),
-                       "cuStreamWaitEvent", err);
-    }
+    for (int q = 0; q < DEVICE_QUEUES; q++) wait_for_queue(l, r, (queue_id)q, err);
+    cuda_time_copy(l, r->queue, TIMED_COPY_BEGIN, err);
     if (failed(err) || !submit_record(l, i, micro_batch, stream, err)) return false;
+    cuda_time_copy(l, r->queue, TIMED_COPY_END, err);
     CUevent done = l->record[i].done;
     return (!done || cuda_check(&d->cu, d->cu.event_record(done, stream), "cuEventRecord", err)) &&
            (!l->record[i].reports || report(l, i, stream, err));
@@ -233,6 +252,7 @@ brim_status cuda_run(loaded_program *l, uint8_t section, int32_t micro_batch, br
     if (failed(err) || host_queues_check(d->tasks, err) || !cuda_enter(d, &before, err))
         return err->status;
     take_turn(l, err);
+    cuda_time_run(l, err);
     for (int32_t i = 0; i < l->p->records && !failed(err); i++) {
         if (!(l->p->record[i].sections & section)) continue;
         if (is_task(&l->host, i))
@@ -240,6 +260,7 @@ brim_status cuda_run(loaded_program *l, uint8_t section, int32_t micro_batch, br
         else
             submit_in_order(l, i, micro_batch, err);
     }
+    cuda_time_mark(l, QUEUE_COMPUTE, err);
     cuda_leave(d, before);
     return err->status;
 }

@@ -252,16 +252,30 @@ static void set_build_options(backend_device *d) {
              d->traits.driver, device_version, platform_version);
 }
 
-static bool open_queues(backend_device *d, brim_error *err) {
+static void close_queues(backend_device *d, cl_command_queue queue[DEVICE_QUEUES]) {
+    for (int i = 0; i < DEVICE_QUEUES; i++)
+        if (queue[i] && (i == 0 || d->separate_queues)) d->cl.clReleaseCommandQueue(queue[i]);
+}
+
+static cl_int open_queues(backend_device *d, cl_command_queue_properties properties,
+                          cl_command_queue queue[DEVICE_QUEUES]) {
     cl_int status = CL_SUCCESS;
-    for (int i = 0; i < DEVICE_QUEUES; i++) {
+    for (int i = 0; i < DEVICE_QUEUES && status == CL_SUCCESS; i++) {
         if (i == 0 || d->separate_queues)
-            d->queue[i] = d->cl.clCreateCommandQueue(d->context, d->id, 0, &status);
+            queue[i] = d->cl.clCreateCommandQueue(d->context, d->id, properties, &status);
         else
-            d->queue[i] = d->queue[0];
-        if (!opencl_check(status, "clCreateCommandQueue", err)) return false;
+            queue[i] = queue[0];
     }
-    return true;
+    return status;
+}
+
+bool opencl_profile_queues(backend_device *d, brim_error *err) {
+    if (d->profiled_queues || opencl_finish(d, err)) return d->profiled_queues;
+    cl_command_queue profiled[DEVICE_QUEUES] = {NULL};
+    d->profiled_queues = open_queues(d, CL_QUEUE_PROFILING_ENABLE, profiled) == CL_SUCCESS;
+    close_queues(d, d->profiled_queues ? d->queue : profiled);
+    if (d->profiled_queues) memcpy(d->queue, profiled, sizeof profiled);
+    return d->profiled_queues;
 }
 
 static void close_device(backend_device *d) {
@@ -273,9 +287,7 @@ static void close_device(backend_device *d) {
     }
     opencl_matmul_close(d);
     opencl_memory_free(d);
-    for (int i = 0; i < DEVICE_QUEUES; i++) {
-        if (d->queue[i] && (i == 0 || d->separate_queues)) cl->clReleaseCommandQueue(d->queue[i]);
-    }
+    close_queues(d, d->queue);
     if (d->context) cl->clReleaseContext(d->context);
     kernel_cache_close(d->cache);
     opencl_driver_close(cl);
@@ -298,7 +310,9 @@ static void start_device(backend_device *d, brim_error *err) {
                                                 (cl_context_properties)d->platform, 0};
     cl_int status;
     d->context = d->cl.clCreateContext(properties, 1, &d->id, NULL, NULL, &status);
-    if (!opencl_check(status, "clCreateContext", err) || !open_queues(d, err)) return;
+    if (!opencl_check(status, "clCreateContext", err)) return;
+    status = open_queues(d, 0, d->queue);
+    if (!opencl_check(status, "clCreateCommandQueue", err)) return;
     const device_events events = {d, opencl_await_event, opencl_release_event,
                                   d->settings.before_task};
     d->tasks = host_queues_create(&events, err);
@@ -364,4 +378,5 @@ const backend opencl_backend = {
     .wait = opencl_wait,
     .finish = opencl_finish,
     .profile = opencl_profile,
+    .stalls = opencl_stalls,
 };

@@ -30,6 +30,7 @@ struct backend_device {
     // queues of their own.
     cl_command_queue queue[DEVICE_QUEUES];
     bool separate_queues;
+    bool profiled_queues;
     host_queues *tasks;             // what our threads do
     const loaded_program *last_run; // whose records are in the queues
     bool host_is_device;            // a CPU: device memory is host memory
@@ -43,6 +44,11 @@ struct backend_device {
     opencl_matmul matmul;
     kernel_cache *cache;
 };
+
+// device.c
+// From now on the queues tell when their work began and ended; false where the driver has no such
+// queues. Nothing is submitted.
+bool opencl_profile_queues(backend_device *d, brim_error *err);
 
 // memory.c
 brim_status opencl_reserve(backend_device *d, const memory_request *request, brim_error *err);
@@ -81,5 +87,8 @@ brim_status opencl_wait(backend_device *d, brim_error *err);
 brim_status opencl_finish(backend_device *d, brim_error *err);
 brim_status opencl_profile(loaded_program *loaded, uint8_t section, double *seconds,
                            brim_error *err);
+
+// timing.c
+brim_status opencl_stalls(loaded_program *loaded, run_stalls *out, brim_error *err);
 
 #endif

@@ -270,6 +270,7 @@ void opencl_unload(loaded_program *l) {
     opencl_finish(d, &ignored);
     if (d->last_run == l) d->last_run = NULL;
     if (l->event) opencl_release_events(l);
+    opencl_timing_free(l);
     for (int32_t i = 0; l->record && i < l->p->records; i++) {
         prepared_record *r = &l->record[i];
         record_kind kind = l->p->record[i].kind;

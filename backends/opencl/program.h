@@ -28,6 +28,22 @@ typedef struct prepared_record {
     } as;
 } prepared_record;
 
+// Of a mark: when the compute queue came to it. Since the mark before, it stood still for `queue`,
+// or worked, where that is QUEUE_COMPUTE. Of a copy: when it began and ended.
+typedef struct timed_event {
+    cl_event event;
+    queue_id queue;
+    bool mark;
+} timed_event;
+
+typedef struct opencl_timing {
+    bool on;
+    timed_event *event; // the first is a mark
+    size_t events, capacity;
+    double begun; // when the first was submitted, by our clock
+    stall_log log;
+} opencl_timing;
+
 struct loaded_program {
     backend_device *device;
     const program *p;
@@ -39,9 +55,18 @@ struct loaded_program {
     cl_event *event;            // of the records that signal: their latest run
     cl_event *wait;             // scratch: a record's list
     cl_command_queue profiling; // made when it is first asked for
+    opencl_timing timing;
 };
 
 // program.c
 void opencl_release_events(loaded_program *l);
+
+// timing.c; nothing happens where runs are not timed
+// Before a run, and where the compute queue came to (after these events, too).
+void opencl_time_run(loaded_program *l, brim_error *err);
+void opencl_time_mark(loaded_program *l, queue_id since, cl_uint waits, const cl_event *wait,
+                      brim_error *err);
+void opencl_time_copy(loaded_program *l, queue_id queue, cl_event event, brim_error *err);
+void opencl_timing_free(loaded_program *l);
 
 #endif

@@ -74,12 +74,19 @@ static bool enqueue_record(loaded_program *l, int32_t i, const submission *s, br
     return done;
 }
 
-static cl_uint gather_waits(loaded_program *l, const program_record *r) {
+// The events that a record waits for, of these queues.
+static cl_uint gather_waits(loaded_program *l, const program_record *r, int first, int end) {
     cl_uint count = 0;
     for (int32_t w = 0; w < r->waits; w++) {
-        if (l->event[r->wait[w]]) l->wait[count++] = l->event[r->wait[w]];
+        queue_id queue = l->p->record[r->wait[w]].queue;
+        cl_event event = l->event[r->wait[w]];
+        if (event && (int)queue >= first && (int)queue < end) l->wait[count++] = event;
     }
     return count;
+}
+
+static cl_uint gather_all_waits(loaded_program *l, const program_record *r) {
+    return gather_waits(l, r, 0, QUEUE_COUNT);
 }
 
 // ---- the device and our threads -----------------------------------------------------------------
@@ -106,7 +113,7 @@ static void flush(backend_device *d, brim_error *err) {
 static void submit_task(loaded_program *l, int32_t i, int32_t micro_batch, brim_error *err) {
     backend_device *d = l->device;
     int64_t after[QUEUE_COUNT];
-    cl_uint events = gather_waits(l, &l->p->record[i]);
+    cl_uint events = gather_all_waits(l, &l->p->record[i]);
     if (events) flush(d, err);
     if (failed(err)) return;
     for (cl_uint e = 0; e < events; e++) d->cl.clRetainEvent(l->wait[e]);
@@ -119,12 +126,16 @@ static void submit_task(loaded_program *l, int32_t i, int32_t micro_batch, brim_
 // submitted before goes on meanwhile.
 static void await_tasks(loaded_program *l, int32_t i, brim_error *err) {
     int64_t after[QUEUE_COUNT];
+    bool waited = false;
     if (!l->host.tasks) return;
     host_records_awaited(&l->host, i, after);
     for (int q = 0; q < QUEUE_COUNT && !failed(err); q++) {
         if (host_queues_done(l->host.queues, (queue_id)q, after[q])) continue;
+        if (!waited) opencl_time_mark(l, QUEUE_COMPUTE, 0, NULL, err);
+        waited = true;
         flush(l->device, err);
         host_queues_await(l->host.queues, (queue_id)q, after[q], err);
+        opencl_time_mark(l, (queue_id)q, 0, NULL, err);
     }
 }
 
@@ -158,25 +169,39 @@ static void take_turn(loaded_program *l, brim_error *err) {
     d->last_run = l;
 }
 
+static void time_waits(loaded_program *l, const program_record *r, brim_error *err) {
+    if (!l->timing.on || r->queue != QUEUE_COMPUTE || !gather_all_waits(l, r)) return;
+    opencl_time_mark(l, QUEUE_COMPUTE, 0, NULL, err);
+    for (int q = QUEUE_COMPUTE + 1; q < DEVICE_QUEUES; q++) {
+        cl_uint events = gather_waits(l, r, q, q + 1);
+        if (events) opencl_time_mark(l, (queue_id)q, events, l->wait, err);
+    }
+}
+
 static void submit_record(loaded_program *l, int32_t i, int32_t micro_batch, brim_error *err) {
     backend_device *d = l->device;
     const program_record *r = &l->p->record[i];
     cl_event done = NULL;
     submission s = {.queue = d->queue[r->queue], .micro_batch = micro_batch};
     await_tasks(l, i, err);
+    if (d->separate_queues) time_waits(l, r, err);
     if (failed(err)) return;
-    if (d->separate_queues) s.waits = gather_waits(l, r);
+    bool timed = l->timing.on && r->queue != QUEUE_COMPUTE, signals = l->record[i].signals;
+    if (d->separate_queues) s.waits = gather_all_waits(l, r);
     s.wait = s.waits ? l->wait : NULL;
-    s.event = l->record[i].signals ? &done : NULL;
+    s.event = signals || timed ? &done : NULL;
     enqueue_record(l, i, &s, err);
     if (!done) return;
-    if (l->event[i]) d->cl.clReleaseEvent(l->event[i]);
-    l->event[i] = done;
+    if (timed) opencl_time_copy(l, r->queue, done, err);
+    cl_event unused = signals ? l->event[i] : done;
+    if (unused) d->cl.clReleaseEvent(unused);
+    if (signals) l->event[i] = done;
 }
 
 brim_status opencl_run(loaded_program *l, uint8_t section, int32_t micro_batch, brim_error *err) {
     if (failed(err) || host_queues_check(l->device->tasks, err)) return err->status;
     take_turn(l, err);
+    opencl_time_run(l, err);
     for (int32_t i = 0; i < l->p->records && !failed(err); i++) {
         if (!(l->p->record[i].sections & section)) continue;
         if (is_task(&l->host, i))
@@ -184,6 +209,7 @@ brim_status opencl_run(loaded_program *l, uint8_t section, int32_t micro_batch, 
         else
             submit_record(l, i, micro_batch, err);
     }
+    opencl_time_mark(l, QUEUE_COMPUTE, 0, NULL, err);
     flush(l->device, err);
     return err->status;
 }

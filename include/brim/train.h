@@ -109,6 +109,11 @@ typedef struct brim_step_result {
     double loss_scale; // 1 unless f16
     bool skipped;      // the gradients were not finite: nothing was changed
     double seconds;    // from call to return
+    // What streaming cost, as the device measured it. Zeros where nothing is streamed and nothing is updated by the CPU.
+    double streaming_seconds; // something was on its way to the device or from it
+    double hidden_seconds;    // of them: kernels ran meanwhile
+    double waited_seconds;    // kernels stood still for copies, for updates by the CPU, or for the disk
+    const char *waited_for;   // for what longest, as a static text such as "updates by the CPU"; NULL: for nothing
 } brim_step_result;
 
 // One step. Every input must have been fed once since the last step. result may be NULL.
@@ -188,10 +193,13 @@ typedef struct brim_trainer_info {
     int64_t batch, accumulate; // as given, or as the planner chose them
     int64_t host_bytes;       // main memory that the plan takes, staging of inputs and results included
     int64_t staging_bytes;    // of it: inputs and results
+    int64_t pinned_bytes;     // of it, once the trainer is prepared: what the device reaches by itself; copies of the rest
+                              // pass through small buffers
     int64_t file_bytes;       // on disk
     int records, kernels;     // of the training step
     int recomputed;           // nodes of its forward pass that run once more in the backward pass
     int64_t steps;            // done so far
+    double expected_seconds;  // of a step, as the plan was simulated; 0 where no rates are known
     double build_seconds;     // from create to ready: graph, passes, plan
     double compile_seconds;   // of it: kernels
 } brim_trainer_info;
@@ -201,6 +209,9 @@ BRIM_API brim_status brim_trainer_prepare(brim_trainer *trainer, brim_error *err
 BRIM_API brim_trainer_info brim_trainer_describe(const brim_trainer *trainer);
 // The plan for people: what lies where, the time of a step and what limits it.
 BRIM_API void brim_trainer_explain(const brim_trainer *trainer, FILE *out);
+// What more device memory, more main memory, or larger steps would give: plans for each, so it takes as long as three
+// of them. Prints nothing where no time is expected.
+BRIM_API void brim_trainer_compare(const brim_trainer *trainer, FILE *out);
 // The training step's memory plan, then its records, as text.
 BRIM_API void brim_trainer_print(const brim_trainer *trainer, FILE *out);
 

@@ -50,6 +50,9 @@ CUDA_ON_CPU_API const char *cuda_on_cpu_configure(const char *words);
 CUDA_ON_CPU_API int64_t cuda_on_cpu_calls(const char *call);
 // The call that was told to fail and did, since the last configure; "" where there was none.
 CUDA_ON_CPU_API const char *cuda_on_cpu_failed(void);
+// The most bytes of a device that its contexts and their allocations have taken since the last
+// configure: its memory less the least that cuMemGetInfo could have told.
+CUDA_ON_CPU_API int64_t cuda_on_cpu_most_taken(void);
 // Contexts, allocations, modules, streams and events that live, as text; "" where nothing does.
 CUDA_ON_CPU_API const char *cuda_on_cpu_alive(void);
 

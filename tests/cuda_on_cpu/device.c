@@ -149,6 +149,7 @@ CUDA_ON_CPU_API CUresult cuDevicePrimaryCtxRetain(CUcontext *out, CUdevice devic
     if (!context) {
         context = primary[device] = object_create(OBJECT_CONTEXT, NULL);
         context->device = device;
+        memory_note(context);
     }
     context->references++;
     *out = object_handle(context);

@@ -119,6 +119,8 @@ const allocation *allocation_below(uintptr_t begin);
 // Lets work, and only it, at device memory.
 void memory_open(void);
 void memory_close(void);
+// A context has come, or takes more, or (NULL) the most that was taken is forgotten.
+void memory_note(const object *context);
 // Adds to the text in `out` what is allocated; in one context, or (NULL) in all.
 void memory_describe_alive(const object *context, char *out, size_t size);
 

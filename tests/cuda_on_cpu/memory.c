@@ -14,6 +14,7 @@ static const int rights = PROT_READ | PROT_WRITE;
 static allocation *list;
 static int allocations, capacity;
 static bool opened;
+static int64_t most_taken; // of one device, since the settings were given
 
 static uintptr_t round_up(uintptr_t n, uintptr_t unit) {
     return (n + unit - 1) / unit * unit;
@@ -60,6 +61,16 @@ static int64_t taken(const object *context) {
         if (list[i].context->device == context->device && !list[i].host)
             bytes += (int64_t)round_up(list[i].bytes, DEVICE_UNIT);
     return bytes;
+}
+
+int64_t cuda_on_cpu_most_taken(void) {
+    __attribute__((cleanup(call_end))) call_scope scope = call_within("cuda_on_cpu_most_taken");
+    return most_taken;
+}
+
+void memory_note(const object *context) {
+    if (!context) most_taken = 0;
+    else if (taken(context) > most_taken) most_taken = taken(context);
 }
 
 // ---- rights -------------------------------------------------------------------------------------
@@ -130,6 +141,7 @@ static CUresult take(call_scope *scope, size_t bytes, bool host, uintptr_t *out)
     allocation a = {.context = context, .bytes = bytes, .host = host};
     if (!map(&a)) return CUDA_ERROR_OUT_OF_MEMORY;
     list[allocations++] = a;
+    memory_note(context);
     *out = a.begin;
     return CUDA_SUCCESS;
 }

@@ -107,6 +107,7 @@ driver_settings *settings(void) {
 
 const char *cuda_on_cpu_configure(const char *words) {
     settings()->failed_call[0] = '\0';
+    memory_note(NULL);
     take_words(words);
     return *problem ? problem : NULL;
 }

@@ -1,0 +1,169 @@
+// The planner against brute force: a budget that some plan keeps to is never refused. And: it plans
+// models of 80 blocks.
+#include <stdlib.h>
+#include <string.h>
+#include <brim/brim.h>
+#include "backends/paper.h"
+#include "examples/model.h"
+#include "graph/passes.h"
+#include "graph/recompute_levels.h"
+#include "optim/plan_search.h"
+#include "optim/training_graph.h"
+#include "optim/variant.h"
+#include "tests/test_core.h"
+
+static brim_error err;
+
+static const brim_rates card = {.name = "some card",
+                                .memory_bytes = 8ll << 30,
+                                .memory = 300e9,
+                                .matmul_16 = 30e12,
+                                .matmul_32 = 10e12,
+                                .link_in = 12e9,
+                                .link_out = 12e9,
+                                .link_both = 20e9,
+                                .host = 30e9,
+                                .launch = 4e-6};
+
+typedef struct bench {
+    compile_target target;
+    brim_graph *graph; // through the passes before pass_recompute
+    int64_t micro_batches;
+} bench;
+
+static brim_graph *replace(brim_graph *old, brim_graph *new) {
+    brim_graph_free(old);
+    return new;
+}
+
+static bench make_bench(model_config *model, brim_precision precision, int64_t batch,
+                        int64_t micro_batches) {
+    bench b = {.micro_batches = micro_batches};
+    brim_trainer_options options =
+        training_options(&(brim_trainer_options){.batch = batch,
+                                                 .length = model->positions,
+                                                 .accumulate = micro_batches,
+                                                 .precision = precision,
+                                                 .optimizer = {.clip = 1}},
+                         &err);
+    brim_graph *g = training_graph(model_build, model, &options, &err);
+    ASSERT_FINE(err);
+    g = replace(g, pass_prune(g, &err));
+    g = replace(g, pass_compute_copies(g, NULL, &err));
+    g = replace(g, pass_densify(g, &err));
+    pass_sections(g, micro_batches, &err);
+    b.graph = g;
+    paper_open(&card, true, &b.target.backend, &b.target.device, &err);
+    b.target.rates = &card;
+    ASSERT_FINE(err);
+    return b;
+}
+
+static void free_bench(bench *b) {
+    brim_graph_free(b->graph);
+    b->target.backend->close(b->target.device);
+}
+
+// The least arena of all levels, with each number of the choice at nothing or at all.
+static int64_t least_by_force(const bench *b) {
+    recompute_levels levels;
+    int64_t least = INT64_MAX;
+    recompute_levels_make(b->graph, &levels, &err);
+    for (int32_t level = 0; level < levels.count; level++) {
+        bool *recompute = calloc((size_t)b->graph->values, sizeof *recompute);
+        variant v;
+        recompute_level(b->graph, &levels, level, recompute, &err);
+        variant_make(&v, b->graph, recompute, &b->target, &err);
+        ASSERT_FINE(err);
+        for (int bits = 0; bits < 32; bits++) {
+            homes_choice c = {.hosted = bits & 1 ? v.homes.units : 0,
+                              .streamed = bits & 2 ? v.homes.units : 0,
+                              .gradients = bits & 4 ? v.homes.units : 0,
+                              .offloaded = bits & 8 ? v.homes.activations : 0,
+                              .device_updates = (bits & 16) != 0};
+            memory_plan plan;
+            variant_plan(&v, &b->target, &c, 0, false, &plan, &err);
+            ASSERT_FINE(err);
+            if (plan.peak_bytes[SPACE_DEVICE] < least) least = plan.peak_bytes[SPACE_DEVICE];
+            memory_plan_free(&plan);
+        }
+        variant_free(&v);
+        free(recompute);
+    }
+    recompute_levels_free(&levels);
+    return least;
+}
+
+static const struct {
+    model_config model;
+    brim_precision precision;
+    int64_t batch, micro_batches;
+} cases[] = {
+    {{MODEL_GPT2, .vocabulary = 50, .positions = 24, .width = 32, .layers = 3, .heads = 2,
+      .norm_eps = 1e-5},
+     BRIM_PRECISION_F32,
+     2,
+     1},
+    {{MODEL_GPT2, .vocabulary = 300, .positions = 40, .width = 64, .layers = 5, .heads = 4,
+      .norm_eps = 1e-5},
+     BRIM_PRECISION_BF16,
+     4,
+     1},
+    {{MODEL_LLAMA, .vocabulary = 200, .positions = 32, .width = 48, .layers = 4, .heads = 3,
+      .kv_heads = 1, .ffn = 96, .norm_eps = 1e-5, .rotary_base = 1e4},
+     BRIM_PRECISION_BF16,
+     3,
+     3},
+    {{MODEL_LLAMA, .vocabulary = 90, .positions = 64, .width = 32, .layers = 2, .heads = 2,
+      .kv_heads = 2, .ffn = 64, .norm_eps = 1e-5, .rotary_base = 1e4, .tied = true},
+     BRIM_PRECISION_F16,
+     1,
+     4},
+};
+enum { CASES = sizeof cases / sizeof *cases };
+
+START_TEST(what_brute_force_can_fit_is_found) {
+    model_config model = cases[_i].model;
+    bench b = make_bench(&model, cases[_i].precision, cases[_i].batch, cases[_i].micro_batches);
+    int64_t least = least_by_force(&b);
+    for (int more = 0; more <= 40; more += 10) {
+        compiled out = {.micro_batches = b.micro_batches};
+        b.target.budget[SPACE_DEVICE] = least + least * more / 100;
+        plan_search(&out, b.graph, &b.target, &err);
+        ck_assert_msg(!err.status, "%d%% above the least: %s", more, err.text);
+        ck_assert_int_le(out.plan.peak_bytes[SPACE_DEVICE], b.target.budget[SPACE_DEVICE]);
+        compiled_free(&out, b.target.backend);
+    }
+    free_bench(&b);
+}
+END_TEST
+
+// Sizes of Llama 3.1 70B, whose 80 blocks no card holds.
+START_TEST(eighty_blocks_are_planned) {
+    model_config model = {MODEL_LLAMA,      .vocabulary = 128256, .positions = 2048, .width = 8192,
+                          .layers = 80,     .heads = 64,          .kv_heads = 8,     .ffn = 28672,
+                          .norm_eps = 1e-5, .rotary_base = 5e5};
+    bench b = make_bench(&model, BRIM_PRECISION_BF16, 1, 1);
+    compiled out = {.micro_batches = 1};
+    b.target.budget[SPACE_DEVICE] = 16ll << 30;
+    b.target.budget[SPACE_HOST] = 2048ll << 30;
+    plan_search(&out, b.graph, &b.target, &err);
+    ASSERT_FINE(err);
+    ck_assert_int_le(out.plan.peak_bytes[SPACE_DEVICE], b.target.budget[SPACE_DEVICE]);
+    ck_assert_int_le(out.plan.peak_bytes[SPACE_HOST], b.target.budget[SPACE_HOST]);
+    ck_assert(out.choice.expected.seconds > 0);
+    ck_assert(out.choice.whole_bytes > 1000ll << 30);
+    compiled_free(&out, b.target.backend);
+    free_bench(&b);
+}
+END_TEST
+
+Suite *plan_search_suite(void) {
+    Suite *suite = suite_create("plan_search");
+    TCase *tests = tcase_create("plan_search");
+    tcase_set_timeout(tests, 300);
+    tcase_add_loop_test(tests, what_brute_force_can_fit_is_found, 0, CASES);
+    tcase_add_test(tests, eighty_blocks_are_planned);
+    suite_add_tcase(suite, tests);
+    return suite;
+}
