@@ -5,7 +5,8 @@
 #include "benchmarks/report.h"
 
 // Every host kernel whose name contains `filter` (NULL: all), in each variant that this CPU runs,
-// on all cores, and in turn with each a memcpy on all cores. `seconds` for each kernel.
+// on all cores, in turn with memcpy on all cores; minima. Takes `seconds` times the number of
+// kernels.
 void host_updates_measure(double seconds, const char *filter, report *r, brim_error *err);
 
 #endif

@@ -4,6 +4,7 @@
 #include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <brim/brim.h>
 #include "core/philox.h"
 #include "examples/model.h"
@@ -168,6 +169,22 @@ START_TEST(the_device_loses_no_more_than_its_budget) {
 }
 END_TEST
 
+// Rates are kept by driver, and nobody has measured this one.
+START_TEST(measuring_keeps_to_the_budget) {
+    if (!find_stand_in()) return;
+    trial t = random_trial(8, "cuda:0");
+    set_overhead(200);
+    draw_budget(&t, 8);
+    char words[100];
+    snprintf(words, sizeof words, "check=0 driver=%lld", 13000 + 10 * ((long long)time(NULL) % 90));
+    ck_assert_ptr_null(stand_in.configure(words));
+    brim_trainer *trainer = create_within(&t);
+    ck_assert(trainer->training.choice.level > 0 || trainer->training.choice.homes.hosted > 0);
+    ck_assert_int_le(stand_in.most_taken(), t.options.vram_bytes);
+    brim_trainer_free(trainer);
+}
+END_TEST
+
 // A driver may fail below what it told.
 START_TEST(memory_that_was_told_and_is_not_given) {
     if (!find_stand_in()) return;
@@ -304,6 +321,7 @@ Suite *budget_exact_suite(void) {
     tcase_set_timeout(tests, 600);
     tcase_add_checked_fixture(tests, begin, NULL);
     tcase_add_loop_test(tests, the_device_loses_no_more_than_its_budget, 0, 5);
+    tcase_add_test(tests, measuring_keeps_to_the_budget);
     tcase_add_test(tests, memory_that_was_told_and_is_not_given);
 #ifdef BRIM_OPENCL_BUILT
     tcase_add_loop_test(tests, buffers_are_no_more_than_the_budget, 0, 5);
