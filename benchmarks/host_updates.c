@@ -27,6 +27,7 @@ static const struct row {
     {"adamw_f16", 5, 5, 30, {0.1f, 0.95f, 0.05f, 1e-8f, 0.1f, 1}},
     {"adamw_q8", 6, 5, 16.0625, {0.1f, 0.95f, 0.05f, 1e-8f, 0.1f, 1}},
     {"adamw_q8_bf16", 7, 5, 18.0625, {0.1f, 0.95f, 0.05f, 1e-8f, 0.1f, 1}},
+    {"adamw_q8_bf16_from_bf16", 7, 5, 16.0625, {0.1f, 0.95f, 0.05f, 1e-8f, 0.1f, 1}},
     {"sgd", 3, 3, 20, {0.9f, 0.1f, 1}},
     {"sgd_bf16", 4, 3, 22, {0.9f, 0.1f, 1}},
     {"sgd_f16", 4, 3, 22, {0.9f, 0.1f, 1}},
@@ -103,7 +104,7 @@ static void run_round(measured *m, const char *filter, int round, least best[ROW
 static void show(const struct row *row, host_variant variant, const least *best, report *r) {
     double rate = (double)PIECES * PIECE * row->bytes / best->update;
     double ceiling = 8.0 * PIECE * copied_pieces(row) / best->copy;
-    printf("%-13s %-8s %7.4g %9.3f %9.2f %9.2f %7.0f%%\n", row->name, host_variant_name(variant),
+    printf("%-23s %-8s %7.4g %9.3f %9.2f %9.2f %7.0f%%\n", row->name, host_variant_name(variant),
            row->bytes, best->update * 1e3, rate * 1e-9, ceiling * 1e-9, 100 * rate / ceiling);
     report_open(r, NULL, '{');
     report_text(r, "kernel", row->name);
@@ -124,7 +125,7 @@ static void measure_all(measured *m, double seconds, const char *filter, report 
     double end = clock_seconds() + seconds * wanted;
     for (int round = 0; round < LEAST_ROUNDS || clock_seconds() < end; round++)
         run_round(m, filter, round, best);
-    printf("%-13s %-8s %7s %9s %9s %9s %8s\n", "kernel", "variant", "B/elem.", "ms", "GB/s",
+    printf("%-23s %-8s %7s %9s %9s %9s %8s\n", "kernel", "variant", "B/elem.", "ms", "GB/s",
            "memcpy", "of it");
     report_open(r, "host_kernels", '[');
     for (int i = 0; i < ROWS; i++)
