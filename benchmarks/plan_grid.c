@@ -1,8 +1,9 @@
 #include <math.h>
 #include <string.h>
 #include "benchmarks/plan_costs.h"
+#include "benchmarks/plan_list.h"
 
-enum { ALL = INT32_MAX, FINALISTS = 5, LEVELS = 4, NUMBERS = 3, MOST_PLANS = 400 };
+enum { FINALISTS = 5 };
 
 // A model, and the budget as a share of what it takes with everything on the device.
 typedef struct grid_case {
@@ -27,58 +28,11 @@ typedef struct entry {
 
 // ---- the grid -----------------------------------------------------------------------------------
 
-// How far each number goes, as the plan with the most recomputation and the whole one have it.
-typedef struct extent {
-    int32_t level, units, activations;
-    int64_t device_bytes;
-} extent;
-
-static extent find_extent(start_options o, brim_error *err) {
-    static const forced_plan least = {ALL, {0}}, whole = {0};
-    extent e = {0};
-    plan_run r = {0};
-    homes h = {0};
-    o.forced = &least;
-    plan_run_open(&r, &o, err);
-    e.level = r.run.compiled.choice.level;
-    plan_run_close(&r);
-    o.forced = &whole;
-    if (!failed(err)) plan_run_open(&r, &o, err);
-    const compiled *c = &r.run.compiled;
-    if (!failed(err) && !homes_make(c->graph, &c->layout, &h, err)) {
-        e.units = h.units;
-        e.activations = h.activations;
-        e.device_bytes = c->plan.peak_bytes[SPACE_DEVICE];
-        homes_free(&h);
-    }
-    plan_run_close(&r);
-    return e;
-}
-
-static int list_plans(const extent *e, forced_plan plans[MOST_PLANS]) {
-    const int32_t level[LEVELS] = {0, 1, 1 + e->level / 2, e->level};
-    const int32_t units[NUMBERS] = {0, e->units / 2, e->units};
-    const int32_t activations[NUMBERS] = {0, e->activations / 2, e->activations};
-    int count = 0;
-    for (int i = 0; i < LEVELS * NUMBERS * NUMBERS * NUMBERS * 2; i++) {
-        int hosted = i / 2 / LEVELS % NUMBERS, streamed = i / 2 / LEVELS / NUMBERS % NUMBERS;
-        int offloaded = i / 2 / LEVELS / NUMBERS / NUMBERS;
-        bool on_device = i % 2;
-        if (on_device && !hosted) continue; // says nothing
-        plans[count++] = (forced_plan){level[i / 2 % LEVELS],
-                                       {.hosted = units[hosted],
-                                        .streamed = units[streamed],
-                                        .offloaded = activations[offloaded],
-                                        .device_updates = on_device}};
-    }
-    return count;
-}
-
 // Runs all that keep to the budget, and keeps the fastest.
-static int run_grid(start_options o, const extent *e, entry best[FINALISTS], brim_error *err) {
+static int run_grid(start_options o, const plan_extent *e, entry best[FINALISTS], brim_error *err) {
     enum { TRIES = 3 };
     forced_plan plans[MOST_PLANS];
-    int count = list_plans(e, plans), fit = 0;
+    int count = plan_list_make(e, true, plans), fit = 0;
     for (int i = 0; i < count && !failed(err); i++) {
         plan_run r = {0};
         brim_error missing = {0};
@@ -159,7 +113,7 @@ static void one_case(const plans_options *p, int index, report *r, brim_error *e
                        .device = p->device,
                        .rates = &p->rates};
     entry best[FINALISTS];
-    extent e = find_extent(o, err);
+    plan_extent e = plan_extent_find(&o, err);
     o.budget[SPACE_DEVICE] = (int64_t)(c->share * (double)e.device_bytes);
     int fit = failed(err) ? 0 : run_grid(o, &e, best, err);
     if (failed(err)) return;
