@@ -58,7 +58,7 @@ static void show(const plan_run runs[WAYS], report *r) {
         printf("%-32s %10s %10s %10.1f %8.3f %10.1f %10.1f %9.3f\n", ways[i].name,
                brim_bytes_text(peak[SPACE_DEVICE], device, sizeof device),
                brim_bytes_text(peak[SPACE_HOST], host, sizeof host), median * 1e3, ratio,
-               expected * 1e3, expected / median);
+               least * 1e3, expected * 1e3, expected / least);
         report_open(r, NULL, '{');
         report_text(r, "plan", ways[i].name);
         report_number(r, "device_bytes", (double)peak[SPACE_DEVICE]);
