@@ -394,6 +394,13 @@ START_TEST(what_cannot_fit_is_said) {
 }
 END_TEST
 
+static void find_overhead(trial *t) {
+    brim_trainer *trainer = make_trainer(t, &(budget){0});
+    ASSERT_FINE(err);
+    overhead = trainer->target.overhead_bytes;
+    brim_trainer_free(trainer);
+}
+
 static int64_t missing_bytes(trial *t, const budget *b) {
     ck_assert_ptr_null(make_trainer(t, b));
     ASSERT_FAILS(err, BRIM_MEMORY, "missing");
@@ -408,6 +415,7 @@ START_TEST(the_nearest_size_is_said) {
     trial t = random_trial(700);
     use_blocks(&t);
     t.precision = BRIM_PRECISION_BF16;
+    find_overhead(&t);
     budget b = {.vram = 1000};
     int64_t vram = 0, missing[SIZES];
     for (int i = 0; i < 2 * SIZES; i++) { // device memory that is enough; then main memory alone
