@@ -481,9 +481,10 @@ static void take_forced(search *s, compiled *out) {
     if (failed(s->err) || !variant_at(s, level)->graph) return;
     candidate c = {level, settled(s, &f->homes), usual_ahead(s, variant_at(s, level)), 0};
     if (complete(s, &c, out) || failed(s->err)) return;
-    brim_fail(s->err, BRIM_MEMORY, "the forced plan needs %" PRId64 " bytes on the device and %"
-              PRId64 " on the host, more than the budget", out->plan.peak_bytes[SPACE_DEVICE],
-              out->plan.peak_bytes[SPACE_HOST]);
+    brim_fail(s->err, BRIM_MEMORY,
+              "the forced plan needs %" PRId64 " bytes on the device and %" PRId64
+              " on the host, more than the budget",
+              out->plan.peak_bytes[SPACE_DEVICE], out->plan.peak_bytes[SPACE_HOST]);
     forget(out);
 }
 

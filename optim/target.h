@@ -23,8 +23,8 @@ typedef struct compile_target {
     bool no_fusion;
     // Bytes that a plan may take of each space; 0: no limit, but for the file: nothing.
     int64_t budget[SPACES];
-    int64_t overhead_bytes;  // what the user's budget of device memory has on top
-    const brim_rates *rates; // what plans are compared by; must be there where a budget is
+    int64_t overhead_bytes;    // what the user's budget of device memory has on top
+    const brim_rates *rates;   // what plans are compared by; must be there where a budget is
     brim_shortfall *shortfall; // filled in where nothing fits; NULL: nobody asks
     const forced_plan *forced; // by tests and benchmarks, which compare plans; NULL: search
 } compile_target;

@@ -69,8 +69,10 @@ int64_t cuda_on_cpu_most_taken(void) {
 }
 
 void memory_note(const object *context) {
-    if (!context) most_taken = 0;
-    else if (taken(context) > most_taken) most_taken = taken(context);
+    if (!context)
+        most_taken = 0;
+    else if (taken(context) > most_taken)
+        most_taken = taken(context);
 }
 
 // ---- rights -------------------------------------------------------------------------------------
