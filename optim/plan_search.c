@@ -12,7 +12,7 @@
 #include "optim/variant.h"
 
 // Candidates are kept by how fast they look. A number is found up to a share of its range.
-enum { MOST_CANDIDATES = 5, MOST_LEVELS = 5, GRAIN = 16, PACK_TRIES = 4 };
+enum { MOST_CANDIDATES = 5, MOST_LEVELS = 6, GRAIN = 24, PACK_TRIES = 4 };
 
 typedef struct candidate {
     int32_t level;
