@@ -283,6 +283,7 @@ brim_status program_simulate(const program *p, const double *seconds, const brim
     if (all <= MOST_MICRO_BATCHES || failed(err)) return err->status;
     simulation less;
     simulate(p, seconds, rates, traits, MOST_MICRO_BATCHES - 1, &less, err);
+    _Static_assert(sizeof less == (3 + 2 * QUEUE_COUNT) * sizeof(double), "all of it is seconds");
     double more = all - MOST_MICRO_BATCHES;
     double *sum = (double *)out;
     const double *of_less = (const double *)&less;

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "benchmarks/option_size.h"
 #include "benchmarks/plan_costs.h"
 #include "optim/budget.h"
 #include "optim/measure.h"
@@ -36,16 +37,6 @@ static const struct argp_option option_list[] = {
 #undef X
         {0},
 };
-
-static int64_t parse_size(const char *text, const char *name, int64_t least, int64_t most,
-                          struct argp_state *state) {
-    char *end;
-    long long value = strtoll(text, &end, 10);
-    if (end == text || *end || value < least || value > most)
-        argp_error(state, "--%s is \"%s\"; expected a number from %lld to %lld", name, text,
-                   (long long)least, (long long)most);
-    return value;
-}
 
 static error_t parse_option(int key, char *text, struct argp_state *state) {
     plans_options *o = state->input;

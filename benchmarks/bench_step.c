@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "benchmarks/option_size.h"
 #include "benchmarks/breakdown.h"
 #include "benchmarks/ceilings.h"
 #include "benchmarks/start_up.h"
@@ -291,16 +292,6 @@ static const struct argp_option option_list[] = {
     {"json", 'j', "FILE", 0, "write the figures as JSON, too", 0},
     {0},
 };
-
-static int64_t parse_size(const char *text, const char *name, int64_t least, int64_t most,
-                          struct argp_state *state) {
-    char *end;
-    long long value = strtoll(text, &end, 10);
-    if (end == text || *end || value < least || value > most)
-        argp_error(state, "--%s is \"%s\"; expected a number from %lld to %lld", name, text,
-                   (long long)least, (long long)most);
-    return value;
-}
 
 static error_t parse_option(int key, char *text, struct argp_state *state) {
     step_options *o = state->input;

@@ -5,16 +5,8 @@
 #include <brim/brim.h>
 #include "benchmarks/plan_list.h"
 #include "tests/devices.h"
+#include "tests/some_rates.h"
 #include "tests/test_core.h"
-
-static const brim_rates some_rates = {.memory = 20e9,
-                                      .matmul_16 = 50e9,
-                                      .matmul_32 = 100e9,
-                                      .link_in = 8e9,
-                                      .link_out = 8e9,
-                                      .link_both = 12e9,
-                                      .host = 15e9,
-                                      .launch = 5e-6};
 
 typedef struct grid_case {
     model_architecture architecture;
