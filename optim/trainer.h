@@ -46,6 +46,7 @@ struct brim_trainer {
     run_stalls measured; // of the latest step
     attachment *attachments;
     note *notes;
+    int note_count;
     value_id *parameter; // ids in the training graph, in order of creation
     int parameters;
     double build_seconds, compile_seconds;
