@@ -138,10 +138,10 @@ brim_status compiled_run(compiled *c, const compile_target *target, const contro
                       (int32_t)m);
     memcpy(host + c->lowered.staging, c->inputs,
            (size_t)(c->micro_batches * c->lowered.slot_bytes));
-    for (int64_t m = 0; m < c->micro_batches; m++)
-        if (target->backend->run(c->loaded, section_of(m, c->micro_batches), (int32_t)m, err))
-            return err->status;
-    return target->backend->wait(target->device, err);
+    for (int64_t m = 0; m < c->micro_batches && !failed(err); m++)
+        target->backend->run(c->loaded, section_of(m, c->micro_batches), (int32_t)m, err);
+    if (!failed(err)) target->backend->wait(target->device, err);
+    return device_named(target->backend, target->device, err);
 }
 
 brim_status compiled_stalls(const compiled *c, const compile_target *target, run_stalls *out,
