@@ -32,10 +32,10 @@ static void catch_signals(void) {
         struct sigaction before;
         sigaction(ends[i], NULL, &before);
         if (ends[i] == SIGHUP && before.sa_handler == SIG_IGN) continue; // nohup
-        // Without SA_RESETHAND a second Ctrl-C could not end a run that hangs.
-        sigaction(ends[i],
-                  &(struct sigaction){.sa_handler = interrupt, .sa_flags = (int)SA_RESETHAND},
-                  NULL);
+        // Without SA_RESETHAND a second Ctrl-C could not end a run that hangs; without SA_RESTART
+        // the first might interrupt a call that saves.
+        int flags = (int)SA_RESETHAND | SA_RESTART;
+        sigaction(ends[i], &(struct sigaction){.sa_handler = interrupt, .sa_flags = flags}, NULL);
     }
     signal(SIGPIPE,
            SIG_IGN); // that nobody reads the progress any more is no reason to lose the training
@@ -190,8 +190,8 @@ static void check_vocabulary(const run *r, brim_error *err) {
     free(chunk);
 }
 
-// Sequences that are read at a time: a micro-batch, or where the planner chooses that, a whole step, so
-// that the data's order does not depend on the plan.
+// Sequences that are read at a time: a micro-batch, or where the planner chooses that, a whole
+// step, so that the data's order does not depend on the plan.
 static int64_t read_batch(const run *r) {
     return r->options.step_batch ? r->options.step_batch : r->options.batch;
 }
@@ -424,8 +424,8 @@ static void report_step(run *r, const brim_step_result *s, brim_error *err) {
         brim_progress_say(r->progress,
                           "step %lld  skipped: gradients were not finite (loss scale %g)",
                           (long long)s->step, s->loss_scale);
-    brim_progress_step(r->progress, s->step, r->steps, "loss %.4f  %.0f tokens/s%s", s->loss, tokens,
-                       streaming);
+    brim_progress_step(r->progress, s->step, r->steps, "loss %.4f  %.0f tokens/s%s", s->loss,
+                       tokens, streaming);
 }
 
 static bool due(int64_t every, int64_t step) {
