@@ -19,7 +19,12 @@
     X(MAP, "map")                                                                                  \
     X(THREAD, "thread")                                                                            \
     X(FILE, "file")                                                                                \
-    X(LIBRARY, "library")
+    X(LIBRARY, "library")                                                                          \
+    X(DRIVER, "driver")
+
+// How a call fails: with an error; by doing half of what it was asked to, where it may (read,
+// pread, write, pwrite); interrupted by a signal, where that may be (those, and what waits).
+typedef enum fault_manner { FAULT_ERROR, FAULT_PART, FAULT_INTERRUPT } fault_manner;
 
 typedef enum fault_kind {
 #define X(kind, name) FAULT_##kind,
@@ -40,11 +45,16 @@ typedef struct fault_site {
 } fault_site;
 
 typedef struct fault_state {
-    // Said before: which calls are counted (bits of 1 << kind), where sites differ, which one fails
-    // (1 the first; 0 none), whether those after it fail too, and whether the sites are listed.
+    // Said before: which calls are counted (bits of 1 << kind), how they fail, where sites differ,
+    // which one fails (1 the first; 0 none), whether those after it fail too, and whether the sites
+    // are listed.
     unsigned kinds;
+    const char *only; // names of calls, of these kinds; NULL: all
+    fault_manner manner;
     int64_t depth; // frames that make a site
     int64_t fail_at;
+    uintptr_t
+        place[FAULT_DEPTH]; // where the first is 0, no place; else the first call from there fails
     bool lasting, listing;
     bool tracing; // notes where each thing is taken
 
@@ -69,6 +79,8 @@ void faults_look(fault_state *state);
 
 // True where this call must fail. The caller is the return address of the wrap.
 bool faults_strike(fault_kind kind, const char *call, const void *caller);
+// How it must; to be asked after faults_strike was true.
+fault_manner faults_manner(void);
 // Something was taken, known by a number that is not 0 (an address; a file descriptor plus 1), and
 // given back. What was not taken by a wrapped call is ignored.
 void faults_take(fault_kind kind, const char *call, const void *caller, uintptr_t thing);

@@ -57,15 +57,35 @@ static void list(fault_state *s, fault_kind kind, const char *call, const void *
     if (s->sites < FAULT_MOST_SITES) s->site[s->sites++] = site;
 }
 
+// Whether a name is among names apart by commas.
+static bool is_among(const char *name, const char *names) {
+    size_t length = strlen(name);
+    for (const char *at = names; at; at = strchr(at, ',')) {
+        at += *at == ',';
+        if (strncmp(at, name, length) == 0 && (at[length] == ',' || !at[length])) return true;
+    }
+    return false;
+}
+
+// With the lock held: whether this is the call to fail.
+static bool is_due(const fault_state *s, const void *caller) {
+    uintptr_t frame[FAULT_DEPTH];
+    if (!s->place[0]) return s->calls == s->fail_at;
+    if (s->struck || s->place[0] != (uintptr_t)caller) return false;
+    walk(frame, caller);
+    return memcmp(frame, s->place, (size_t)s->depth * sizeof *frame) == 0;
+}
+
 bool faults_strike(fault_kind kind, const char *call, const void *caller) {
     pthread_mutex_lock(&lock);
     fault_state *s = state;
     bool strikes = false;
-    if (s && s->kinds & 1u << kind) {
+    if (s && s->kinds & 1u << kind && (!s->only || is_among(call, s->only))) {
         s->calls++;
         if (s->listing) list(s, kind, call, caller);
-        strikes = s->calls == s->fail_at || (s->struck && s->lasting);
-        if (s->calls == s->fail_at) {
+        bool due = is_due(s, caller);
+        strikes = due || (s->struck && s->lasting);
+        if (due) {
             s->hit = (fault_site){.call = call, .kind = kind, .first = s->calls, .calls = 1};
             walk(s->hit.frame, caller);
             s->when = now();
@@ -74,6 +94,10 @@ bool faults_strike(fault_kind kind, const char *call, const void *caller) {
     }
     pthread_mutex_unlock(&lock);
     return strikes;
+}
+
+fault_manner faults_manner(void) {
+    return state ? state->manner : FAULT_ERROR;
 }
 
 // ---- taking and giving back ---------------------------------------------------------------------

@@ -41,6 +41,8 @@ typedef struct job {
 
 static struct {
     unsigned kinds;
+    const char *calls; // NULL: all
+    fault_manner manner;
     bool each, lasting, verbose;
     int64_t most, seed, jobs, depth;
     double seconds;                              // from the fault to an end with an error
@@ -54,7 +56,9 @@ static struct { int64_t struck, missed, errors, others, resumed, wrong; } count;
 
 static int usage(const char *name) {
     printf("usage: %s [OPTION...] -- ARGUMENT...\n"
-           "  --kinds LIST     which calls fail: memory,map,thread,file,library (all)\n"
+           "  --kinds LIST     which calls fail: memory,map,thread,file,library,driver (all)\n"
+           "  --calls LIST     of these kinds, only calls of these names: pread,pwrite\n"
+           "  --how MANNER     error, part (a read or write does half) or interrupt (EINTR)\n"
            "  --each           every one of them; otherwise the first from each place\n"
            "  --depth N        frames of the stack that make a place (10)\n"
            "  --most N         no more than N of these, drawn by --seed N (1)\n"
@@ -75,6 +79,7 @@ static int usage(const char *name) {
 }
 
 static bool refused; // the undisturbed run ends with an error
+static fault_state *undisturbed;
 
 static double now(void) {
     struct timespec t;
@@ -176,12 +181,15 @@ static void run_program(int slot, fault_state *state, bool again) {
 
 static void reset(fault_state *s, int64_t fail_at) {
     s->kinds = options.kinds;
+    s->only = options.calls;
+    s->manner = options.manner;
     s->lasting = options.lasting;
     s->depth = options.depth;
     s->fail_at = fail_at;
     s->calls = 0;
     s->struck = s->returned = s->listing = s->tracing = false;
     s->left = 0;
+    memset(s->place, 0, sizeof s->place);
 }
 
 static void begin(job *j, int slot, bool again) {
@@ -220,10 +228,10 @@ static int wait_for(job *j) {
 // ---- what is right ------------------------------------------------------------------------------
 
 // One line that begins with "error: ", besides what the stand-in for CUDA says.
-static bool is_one_error(int slot, char text[TEXT_SIZE]) {
+static bool is_one_error(int slot, const char *file, char text[TEXT_SIZE]) {
     char path[PATH_SIZE];
     size_t bytes;
-    path_of(path, slot, "stderr.log");
+    path_of(path, slot, file);
     char *all = read_file(path, &bytes), *rest = all, *line;
     int errors = 0, others = 0;
     text[0] = '\0';
@@ -244,7 +252,7 @@ static bool same_files(int slot) {
 
 // NULL, or what is wrong with a run that has ended.
 static const char *judge(const job *j, int slot, int status, char text[TEXT_SIZE]) {
-    bool one_error = is_one_error(slot, text);
+    bool one_error = is_one_error(slot, "stderr.log", text);
     if (j->killed) return "it does not end";
     if (WIFSIGNALED(status)) return strsignal(WTERMSIG(status));
     if (!j->state->returned) return "main does not return";
@@ -258,12 +266,15 @@ static const char *judge(const job *j, int slot, int status, char text[TEXT_SIZE
     return same_files(slot) ? NULL : "it leaves other results";
 }
 
-static const char *judge_again(job *j, int slot) {
+static const char *judge_again(job *j, int slot, char text[TEXT_SIZE]) {
     j->state->fail_at = 0;
+    j->state->lasting = false;
     begin(j, slot, true);
     int status = wait_for(j);
     count.resumed++;
-    if (j->killed || !WIFEXITED(status) || WEXITSTATUS(status)) return "the run after it fails";
+    bool fails = j->killed || !WIFEXITED(status) || WEXITSTATUS(status);
+    if (fails) is_one_error(slot, "again.log", text);
+    if (fails) return "the run after it fails";
     return same_files(slot) ? NULL : "the run after it has other results";
 }
 
@@ -271,7 +282,7 @@ static void tell(const job *j, int64_t n, const char *wrong, const char *text) {
     const fault_site *hit = &j->state->hit;
     char place[TEXT_SIZE];
     place_text(hit, place, sizeof place);
-    printf("%s call %lld, %s at %s: %s%s\n", wrong ? "WRONG" : "     ", (long long)n, hit->call,
+    printf("%s call %lld, %s at %s: %s%s\n", wrong ? "WRONG" : "     ", (long long)n, n ? hit->call : "none",
            place, wrong ? wrong : "fine", text);
     for (int i = 0; i < j->state->left && i < FAULT_MOST_LEFT && wrong; i++) {
         place_text(&j->state->leftover[i], place, sizeof place);
@@ -280,11 +291,31 @@ static void tell(const job *j, int64_t n, const char *wrong, const char *text) {
     fflush(stdout);
 }
 
+// The same place by the stack, since its number differs from run to run: plans follow what was
+// measured, and threads take turns.
+static int find_place(job *j, int slot, int64_t n) {
+    for (int i = 0; i < undisturbed->sites && !options.each; i++) {
+        const fault_site *site = &undisturbed->site[i];
+        if (site->first != n) continue;
+        make_folder(slot);
+        reset(j->state, n);
+        memcpy(j->state->place, site->frame, sizeof site->frame);
+        begin(j, slot, false);
+        return wait_for(j);
+    }
+    return 0;
+}
+
+static bool is_missed(const job *j, int status) {
+    return !j->state->struck && !j->killed && WIFEXITED(status) && WEXITSTATUS(status) == refused;
+}
+
 static void end(job *j, int slot, int status) {
     char text[TEXT_SIZE];
     int64_t n = j->state->fail_at;
-    if (!j->state->struck && !j->killed && WIFEXITED(status) && WEXITSTATUS(status) == refused) {
-        count.missed++; // threads came in another order
+    if (is_missed(j, status)) status = find_place(j, slot, n);
+    if (is_missed(j, status)) {
+        count.missed++;
         return;
     }
     if (j->state->left && !j->state->tracing) { // once more, to know what
@@ -296,7 +327,7 @@ static void end(job *j, int slot, int status) {
     }
     const char *wrong = judge(j, slot, status, text);
     bool failed = WIFEXITED(status) && WEXITSTATUS(status) == 1;
-    if (!wrong && failed && options.again) wrong = judge_again(j, slot);
+    if (!wrong && failed && options.again) wrong = judge_again(j, slot, text);
     count.struck++;
     *(wrong ? &count.wrong : failed ? &count.errors : &count.others) += 1;
     places_add(&j->state->hit);
@@ -314,7 +345,8 @@ static fault_state *new_state(void) {
 
 // Without a fault: what the others are compared with, and where calls are made. Twice, since the
 // first fills caches.
-static void run_undisturbed(fault_state *s) {
+static void run_undisturbed(void) {
+    fault_state *s = undisturbed;
     job j = {.state = s};
     char text[TEXT_SIZE];
     for (int i = 0; i < 2; i++) {
@@ -339,7 +371,7 @@ static bool is_left_out(const fault_site *site) {
     return options.except && place_has(site, options.except);
 }
 
-static int64_t choose(const fault_state *undisturbed, int64_t **chosen) {
+static int64_t choose(int64_t **chosen) {
     int64_t most = options.each ? undisturbed->calls : undisturbed->sites, all = 0;
     int64_t *list = calloc((size_t)most + 1, sizeof *list);
     if (!list) die("calloc");
@@ -386,6 +418,16 @@ static bool read_kinds(const char *list) {
     return options.kinds != 0;
 }
 
+static bool read_manner(const char *name) {
+    static const char *const manners[] = {"error", "part", "interrupt"};
+    for (int i = 0; i < 3; i++) {
+        if (strcmp(name, manners[i]) != 0) continue;
+        options.manner = (fault_manner)i;
+        return true;
+    }
+    return false;
+}
+
 // The number of arguments that were used; 0: it is none of ours.
 static int take_option(const char *name, const char *value) {
     struct {
@@ -404,11 +446,9 @@ static int take_option(const char *name, const char *value) {
     struct {
         const char *name;
         const char **text;
-    } texts[] = {{"--folder", &options.folder},
-                 {"--again", &options.again},
-                 {"--except", &options.except},
-                 {"--known", &options.known},
-                 {"--same", &options.same[options.files]}};
+    } texts[] = {{"--folder", &options.folder}, {"--again", &options.again},
+                 {"--except", &options.except}, {"--known", &options.known},
+                 {"--calls", &options.calls},   {"--same", &options.same[options.files]}};
     for (size_t i = 0; i < sizeof flags / sizeof *flags; i++)
         if (strcmp(name, flags[i].name) == 0) return *flags[i].flag = true, 1;
     if (!value) return 0;
@@ -424,6 +464,7 @@ static int take_option(const char *name, const char *value) {
     // Its pages are shared by all runs then. Where it is not there, the program will say so.
     if (strcmp(name, "--load") == 0) return dlopen(value, RTLD_LAZY), 2;
     if (strcmp(name, "--seconds") == 0) return options.seconds = atof(value), 2;
+    if (strcmp(name, "--how") == 0) return read_manner(value) ? 2 : 0;
     return strcmp(name, "--kinds") == 0 && read_kinds(value) ? 2 : 0;
 }
 
@@ -447,11 +488,11 @@ int __wrap_main(int argc, char **argv) {
     if (!parse(argc, argv)) return usage(argv[0]);
     options.work = mkdtemp(work);
     if (!options.work) die(work);
-    fault_state *undisturbed = new_state();
+    undisturbed = new_state();
     if (options.known) places_read(options.known, (int)options.depth);
-    run_undisturbed(undisturbed);
+    run_undisturbed();
     places_name(undisturbed->site, undisturbed->sites);
-    int64_t runs = choose(undisturbed, &chosen);
+    int64_t runs = choose(&chosen);
     run_all(chosen, runs);
     if (options.known) places_write(options.known);
     remove_folder(work);

@@ -26,6 +26,7 @@
 #define STRIKES(kind, name) faults_strike(FAULT_##kind, #name, CALLER)
 #define TAKEN(kind, name, thing) taken(FAULT_##kind, #name, CALLER, thing)
 #define OPENED(name, descriptor) opened(#name, CALLER, descriptor)
+#define REASON(otherwise) (faults_manner() == FAULT_INTERRUPT ? EINTR : (otherwise))
 #define FAIL(reason, result)                                                                       \
     do {                                                                                           \
         errno = (reason);                                                                          \
@@ -125,7 +126,7 @@ int __wrap_open(const char *path, int flags, ...) {
     va_start(arguments, flags);
     mode_t mode = mode_of(flags, arguments);
     va_end(arguments);
-    if (STRIKES(FILE, open)) FAIL(EMFILE, -1);
+    if (STRIKES(FILE, open)) FAIL(REASON(EMFILE), -1);
     return OPENED(open, __real_open(path, flags, mode));
 }
 
@@ -201,18 +202,32 @@ WRAP(int, closedir, DIR *folder) {
 
 // ---- reading and writing ------------------------------------------------------------------------
 
+// Those that may do less than they were asked to.
+#define TRANSFER_CALLS(X)                                                                          \
+    X(read, (int f, void *data, size_t bytes), (f, data, bytes), EIO)                              \
+    X(pread, (int f, void *data, size_t bytes, off_t at), (f, data, bytes, at), EIO)               \
+    X(write, (int f, const void *data, size_t bytes), (f, data, bytes), ENOSPC)                    \
+    X(pwrite, (int f, const void *data, size_t bytes, off_t at), (f, data, bytes, at), ENOSPC)
+
+#define X(name, parameters, arguments, reason)                                                     \
+    ssize_t __real_##name parameters;                                                              \
+    ssize_t __wrap_##name parameters;                                                              \
+    ssize_t __wrap_##name parameters {                                                             \
+        bool strikes = STRIKES(FILE, name);                                                        \
+        fault_manner manner = faults_manner();                                                     \
+        if (strikes && manner == FAULT_PART && bytes > 1) bytes /= 2;                              \
+        if (strikes && manner != FAULT_PART) FAIL(REASON(reason), -1);                             \
+        return __real_##name arguments;                                                            \
+    }
+TRANSFER_CALLS(X)
+#undef X
+
 // X(type, name, (parameters), (arguments), reason, result)
 #define FILE_CALLS(X)                                                                              \
-    X(ssize_t, read, (int f, void *to, size_t bytes), (f, to, bytes), EIO, -1)                     \
-    X(ssize_t, pread, (int f, void *to, size_t bytes, off_t at), (f, to, bytes, at), EIO, -1)      \
-    X(ssize_t, write, (int f, const void *from, size_t bytes), (f, from, bytes), ENOSPC, -1)       \
-    X(ssize_t, pwrite, (int f, const void *from, size_t bytes, off_t at), (f, from, bytes, at),    \
-      ENOSPC, -1)                                                                                  \
     X(struct dirent *, readdir, (DIR * folder), (folder), EIO, NULL)                               \
     X(int, fsync, (int f), (f), EIO, -1)                                                           \
     X(int, fdatasync, (int f), (f), EIO, -1)                                                       \
     X(int, ftruncate, (int f, off_t bytes), (f, bytes), EIO, -1)                                   \
-    X(int, posix_fallocate, (int f, off_t at, off_t bytes), (f, at, bytes), ENOSPC, ENOSPC)        \
     X(int, rename, (const char *from, const char *to), (from, to), EACCES, -1)                     \
     X(int, renameat, (int a, const char *from, int b, const char *to), (a, from, b, to), EACCES,   \
       -1)                                                                                          \
@@ -236,11 +251,15 @@ WRAP(int, closedir, DIR *folder) {
     type __real_##name parameters;                                                                 \
     type __wrap_##name parameters;                                                                 \
     type __wrap_##name parameters {                                                                \
-        if (STRIKES(FILE, name)) FAIL(reason, result);                                             \
+        if (STRIKES(FILE, name)) FAIL(REASON(reason), result);                                     \
         return __real_##name arguments;                                                            \
     }
 FILE_CALLS(X)
 #undef X
+
+WRAP(int, posix_fallocate, int f, off_t at, off_t bytes) {
+    return STRIKES(FILE, posix_fallocate) ? REASON(ENOSPC) : __real_posix_fallocate(f, at, bytes);
+}
 
 // ---- libraries ----------------------------------------------------------------------------------
 
