@@ -223,6 +223,7 @@ END_TEST
 START_TEST(overflow_skips_the_step) {
     brim_trainer_options o = options_of(ROWS);
     o.precision = BRIM_PRECISION_F16;
+    o.on_nan = BRIM_NAN_SKIP;
     brim_trainer *t = make_trainer(&o, NULL);
     float before[WEIGHTS], after[WEIGHTS];
     brim_step_result good, bad, next;

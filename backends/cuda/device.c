@@ -251,5 +251,6 @@ const backend cuda_backend = {
     .wait = cuda_wait,
     .finish = cuda_finish,
     .profile = cuda_profile,
+    .step_through = cuda_step_through,
     .stalls = cuda_stalls,
 };

@@ -378,5 +378,6 @@ const backend opencl_backend = {
     .wait = opencl_wait,
     .finish = opencl_finish,
     .profile = opencl_profile,
+    .step_through = opencl_step_through,
     .stalls = opencl_stalls,
 };
