@@ -233,24 +233,28 @@ static bool highest_step(char name[40], const char *dir) {
     return highest >= 0;
 }
 
+// Whether a file's text is "step-N", with or without the end of the line, which is cut off.
+static bool is_checkpoint_name(char *text, size_t size) {
+    long long step;
+    char end, rest;
+    if (strlen(text) != size) return false;
+    int read = sscanf(text, "step-%lld%c%c", &step, &end, &rest);
+    text[strcspn(text, "\n")] = '\0';
+    return read == 1 || (read == 2 && end == '\n');
+}
+
 // The name in DIR/latest must be that of a folder in DIR: a checkpoint decides no other path.
 static brim_status newest(char out[PATH_BYTES], const char *dir, brim_error *err) {
     char path[PATH_BYTES], name[40];
+    size_t size;
     if (!join(path, dir, "latest", err)) return err->status;
     if (!exists(path) && highest_step(name, dir)) {
         join(out, dir, name, err);
         return err->status;
     }
-    size_t size;
     char *text = file_read(path, 256, &size, err);
     if (!text) return err->status;
-    long long step;
-    char end, rest;
-    size_t line = strcspn(text, "\n");
-    bool is_text = strlen(text) == size;
-    int read = sscanf(text, "step-%lld%c%c", &step, &end, &rest);
-    text[line] = '\0';
-    if (is_text && (read == 1 || (read == 2 && end == '\n')))
+    if (is_checkpoint_name(text, size))
         join(out, dir, text, err);
     else
         brim_fail(err, BRIM_FORMAT,
