@@ -424,11 +424,16 @@ static void report_step(run *r, const brim_step_result *s, brim_error *err) {
                        tokens, streaming);
 }
 
+static bool save(run *r, brim_error *err) {
+    brim_journal_sync(r->log, err);
+    return brim_trainer_save(r->trainer, r->options.out, err) == BRIM_OK;
+}
+
 // Nothing was changed: what was trained until then is kept, so that only the step is lost.
 static void save_before_stop(run *r, bool saved, const brim_error *why) {
     brim_error failed = {0};
     if (why->status != BRIM_NOT_FINITE) return;
-    if (!saved) brim_trainer_save(r->trainer, r->options.out, &failed);
+    if (!saved) save(r, &failed);
     if (!failed.status)
         printf(
             "the training before that step is in %s; --resume --on-nan skip goes on without it\n",
@@ -451,14 +456,12 @@ static void train(run *r, brim_error *err) {
         report_step(r, &s, err);
         if (s.step > 2) r->seconds += s.seconds, r->timed++;
         if (due(r->options.eval_every, step)) evaluate(r, evaluated = step, err);
-        if (due(r->options.save_every, step) &&
-            brim_trainer_save(r->trainer, r->options.out, err) == BRIM_OK)
-            saved = step;
+        if (due(r->options.save_every, step) && save(r, err)) saved = step;
     }
     brim_progress_end(r->progress);
     if (interrupted && err->status == BRIM_OK) printf("stopped at step %lld\n", (long long)step);
     save_before_stop(r, saved == step, err);
-    if (saved != step) brim_trainer_save(r->trainer, r->options.out, err);
+    if (saved != step) save(r, err);
     if (evaluated != step && !interrupted) evaluate(r, step, err);
 }
 
