@@ -1,5 +1,6 @@
 // Trains a language model on the user's own text. See --help.
 #include <dirent.h>
+#include <errno.h>
 #include <float.h>
 #include <math.h>
 #include <signal.h>
@@ -65,11 +66,14 @@ static void join(char out[4096], const char *dir, const char *file) {
 
 // True where a folder holds anything that a run has saved, even if it broke off before it wrote
 // "latest".
-static bool holds_checkpoints(const char *dir) {
+static bool holds_checkpoints(const char *dir, brim_error *err) {
+    errno = 0;
     DIR *folder = opendir(dir);
-    bool found = false;
+    bool found = false, none = !folder && (errno == ENOENT || errno == ENOTDIR);
     for (struct dirent *entry; folder && !found && (entry = readdir(folder));)
         found = strcmp(entry->d_name, "latest") == 0 || strncmp(entry->d_name, "step-", 5) == 0;
+    if (errno && !found && !none) // it may hold what would be written over
+        brim_fail(err, BRIM_IO, "folder %s cannot be read: %s", dir, strerror(errno));
     if (folder) closedir(folder);
     return found;
 }
@@ -123,7 +127,7 @@ static void check_given(const run *r, const char *file, brim_error *err) {
 
 // A file of a model's folder, or of the newest checkpoint in a run's.
 static void checkpoint_file(char out[4096], const char *dir, const char *file, brim_error *err) {
-    if (holds_checkpoints(dir))
+    if (holds_checkpoints(dir, err))
         brim_checkpoint_file(out, 4096, dir, file, err);
     else
         join(out, dir, file);
@@ -132,12 +136,14 @@ static void checkpoint_file(char out[4096], const char *dir, const char *file, b
 static void choose_config(run *r, brim_error *err) {
     train_options *o = &r->options;
     char file[4096];
-    if (o->resume && !holds_checkpoints(o->out)) {
+    bool holds = holds_checkpoints(o->out, err);
+    if (err->status) return;
+    if (o->resume && !holds) {
         brim_fail(err, BRIM_ARGUMENT,
                   "--resume: %s holds no checkpoint, so there is nothing to go on from", o->out);
         return;
     }
-    if (!o->resume && holds_checkpoints(o->out)) {
+    if (!o->resume && holds) {
         brim_fail(err, BRIM_ARGUMENT,
                   "%s holds checkpoints of an earlier run; give --resume, or another --out",
                   o->out);

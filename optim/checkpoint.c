@@ -1,6 +1,7 @@
 // Checkpoints: DIR/step-N/{model.safetensors, training_state.safetensors, attached files}, and
 // DIR/latest.
 #include <dirent.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -213,9 +214,10 @@ brim_status brim_trainer_save(brim_trainer *t, const char *dir, brim_error *err)
 // Resume
 // -----------------------------------------------------------------------------------------------------------------
 
+// Also where that cannot be found out: whoever reads it then says why.
 static bool exists(const char *path) {
     struct stat status;
-    return stat(path, &status) == 0;
+    return stat(path, &status) == 0 || (errno != ENOENT && errno != ENOTDIR);
 }
 
 // The checkpoint of the highest step. A run that was killed during its first save may have one and
@@ -223,11 +225,13 @@ static bool exists(const char *path) {
 static bool highest_step(char name[40], const char *dir) {
     DIR *folder = opendir(dir);
     long long highest = -1, step;
+    errno = 0;
     for (struct dirent *entry; folder && (entry = readdir(folder));) {
         char rest;
         if (sscanf(entry->d_name, "step-%lld%c", &step, &rest) == 1 && step > highest)
             highest = step;
     }
+    if (errno) highest = -1; // what was not read may be higher
     if (folder) closedir(folder);
     snprintf(name, 40, "step-%lld", highest);
     return highest >= 0;

@@ -174,7 +174,7 @@ static void start_in_context(backend_device *d, int driver_version, brim_error *
     const device_events events = {d, cuda_await_event, cuda_release_event, d->settings.before_task};
     d->tasks = host_queues_create(&events, err);
     open_queues(d, err);
-    if (!failed(err)) cuda_matmul_open(d, driver_version);
+    if (!failed(err)) cuda_matmul_open(d, driver_version, err);
     read_free_memory(d, err); // last: the library takes its share when it is opened
     cuda_leave(d, before);
 }

@@ -316,7 +316,7 @@ static void start_device(backend_device *d, brim_error *err) {
     const device_events events = {d, opencl_await_event, opencl_release_event,
                                   d->settings.before_task};
     d->tasks = host_queues_create(&events, err);
-    if (d->tasks) opencl_matmul_open(d);
+    if (d->tasks) opencl_matmul_open(d, err);
 }
 
 static brim_status open_device(int index, const device_settings *settings, backend_device **out,

@@ -22,7 +22,7 @@ static bool runs_native_kernels(backend_device *d) {
     return can & CL_EXEC_NATIVE_KERNEL;
 }
 
-void opencl_matmul_open(backend_device *d) {
+void opencl_matmul_open(backend_device *d, brim_error *err) {
     opencl_matmul *m = &d->matmul;
     brim_error no_library = {0}; // a device without one has kernels/matmul.k
     if (d->host_is_device && !d->settings.no_native && runs_native_kernels(d)) {
@@ -32,6 +32,9 @@ void opencl_matmul_open(backend_device *d) {
         if (dynlib_open(&m->clblast_file, &clblast_table, &m->clblast, &no_library))
             snprintf(m->name, sizeof m->name, "CLBlast (%s), f32 only", m->clblast_file.name);
     }
+    // One that is there and cannot be used now would be missed without a word: other products have
+    // other bits.
+    if (no_library.status == BRIM_MEMORY) *err = no_library;
 }
 
 void opencl_matmul_close(backend_device *d) {
