@@ -90,6 +90,8 @@ typedef struct backend {
     // The program must outlive the loaded one.
     brim_status (*load)(backend_device *device, const program *p, loaded_program **out, brim_error *err);
     void (*unload)(loaded_program *loaded);
+    // What users should know of loading: a kernel cache that is not used, and why; "": nothing.
+    const char *(*warning)(const backend_device *device);
     // Submits the records of one section (a SECTION_* bit) for one micro-batch of the step (see copy_record); returns
     // before they are done.
     brim_status (*run)(loaded_program *loaded, uint8_t section, int32_t micro_batch, brim_error *err);

@@ -355,6 +355,7 @@ static void print_start(const run *r) {
         printf("the driver could not pin %s of main memory: copies of it pass through small pinned "
                "buffers\n",
                brim_bytes_text(info.host_bytes - info.pinned_bytes, arena, sizeof arena));
+    if (info.warning) fprintf(stderr, "warning: %s\n", info.warning);
     fflush(stdout);
 }
 

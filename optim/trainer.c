@@ -360,7 +360,11 @@ brim_trainer_info brim_trainer_describe(const brim_trainer *t) {
         info.records = c->lowered.program->records;
         info.kernels = c->lowered.program->kernels;
     }
-    if (t->prepared) info.pinned_bytes = t->target.backend->pinned_bytes(t->target.device);
+    if (t->prepared) {
+        const char *warning = t->target.backend->warning(t->target.device);
+        info.pinned_bytes = t->target.backend->pinned_bytes(t->target.device);
+        info.warning = *warning ? warning : NULL;
+    }
     return info;
 }
 

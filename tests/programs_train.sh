@@ -242,3 +242,9 @@ train --steps 12 --out plain >plain.log
 check "plain lines" test "$(grep -c $'\r' plain.log)" -eq 0 -a "$(grep -c '^step 12/12 ' plain.log)" -eq 1
 train --steps 40 --out headless 2>/dev/null | head -n 1 >/dev/null
 check "a reader that goes away ends no training" test -e headless/step-40
+
+# A cache that others may write to is not used, and that is said.
+mkdir -p cache/brim/kernels; chmod 777 cache/brim/kernels
+check "a cache of others: trains" env XDG_CACHE_HOME="$PWD/cache" "$bin/train_gpt" --data text.txt $tiny --steps 1 --out cached
+check "a cache of others: says so" grep -q "^warning: kernel cache $PWD/cache/brim/kernels is not used: other users may write to it" check.log
+check "a cache of others: is left alone" same "" "$(ls cache/brim/kernels)"

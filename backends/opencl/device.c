@@ -355,6 +355,10 @@ static const char *matmul_library(const backend_device *d) {
     return d->matmul.name;
 }
 
+static const char *warning(const backend_device *d) {
+    return kernel_cache_warning(d->cache);
+}
+
 const backend opencl_backend = {
     .name = "opencl",
     .count = count_devices,
@@ -374,6 +378,7 @@ const backend opencl_backend = {
     .matmul_native = opencl_matmul_serves,
     .load = opencl_load,
     .unload = opencl_unload,
+    .warning = warning,
     .run = opencl_run,
     .wait = opencl_wait,
     .finish = opencl_finish,

@@ -207,6 +207,8 @@ BRIM_API brim_status brim_trainer_load_model(brim_trainer *trainer, const char *
 
 typedef struct brim_trainer_info {
     const char *device, *backend;
+    const char *warning;      // once the trainer is prepared: what its user should know, such as a kernel cache that others
+                              // may write to and that is not used therefore; else NULL
     int64_t parameters;       // elements
     int64_t trained;          // of them not frozen
     int64_t device_bytes;     // the arena: all device memory that the trainer uses
