@@ -2,6 +2,7 @@
 // DIR/latest.
 #include <dirent.h>
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +19,7 @@
 enum { PATH_BYTES = 4096, FORMAT_VERSION = 2, LARGEST_ATTACHMENT = 64 << 20 };
 static const char model_file[] = "model.safetensors", state_file[] = "training_state.safetensors";
 static const char note_prefix[] = "note.", file_prefix[] = "file.";
+enum { MOST_NOTES = 1000, LONGEST_NOTE = 200 };
 static const char *const optimizer_names[] = {[BRIM_ADAMW] = "adamw", [BRIM_SGD] = "sgd"};
 static const char *const states_names[] = {[BRIM_STATES_F32] = "f32", [BRIM_STATES_Q8] = "q8"};
 
@@ -58,12 +60,18 @@ static note *find_note(const brim_trainer *t, const char *name) {
 brim_status brim_trainer_note(brim_trainer *t, const char *name, int64_t value, brim_error *err) {
     if (failed(err)) return err->status;
     note *n = find_note(t, name);
+    if (!n && (strlen(name) > LONGEST_NOTE || t->note_count == MOST_NOTES))
+        return brim_fail(err, BRIM_ARGUMENT,
+                         "\"%.60s\" cannot be noted: a checkpoint has at most %d notes, with names "
+                         "of at most %d bytes",
+                         name, MOST_NOTES, LONGEST_NOTE);
     if (!n) {
         n = arena_alloc(&t->memory, sizeof *n, err);
         const char *copy = arena_strdup(&t->memory, name, err);
         if (failed(err)) return err->status;
         *n = (note){copy, 0, t->notes};
         t->notes = n;
+        t->note_count++;
     }
     n->value = value;
     return BRIM_OK;
@@ -416,18 +424,33 @@ static void check_numbers(const brim_trainer *t, const state_reader *r, const ch
                   (long long)seed, (long long)t->options.seed);
 }
 
-static void restore_state(brim_trainer *t, const state_reader *r, brim_error *err) {
+// Numbers that a training comes to. The checksum guards against damage, not against what somebody
+// wrote.
+static training_progress read_progress(const state_reader *r, const char *path, brim_error *err) {
+    const int64_t most_steps = (int64_t)1 << 53;
+    training_progress p = {
+        .steps = state_i64(r, "steps", err),
+        .updates = state_i64(r, "updates", err),
+        .scale = {state_f64(r, "loss_scale", err), state_i64(r, "loss_scale_good_steps", err)}};
+    if (p.steps < 0 || p.steps > most_steps || p.updates < 0 || p.updates > p.steps)
+        brim_fail(err, BRIM_FORMAT, "%s: %lld updates in %lld steps; expected 0 up to the steps",
+                  path, (long long)p.updates, (long long)p.steps);
+    if (!(p.scale.scale > 0 && isfinite(p.scale.scale)) || p.scale.good_steps < 0 ||
+        p.scale.good_steps > p.steps)
+        brim_fail(
+            err, BRIM_FORMAT,
+            "%s: a loss scale of %g for %lld of %lld steps; expected a number above 0, and no "
+            "more steps than there were",
+            path, p.scale.scale, (long long)p.scale.good_steps, (long long)p.steps);
+    return p;
+}
+
+static void restore_states(brim_trainer *t, const state_reader *r, brim_error *err) {
     for (value_id id = 0; next_state(t, &id) && !failed(err); id++) {
         const graph_value *v = value_at(t, id);
         const void *data = state_tensor(r, v->name, v->dtype, v->shape.rank, v->shape.dim, err);
         if (data) compiled_write_variable(&t->training, &t->target, id, data, err);
     }
-    restore_notes(t, r, err);
-    training_progress p = {
-        .steps = state_i64(r, "steps", err),
-        .updates = state_i64(r, "updates", err),
-        .scale = {state_f64(r, "loss_scale", err), state_i64(r, "loss_scale_good_steps", err)}};
-    if (!failed(err)) t->progress = p;
 }
 
 brim_status brim_trainer_resume(brim_trainer *t, const char *dir, brim_error *err) {
@@ -439,9 +462,12 @@ brim_status brim_trainer_resume(brim_trainer *t, const char *dir, brim_error *er
     if (!r) return err->status;
     check_numbers(t, r, path, err);
     check_attachments(folder, r, err);
+    training_progress progress = read_progress(r, path, err);
     if (!failed(err)) check_model_sum(model, (uint64_t)state_i64(r, "model_checksum", err), err);
     if (!failed(err)) brim_trainer_load_model(t, model, NULL, err);
-    if (!failed(err)) restore_state(t, r, err);
+    if (!failed(err)) restore_states(t, r, err);
+    if (!failed(err)) restore_notes(t, r, err);
+    if (!failed(err)) t->progress = progress;
     state_close(r);
     return err->status;
 }

@@ -187,6 +187,7 @@ BRIM_API brim_status brim_trainer_write(brim_trainer *trainer, const char *name,
 BRIM_API brim_status brim_trainer_attach(brim_trainer *trainer, const char *file, const char *text,
                                          brim_error *err);
 // A number that checkpoints keep and resume brings back (a data position). Reading an unknown one gives `otherwise`.
+// At most 1,000, with names of at most 200 bytes.
 BRIM_API brim_status brim_trainer_note(brim_trainer *trainer, const char *name, int64_t value, brim_error *err);
 BRIM_API int64_t brim_trainer_noted(const brim_trainer *trainer, const char *name, int64_t otherwise);
 
