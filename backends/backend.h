@@ -131,5 +131,7 @@ brim_status device_write_range(const backend *api, backend_device *device, const
                                brim_error *err);
 brim_status device_read_range(const backend *api, backend_device *device, const byte_range *range, void *data,
                               brim_error *err);
+// Puts the device's name before an error of its driver.
+brim_status device_named(const backend *api, const backend_device *device, brim_error *err);
 
 #endif

@@ -143,10 +143,10 @@ brim_status compiled_run(compiled *c, const compile_target *target, const contro
                          brim_error *err) {
     if (failed(err) || check_fed(c, err)) return err->status;
     stage(c, target, control);
-    for (int64_t m = 0; m < c->micro_batches; m++)
-        if (target->backend->run(c->loaded, section_of(m, c->micro_batches), (int32_t)m, err))
-            return err->status;
-    return target->backend->wait(target->device, err);
+    for (int64_t m = 0; m < c->micro_batches && !failed(err); m++)
+        target->backend->run(c->loaded, section_of(m, c->micro_batches), (int32_t)m, err);
+    if (!failed(err)) target->backend->wait(target->device, err);
+    return device_named(target->backend, target->device, err);
 }
 
 brim_status compiled_step_through(const compiled *c, const compile_target *target,
@@ -154,8 +154,9 @@ brim_status compiled_step_through(const compiled *c, const compile_target *targe
                                   const record_watcher *watcher, brim_error *err) {
     if (failed(err)) return err->status;
     if (micro_batch == 0) stage(c, target, control);
-    return target->backend->step_through(c->loaded, section_of(micro_batch, c->micro_batches),
-                                         (int32_t)micro_batch, watcher, err);
+    target->backend->step_through(c->loaded, section_of(micro_batch, c->micro_batches),
+                                  (int32_t)micro_batch, watcher, err);
+    return device_named(target->backend, target->device, err);
 }
 
 brim_status compiled_stalls(const compiled *c, const compile_target *target, run_stalls *out,

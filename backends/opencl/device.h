@@ -36,6 +36,7 @@ struct backend_device {
     bool host_is_device;            // a CPU: device memory is host memory
     int64_t parameter_bytes;        // that a kernel's arguments may take
     int64_t address_bits;
+    bool native_kernels; // it runs functions of the host in its queues
     char build_options[160];
     char identity[768]; // device, driver and platform with their versions: part of the cache's key
     device_settings settings;

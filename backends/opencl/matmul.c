@@ -16,16 +16,10 @@ enum { CLBLAST_ROW_MAJOR = 101, CLBLAST_NO_TRANSPOSE = 111, CLBLAST_TRANSPOSE = 
 
 // ---- opening ------------------------------------------------------------------------------------
 
-static bool runs_native_kernels(backend_device *d) {
-    cl_device_exec_capabilities can = 0;
-    d->cl.clGetDeviceInfo(d->id, CL_DEVICE_EXECUTION_CAPABILITIES, sizeof can, &can, NULL);
-    return can & CL_EXEC_NATIVE_KERNEL;
-}
-
 void opencl_matmul_open(backend_device *d, brim_error *err) {
     opencl_matmul *m = &d->matmul;
     brim_error no_library = {0}; // a device without one has kernels/matmul.k
-    if (d->host_is_device && !d->settings.no_native && runs_native_kernels(d)) {
+    if (d->host_is_device && !d->settings.no_native && d->native_kernels) {
         m->native = native_matmul_open(NATIVE_BEST, d->traits.compute_units, &no_library);
         if (m->native) snprintf(m->name, sizeof m->name, "%s", native_matmul_name(m->native));
     } else if (!d->host_is_device || d->settings.clblast) {

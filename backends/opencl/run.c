@@ -108,6 +108,17 @@ static void flush(backend_device *d, brim_error *err) {
     }
 }
 
+// Holds what a task waits for until it is done.
+static bool hold_events(loaded_program *l, cl_uint events, brim_error *err) {
+    backend_device *d = l->device;
+    cl_uint held = 0;
+    while (held < events && opencl_check(d->cl.clRetainEvent(l->wait[held]), "clRetainEvent", err))
+        held++;
+    if (held == events) return true;
+    for (cl_uint e = 0; e < held; e++) d->cl.clReleaseEvent(l->wait[e]);
+    return false;
+}
+
 // The device's records that a task waits for are on their way before it is submitted: a driver may
 // keep what was not flushed.
 static void submit_task(loaded_program *l, int32_t i, int32_t micro_batch, brim_error *err) {
@@ -115,8 +126,7 @@ static void submit_task(loaded_program *l, int32_t i, int32_t micro_batch, brim_
     int64_t after[QUEUE_COUNT];
     cl_uint events = gather_all_waits(l, &l->p->record[i]);
     if (events) flush(d, err);
-    if (failed(err)) return;
-    for (cl_uint e = 0; e < events; e++) d->cl.clRetainEvent(l->wait[e]);
+    if (failed(err) || !hold_events(l, events, err)) return;
     host_records_awaited(&l->host, i, after);
     host_records_submit(&l->host, i, micro_batch, after, (void *const *)l->wait, (int32_t)events,
                         err);
