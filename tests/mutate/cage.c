@@ -108,21 +108,18 @@ static pid_t parent_of(const char *pid) {
     return parent;
 }
 
-// Children whose parents died are given to this process, so that killing children often enough
-// ends all descendants.
+// Children whose parents died are given to this process, so that killing children until there are
+// none ends all descendants.
 static void end_all(void) {
-    for (bool found = true; found;) {
-        found = false;
+    do {
         DIR *all = opendir("/proc");
-        for (struct dirent *e; all && (e = readdir(all));) {
-            if (parent_of(e->d_name) != getpid()) continue;
-            kill((pid_t)atoi(e->d_name), SIGKILL);
-            found = true;
-        }
+        for (struct dirent *e; all && (e = readdir(all));)
+            if (parent_of(e->d_name) == getpid()) kill((pid_t)atoi(e->d_name), SIGKILL);
         if (all) closedir(all);
-        while (waitpid(-1, NULL, found ? 0 : WNOHANG) > 0)
+        nanosleep(&(struct timespec){0, 2000000}, NULL);
+        while (waitpid(-1, NULL, WNOHANG) > 0)
             ;
-    }
+    } while (waitpid(-1, NULL, WNOHANG) == 0);
 }
 
 static bool reports_failure(const char *report) {
