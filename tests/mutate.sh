@@ -40,7 +40,7 @@ done
 rm -rf "$here"; mkdir -p "$here"/{base,cache,results,draws}
 # Kernels that were compiled for this user before need not be compiled again.
 kernels=${XDG_CACHE_HOME:-$HOME/.cache}/brim/kernels
-[ ! -d "$kernels" ] || { mkdir -m 700 -p "$here/cache/brim"; cp -a "$kernels" "$here/cache/brim/"; }
+[ ! -d "$kernels" ] || { mkdir -p "$here/cache/brim"; cp -a "$kernels" "$here/cache/brim/"; }
 for tool in mutate cage; do
     cc -std=c11 -D_GNU_SOURCE -O1 "tests/mutate/$tool.c" -o "$here/$tool" || { echo "0 passed, 1 failed, 0 skipped"; exit 1; }
 done
@@ -126,44 +126,48 @@ new_slot() {
 
 # ---- running -------------------------------------------------------------------------------------------------------
 
-# run_suite SLOT SPEC SECONDS: status 0 passed, 1 failed, 2 too long, 3 no cage.
+# run_suite SLOT PROGRAM SPEC SECONDS: status 0 passed, 1 failed, 2 too long, 3 no cage. The slot's library, if there is one, is what
+# programs are run with.
 run_suite() {
-    local slot=$1 spec=$2 tap=$1/report name=${2%%[/@]*} command=()
+    local slot=$1 program=$2 spec=$3 tap=$1/report command
     local env=(XDG_CACHE_HOME="$slot/cache" HOME="$slot/home" TEMP=/tmp CK_TAP_LOG_FILE_NAME="$tap"
         ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:hard_rss_limit_mb=4000)
-    command=("$slot/run_tests" "$name")
+    command=("$program" "${spec%%[/@]*}")
     case "$spec" in
         */*) env+=(CK_RUN_CASE="${spec#*/}") ;;
         *@*) env+=(BRIM_TEST_OPS=",${spec#*@}," CK_RUN_CASE=devices) ;;
-        cuda:*) command=("$source/scripts/with-cuda-on-cpu.sh" --build "$build" "$slot/run_tests" --device cuda "${spec#cuda:}") ;;
-        train) [ -d "$slot/lib" ] || link_library "$slot" || return 1
-            env+=(LD_LIBRARY_PATH="$slot/lib") command=("$source/tests/mutate/train.sh" "$build/bin") ;;
+        cuda:*) command=("$source/scripts/with-cuda-on-cpu.sh" --build "$build" "$program" --device cuda "${spec#cuda:}") ;;
+        train) env+=(LD_LIBRARY_PATH="$slot/lib") command=("$source/tests/mutate/train.sh" "$build/bin") ;;
     esac
     rm -f "$tap"
-    env "${env[@]}" "$here/cage" "$3" "$slot" "$tap" "${command[@]}" >"$slot/said" 2>&1
+    env "${env[@]}" "$here/cage" "$4" "$slot" "$tap" "${command[@]}" >"$slot/said" 2>&1
 }
 
-# seconds_for SPEC PATH: how long the suite may take. In the long form, several times what it takes without the mistake, which is
-# measured once; it must pass. Kernels that hold the mistake are compiled again, so for those it is measured without a cache.
+take_cache() { rm -rf "$1/cache"; (flock 9; cp -al "$here/cache" "$1/cache") 9>"$here/lock"; }
+
+# seconds_for SLOT SPEC PATH: how long the suite may take. In the long form, several times what it takes without the mistake, which
+# is measured once; it must pass. Kernels that hold the mistake are compiled again, so for those it is measured without a
+# cache. In the short form, all suites run without mistakes elsewhere.
 seconds_for() {
-    local file slot=$here/slot-base cold=; file=$(tr '/@,:' '____' <<<"$1")
-    if [ -z "${BRIM_TEST_LONG:-}" ]; then echo 300; return; fi # in the short form all suites run elsewhere
-    [[ $2 != backends/kernels/* ]] || cold=-cold
-    file=$here/base/$file$cold
+    local slot=$1 file start; file=$here/base/$(tr '/@,:' '____' <<<"$2")
+    if [ -z "${BRIM_TEST_LONG:-}" ]; then echo 300; return; fi
+    [[ $3 != backends/kernels/* ]] || file=$file-cold
     (
-        flock 9
-        if [ ! -s "$file" ]; then
-            [ -d "$slot" ] || { new_slot "$slot"; link "$slot" run_tests "$slot/run_tests" .checked; }
-            rm -rf "$slot/cache"; mkdir "$slot/cache"
-            [ -n "$cold" ] || cp -a "$here/cache/." "$slot/cache/"
-            local start=$EPOCHREALTIME
-            run_suite "$slot" "$1" 900 && ! grep -q "no OpenCL device" "$slot/said" &&
-                awk -v a="$start" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.0f\n", 20 + 4 * (b - a) }' >"$file"
-            [ -s "$file" ] || { cp "$slot/said" "$file.failed"; echo "suite $1 fails without any mistake" >>"$here/broken"; }
-            [ -n "$cold" ] || { rm -rf "$here/cache"; mv "$slot/cache" "$here/cache"; } # with what was compiled now
+        flock 8
+        [ ! -e "$file" ] || exit
+        take_cache "$slot"
+        [[ $file != *-cold ]] || { rm -rf "$slot/cache"; mkdir "$slot/cache"; }
+        start=$EPOCHREALTIME
+        if run_suite "$slot" "$here/run_tests" "$2" 900 && ! grep -q "no OpenCL device" "$slot/said"; then
+            awk -v a="$start" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.0f\n", 20 + 4 * (b - a) }' >"$file"
+        else
+            : >"$file"; cp "$slot/said" "$file.said"
+            echo "suite $2 fails without any mistake" >>"$here/broken"
         fi
-    ) 9>"$here/lock"
-    cat "$file" 2>/dev/null
+        # What was compiled is kept.
+        (flock 9; cp -aln "$slot/cache/." "$here/cache/" 2>/dev/null) 9>"$here/lock"
+    ) 8>"$file.lock"
+    cat "$file"
 }
 
 suites_for() {
@@ -178,17 +182,18 @@ suites_for() {
 try_suites() {
     local slot=$1 path=$2 spec seconds; shift 2
     for spec in "$@"; do
-        seconds=$(seconds_for "$spec" "$path")
+        seconds=$(seconds_for "$slot" "$spec" "$path")
         [ -n "$seconds" ] || continue
-        (flock 9; rm -rf "$slot/cache"; cp -al "$here/cache" "$slot/cache") 9>"$here/lock"
-        run_suite "$slot" "$spec" "$seconds"
+        take_cache "$slot"
+        [ "$spec" != train ] || [ -d "$slot/lib" ] || link_library "$slot"
+        run_suite "$slot" "$slot/run_tests" "$spec" "$seconds"
         case $? in 1) echo "$spec"; return ;; 2) echo "$spec (too long)"; return ;; esac
     done
 }
 
 is_known() { # DESCRIPTION: is it on the list of those that change nothing?
-    local place rule before after
-    IFS=$'\t' read -r place rule before after <<<"$1"
+    local place before after
+    IFS=$'\t' read -r place _ before after <<<"$1"
     awk -v path="${place%:*}" -v before="- $before" -v after="+ $after" '
         /^[^-+ #]/ { file = $0; old = "" }
         /^- / { old = $0 } /^\+ / && file == path && old == before && $0 == after { found = 1 }
@@ -202,7 +207,7 @@ note() { printf '%s\t%s\t%s\t%s\t%s\n' "$1" "$2" "$3" "$4" "$5" >>"$here/results
 judge() {
     local slot=$1 name=$2 description=$3 start=$EPOCHREALTIME by path; shift 3
     path=${description%%:*}
-    rm -rf "$slot/obj" "$slot/lib"; mkdir -p "$slot/obj"
+    rm -rf "${slot:?}/obj" "$slot/lib"; mkdir -p "$slot/obj"
     compile_all "$slot" "$path" && link "$slot" run_tests "$slot/run_tests" .checked || return 1
     by=$(try_suites "$slot" "$path" "$@")
     local result=noticed
@@ -210,6 +215,9 @@ judge() {
     note $result "$name" "$description" "${by:--}" "$(awk -v a="$start" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.1f", b - a }')"
     return 0
 }
+
+mkdir "$here/plain"; : >"$here/plain/objects"
+link "$here/plain" run_tests "$here/run_tests" .checked || { cat "$here/plain/linker.log"; fail "the test program cannot be linked"; finish; exit; }
 
 # ---- random ones ---------------------------------------------------------------------------------------------------
 
@@ -277,12 +285,8 @@ echo "seed $seed: ${#work_list[@]} mutants"
 for ((j = 0; j < jobs; j++)); do worker "$j" & done
 wait
 
-show() { # RESULT: each with its place and both lines
-    awk -F'\t' -v wanted="$1" '$1 == wanted { printf "  %s, %s, %s\n    - %s\n    + %s\n", $3, $4, $2, $5, $6 }' "$here/results/all"
-}
 number() { awk -F'\t' -v result="$1" -v random="$2" '$1 == result && ($4 != "written") == random { n++ } END { print n + 0 }' "$here/results/all"; }
 
-awk -F'\t' '$1 == "lives" { sub(/^[0-9]+ /, "", $2) } END { }' "$here/results/all"
 noticed=$(number noticed 1) lives=$(number lives 1) known=$(number known 1)
 all=$((noticed + lives + known))
 passed=$((noticed + known + $(number noticed 0))) failed=$(($(number lives 0) + $(number broken 0) + $(number broken 1)))

@@ -139,13 +139,14 @@ static double now(void) {
 
 static int watch(pid_t command, double seconds, const char *report) {
     double end = now() + seconds;
+    pid_t parent = getppid();
     for (;;) {
         int status;
         pid_t ended = waitpid(-1, &status, WNOHANG);
         if (ended == command) return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? FINE : FAILED;
         if (ended > 0) continue;
         if (reports_failure(report)) return FAILED;
-        if (now() > end) return TOO_LONG;
+        if (now() > end || getppid() != parent) return TOO_LONG;
         nanosleep(&(struct timespec){0, 50000000}, NULL);
     }
 }
