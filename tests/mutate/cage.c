@@ -1,8 +1,11 @@
 // Runs a command that may do anything, since it holds a mistake: it can write nowhere but below the
-// folders named, and neither it nor what it started outlives this process.
+// folder named, and neither it nor what it started outlives this process, which ends with whoever
+// started it.
 //
-//   cage SECONDS REPORT FOLDER... -- COMMAND...
+//   cage SECONDS FOLDER REPORT COMMAND...
 //
+// FOLDER/tmp is its /tmp, where the system lets us have one of our own (as root, or in a user
+// namespace); elsewhere, and where the folder is itself in /tmp, it can write to /tmp as well.
 // REPORT is a file in which the command writes a line that begins "not ok" for a test that fails,
 // as Check does by CK_TAP_LOG_FILE_NAME: the rest of the command is then not waited for.
 //
