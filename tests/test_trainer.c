@@ -8,6 +8,7 @@
 #include "core/statefile.h"
 #include "optim/loss_scale.h"
 #include "tests/devices.h"
+#include "tests/disk_watch.h"
 #include "tests/test_core.h"
 
 enum { IN = 5, WIDE = 7, OUT = 3, ROWS = 8 };
@@ -191,6 +192,16 @@ START_TEST(groups_freeze_and_scale) {
 }
 END_TEST
 
+// What has a name is on the disk: model, state, the folder, and last the name of the latest.
+static void save_watched(brim_trainer *t) {
+    int renames;
+    disk_watch_begin();
+    brim_trainer_save(t, test_directory, &err);
+    const char *missing = disk_watch_end(&renames);
+    ck_assert_msg(!missing, "%s", missing);
+    ck_assert_int_eq(renames, 4);
+}
+
 START_TEST(resume_is_the_same_run) {
     double p = 0.3;
     float straight[WEIGHTS], resumed[WEIGHTS];
@@ -201,7 +212,7 @@ START_TEST(resume_is_the_same_run) {
     for (int i = 0; i < 5; i++) {
         take_step(t, i, &a);
         brim_trainer_note(t, "position", i + 1, &err);
-        if (i == 2) brim_trainer_save(t, test_directory, &err);
+        if (i == 2) save_watched(t);
         ASSERT_FINE(err);
     }
     read_weights(t, straight);
