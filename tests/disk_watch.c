@@ -24,6 +24,7 @@ static struct {
     watched file[MOST_FILES];
     int files, renames;
     char complaint[TEXT_BYTES];
+    char last[TEXT_BYTES];
     char parent[TEXT_BYTES]; // to be synced, since a name was given in it; "": none
     size_t most;
     bool interrupt;
@@ -80,6 +81,7 @@ static void note_rename(const char *from, const char *to) {
     if (watch.parent[0]) complain(watch.parent, "was not synced after a name was given in it");
     memset(entries_synced, 0, sizeof entries_synced);
     nftw(from, check_entry, 8, FTW_DEPTH | FTW_PHYS);
+    snprintf(watch.last, sizeof watch.last, "%s", to);
     snprintf(watch.parent, sizeof watch.parent, "%s", to);
     char *slash = strrchr(watch.parent, '/');
     if (slash && slash != watch.parent)
@@ -99,6 +101,10 @@ const char *disk_watch_end(int *renames) {
     watch.on = false;
     *renames = watch.renames;
     return watch.complaint[0] ? watch.complaint : NULL;
+}
+
+const char *disk_watch_last(void) {
+    return watch.last;
 }
 
 void disk_most_at_once(size_t bytes) {

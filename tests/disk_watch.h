@@ -16,6 +16,7 @@
 
 void disk_watch_begin(void);
 const char *disk_watch_end(int *renames);
+const char *disk_watch_last(void); // the path that the last rename gave
 
 // From now on a call reads or writes at most so many bytes, and every second one is interrupted
 // before it begins; 0: as they are.

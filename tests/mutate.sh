@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # Mutants: small mistakes put into the product, one at a time. The suites that should notice must fail.
-# usage: tests/mutate.sh BIN_DIR [--count N] [--seed TEXT] [--jobs N] [--written | --random | --drawn INDEX...]
+# usage: tests/mutate.sh BIN_DIR [--count N] [--seed TEXT] [--jobs N] [--written [INDEX...] | --random [INDEX...]]
 # Ends with "N passed, N failed, N skipped".
+#
+# --written and --random leave the others out; an INDEX takes single ones again.
 #
 #   tests/mutate/written.def      mistakes written by hand: all of them must be noticed
 #   tests/mutate/mutate.c         rules that make mistakes from a seed: 8 in the short form, with a seed of the day, and 240 in the
-#                                 long one (BRIM_TEST_LONG), with a seed of its own. --drawn takes single ones of them again
+#                                 long one (BRIM_TEST_LONG), with a seed of its own
 #   tests/mutate/suites           which suites should notice what
 #   tests/mutate/equivalent.def   mistakes that change nothing, each with its reason
 #
@@ -14,8 +16,7 @@
 #
 # A mutant is built in a copy of the tree. What was built already is not built again: its file is compiled anew and the test
 # program linked with it, in BUILD/mutate. One that does not compile, or comes to the same code, is none, and another
-# is drawn. Files in C are compiled with the address sanitizer, so that bytes out of bounds are noticed. The suites run in a cage
-# (tests/mutate/cage.c), and not longer than several times what they take without the mistake.
+# is drawn. The suites run in a cage (tests/mutate/cage.c), and not longer than several times what they take without the mistake.
 set -u
 source=$(cd "$(dirname "$0")/.." && pwd)
 build=$(cd "$1/.." && pwd) here=$build/mutate; shift
@@ -23,19 +24,19 @@ build=$(cd "$1/.." && pwd) here=$build/mutate; shift
 cd "$source" || exit 1
 
 if [ -n "${BRIM_TEST_LONG:-}" ]; then count=240 seed=brim jobs=2; else count=8 seed=$(date -u +%F) jobs=1; fi
-parts="written random" drawn=() most_unknown=2
+written=() random=() only= most_unknown=2
 while [ $# -gt 0 ]; do
     case "$1" in
         --count) count=$2; shift 2 ;;
         --seed) seed=$2; shift 2 ;;
         --jobs) jobs=$2; shift 2 ;;
-        --written) parts=written; shift ;;
-        --random) parts=random; shift ;;
-        --drawn) parts=random; shift; drawn=("$@"); break ;;
+        --written) only=written; shift; written=("$@"); break ;;
+        --random) only=random; shift; random=("$@"); break ;;
         *) echo "mutate.sh: $1 is not known; usage: see its head"; exit 2 ;;
     esac
 done
-[ ${#drawn[@]} -gt 0 ] || mapfile -t drawn < <(seq "$count")
+[ ${#random[@]} -gt 0 ] || mapfile -t random < <(seq "$count")
+[ ${#written[@]} -gt 0 ] || mapfile -t written < <(seq "$(grep -c '^== ' "$source/tests/mutate/written.def")")
 
 rm -rf "$here"; mkdir -p "$here"/{base,cache,results,draws}
 # Kernels that were compiled for this user before need not be compiled again.
@@ -64,21 +65,21 @@ in_copy() {
     printf %s "${command//@BUILD@/$build/}"
 }
 
-# compile SLOT OBJECT SOURCE: in three forms, as it was built, for a shared library and for the test program. Status: 0 it is another
-# object than before, 1 it does not compile, 2 it is the same.
+# compile SLOT OBJECT SOURCE [FLAG...]: as it was built, and with the flags. Status: 0 it is another object than before, 1 it does not
+# compile, 2 it is the same.
 compile() {
-    local slot=$1 object=$2 command to=$1/obj/${2//\//_}
+    local slot=$1 object=$2 from=$3 command to=$1/obj/${2//\//_}; shift 3
     command=$(grep -F -- " -o $object -c " "$here/commands.run_tests" | head -n 1)
     [ -n "$command" ] || return 1
     command=$(in_copy "$slot" "$command" | sed -E "s/ -MD -MT [^ ]+ -MF [^ ]+//; s/ -o [^ ]+ -c [^ ]+$//")
-    (cd "$build" && $command -w -o "$to" -c "$3") 2>"$slot/compiler.log" || return 1
-    cmp -s "$to" "$build/$object" && return 2
-    (cd "$build" && $command -w -O1 -fsanitize=address -o "$to.checked" -c "$3") 2>"$slot/compiler.log"
+    (cd "$build" && $command -w "$@" -o "$to" -c "$from") 2>"$slot/compiler.log" || return 1
+    ! cmp -s "$to" "$build/$object" || return 2
 }
 
-# The mutated file's objects, or the embedded text's. Writes their names to SLOT/objects. Status as compile's.
+# compile_all SLOT PATH [FLAG...]: the mutated file's objects, or the embedded text's. Writes their names to SLOT/objects. Status as
+# compile's.
 compile_all() {
-    local slot=$1 path=$2 object command status=2
+    local slot=$1 path=$2 object command status=2; shift 2
     : >"$slot/objects"
     if [[ $path == backends/kernels/* ]]; then
         object=$(awk '/kernel_source\.c$/ { print $1; exit }' "$here/parts")
@@ -89,7 +90,7 @@ compile_all() {
         return 0
     fi
     while read -r object file; do
-        compile "$slot" "$object" "$(in_copy "$slot" "$(command_source "$object")")"
+        compile "$slot" "$object" "$(in_copy "$slot" "$(command_source "$object")")" "$@"
         case $? in 0) status=0; echo "$object" >>"$slot/objects" ;; 1) return 1 ;; esac
     done < <(grep -E " ($source/|(\.\./)+)?$path\$" "$here/parts" | grep -E '^CMakeFiles/brim_objects')
     return $status
@@ -97,25 +98,15 @@ compile_all() {
 
 command_source() { grep -F -- " -o $1 -c " "$here/commands.run_tests" | head -n 1 | sed -E 's/.* -c //'; }
 
-# link SLOT TARGET OUT KIND: with the slot's objects in place of those built.
+# link SLOT TARGET LINE OUT [FLAG...]: the target's command of that form, with the slot's objects in place of those built.
 link() {
-    local slot=$1 target=$2 out=$3 kind=$4 command object
-    command=$(tail -n 1 "$here/commands.$target")
-    if [ -s "$slot/objects" ]; then
-        while read -r object; do command=${command/ $object / $slot/obj/${object//\//_}$kind }; done <"$slot/objects"
-    fi
-    [ -z "$kind" ] || command=${command/ -o / -fsanitize=address -o }
-    (cd "$build" && eval "$(sed -E "s| -o [^ ]+| -o $out|; s|&& [^&]*symlink_library[^&]*||" <<<"$command")") >"$slot/linker.log" 2>&1
+    local slot=$1 command object out=$4
+    command=$(grep -E -- "$3" "$here/commands.$2" | tail -n 1); shift 4
+    while read -r object; do command=${command/ $object / $slot/obj/${object//\//_} }; done <"$slot/objects"
+    (cd "$build" && eval "$(sed -E "s| -o [^ ]+| $* -o $out|" <<<"$command")") >"$slot/linker.log" 2>&1
 }
-
-# link_library SLOT: libbrim.so.0, for the programs.
-link_library() {
-    local command
-    mkdir -p "$1/lib"
-    command=$(grep -E ' -shared .* -o libbrim\.so' "$here/commands.brim" | tail -n 1)
-    while read -r object; do command=${command/ $object / $1/obj/${object//\//_} }; done <"$1/objects"
-    (cd "$build" && eval "$(sed -E "s| -o [^ ]+| -o $1/lib/libbrim.so.0|" <<<"$command")") >"$1/linker.log" 2>&1
-}
+link_tests() { link "$1" run_tests ' -o bin/run_tests' "$1/run_tests" "${@:2}"; }
+link_library() { mkdir -p "$1/lib"; link "$1" brim ' -shared .* -o libbrim\.so' "$1/lib/libbrim.so.0"; }
 
 new_slot() {
     local slot=$1
@@ -158,7 +149,7 @@ seconds_for() {
         take_cache "$slot"
         [[ $file != *-cold ]] || { rm -rf "$slot/cache"; mkdir "$slot/cache"; }
         start=$EPOCHREALTIME
-        if run_suite "$slot" "$here/run_tests" "$2" 900 && ! grep -q "no OpenCL device" "$slot/said"; then
+        if run_suite "$slot" "$build/bin/run_tests" "$2" 900 && ! grep -q "no OpenCL device" "$slot/said"; then
             awk -v a="$start" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.0f\n", 20 + 4 * (b - a) }' >"$file"
         else
             : >"$file"; cp "$slot/said" "$file.said"
@@ -203,21 +194,24 @@ is_known() { # DESCRIPTION: is it on the list of those that change nothing?
 # note RESULT NAME DESCRIPTION BY SECONDS
 note() { printf '%s\t%s\t%s\t%s\t%s\n' "$1" "$2" "$3" "$4" "$5" >>"$here/results/all"; }
 
-# judge SLOT NAME DESCRIPTION SUITE...: builds the slot's tree and lets the suites look. Status 1: it is no mutant.
+# judge SLOT NAME DESCRIPTION SUITE...: builds the slot's tree and lets the suites look. Status 1: it is no mutant. What no suite
+# notices is built once more, with the address sanitizer in the file, so that bytes out of bounds are noticed; kernels
+# have no such thing.
 judge() {
-    local slot=$1 name=$2 description=$3 start=$EPOCHREALTIME by path; shift 3
+    local slot=$1 name=$2 description=$3 start=$EPOCHREALTIME by path result=noticed checked=() spec; shift 3
+    for spec in "$@"; do [ "$spec" = train ] || checked+=("$spec"); done
     path=${description%%:*}
     rm -rf "${slot:?}/obj" "$slot/lib"; mkdir -p "$slot/obj"
-    compile_all "$slot" "$path" && link "$slot" run_tests "$slot/run_tests" .checked || return 1
+    compile_all "$slot" "$path" && link_tests "$slot" || return 1
     by=$(try_suites "$slot" "$path" "$@")
-    local result=noticed
+    if [ -z "$by" ] && [[ $path == *.[ch] && $path != backends/kernels/* ]]; then
+        compile_all "$slot" "$path" -O1 -fsanitize=address && link_tests "$slot" -fsanitize=address &&
+            by=$(try_suites "$slot" "$path" "${checked[@]}") && by=${by:+$by, address sanitizer}
+    fi
     [ -n "$by" ] || result=lives
     note $result "$name" "$description" "${by:--}" "$(awk -v a="$start" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.1f", b - a }')"
     return 0
 }
-
-mkdir "$here/plain"; : >"$here/plain/objects"
-link "$here/plain" run_tests "$here/run_tests" .checked || { cat "$here/plain/linker.log"; fail "the test program cannot be linked"; finish; exit; }
 
 # ---- random ones ---------------------------------------------------------------------------------------------------
 
@@ -252,7 +246,6 @@ draw_one() {
 # ---- those written by hand -----------------------------------------------------------------------------------------
 
 # written.def has blocks: "== NAME", "PATH : SUITE...", lines "- " and "+ " with the text and what stands for it.
-count_written() { grep -c '^== ' tests/mutate/written.def; }
 write_one() {
     local slot=$1 index=$2 name path suites from to description
     block() { awk -v n="$index" '/^== / { k++ } k == n' tests/mutate/written.def; }
@@ -279,8 +272,8 @@ worker() {
 
 : >"$here/results/all"; rm -f "$here/broken"
 work_list=()
-case "$parts" in *written*) for i in $(seq "$(count_written)"); do work_list+=("written:$i"); done ;; esac
-case "$parts" in *random*) work_list+=("${drawn[@]}") ;; esac
+[ "$only" = random ] || work_list+=("${written[@]/#/written:}")
+[ "$only" = written ] || work_list+=("${random[@]}")
 echo "seed $seed: ${#work_list[@]} mutants"
 for ((j = 0; j < jobs; j++)); do worker "$j" & done
 wait

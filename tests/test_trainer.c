@@ -200,6 +200,7 @@ static void save_watched(brim_trainer *t) {
     const char *missing = disk_watch_end(&renames);
     ck_assert_msg(!missing, "%s", missing);
     ck_assert_int_eq(renames, 4);
+    ck_assert_ptr_nonnull(strstr(disk_watch_last(), "/latest"));
 }
 
 START_TEST(resume_is_the_same_run) {

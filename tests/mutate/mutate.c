@@ -1,26 +1,24 @@
 // Makes mutants: texts with one small mistake each, by rules, drawn from a seed.
 //
-//   mutate draw SEED OUT FILE...      draws one mistake among all that the rules find in the files,
-//   writes that
-//                                     file with the mistake to OUT, and says what it is
-//   mutate replace OUT FILE FROM TO   writes FILE with TO for FROM, which must be there exactly
-//   once mutate list FILE...               says every mistake that could be drawn
+//   mutate draw SEED OUT FILE...      draws a file, a rule, and a place in the file where it applies;
+//                                     writes the file with that mistake to OUT, and says what it is
+//   mutate replace OUT FILE FROM TO   writes FILE with TO for FROM, which must be there exactly once
+//   mutate list FILE...               says every mistake that could be drawn
 //
 // Each is said in one line: path:line, rule, the line as it was, the line as it is, with tabs
-// between. A seed is any text. First the rule is drawn, then the place, so that rules count alike
-// however often they apply.
+// between. A seed is any text.
 //
 // The rules, on C and the kernels' dialect, where code is: bodies of functions and of macros.
 // Comments, texts, declarations, and tables outside functions are left as they are, but for
 // constants in enums.
 //
-//   operator     + for -, * for /, & for |, << for >>, and so on, also in assignments; a minus sign
-//   lost constant     one more, one less; for floating point the double and the half comparison the
-//   bound in or out, the other way round, equal for unequal index        the next one, or the one
-//   before condition    `if` always or never; && for ||; `!` lost; one side of `?:` always
+//   operator     + for -, * for /, & for |, << for >>, and so on, also in assignments; a minus lost
+//   constant     one more, one less; for floating point the double and the half
+//   comparison   the bound in or out, the other way round, equal for unequal
+//   index        the next one, or the one before
+//   condition    `if` always or never; && for ||; `!` lost; one side of `?:` always
 //   statement    an assignment, a call, `break` or `continue` dropped; not a call of free, whose
-//   lack no test but a
-//                leak checker sees
+//                lack no test but a leak checker sees
 //
 // The texts are formatted by clang-format. So "a * b" is a product and "a *b" a pointer; ") {"
 // opens a block and "){" a literal.
@@ -562,25 +560,21 @@ static uint64_t state_of(const char *seed) {
 }
 
 static int draw(const char *seed, const char *out, int files, char **paths) {
-    file *list = calloc((size_t)files, sizeof *list);
     uint64_t state = state_of(seed), places[RULES] = {0};
-    for (int i = 0; list && i < files; i++) {
-        list[i] = open_file(paths[i]);
-        for (size_t k = 0; k < list[i].mistakes; k++) places[list[i].mistake[k].rule]++;
-    }
+    file f = open_file(paths[drawn(&state, (uint64_t)files)]);
+    for (size_t k = 0; k < f.mistakes; k++) places[f.mistake[k].rule]++;
     int rule = (int)drawn(&state, RULES);
     for (int tries = 0; !places[rule] && tries < RULES; tries++) rule = (rule + 1) % RULES;
-    if (!list || !places[rule]) die("no rule applies", paths[0]);
+    if (!places[rule]) die("no rule applies", f.path);
     uint64_t place = drawn(&state, places[rule]);
-    for (int i = 0; i < files; i++)
-        for (size_t k = 0; k < list[i].mistakes; k++) {
-            const mistake *m = &list[i].mistake[k];
-            if (m->rule != rule || place-- != 0) continue;
-            text made = with(&list[i].text, m);
-            write_file(out, &made);
-            say(paths[i], &list[i].text, m, rule_names[rule]);
-            return 0;
-        }
+    for (size_t k = 0; k < f.mistakes; k++) {
+        const mistake *m = &f.mistake[k];
+        if (m->rule != rule || place-- != 0) continue;
+        text made = with(&f.text, m);
+        write_file(out, &made);
+        say(f.path, &f.text, m, rule_names[rule]);
+        return 0;
+    }
     return 2;
 }
 
