@@ -8,6 +8,6 @@ elseif(BRIM_SANITIZE)
     message(FATAL_ERROR "BRIM_SANITIZE is \"${BRIM_SANITIZE}\"; expected address, thread or nothing")
 endif()
 if(BRIM_SANITIZE)
-    add_compile_options(${SANITIZERS} -g -fno-omit-frame-pointer)
+    add_compile_options(${SANITIZERS} -g1 -fno-omit-frame-pointer) # lines are enough
     add_link_options(${SANITIZERS})
 endif()
