@@ -348,6 +348,66 @@ START_TEST(overflow_skips_the_step) {
 }
 END_TEST
 
+// What a step that was skipped has left behind: nothing, in moments and their corrections either.
+START_TEST(a_skipped_step_leaves_nothing) {
+    float weights[2][WEIGHTS];
+    for (int skips = 0; skips < 2; skips++) {
+        brim_trainer_options o = options_of(ROWS);
+        brim_step_result r;
+        brim_trainer *t = make_trainer(&o, NULL);
+        take_step(t, 0, &r);
+        if (skips) {
+            sample s = make_sample(1);
+            s.x[2][1] = INFINITY;
+            brim_trainer_feed(t, "x", s.x, sizeof s.x, &err);
+            brim_trainer_feed(t, "label", s.label, sizeof s.label, &err);
+            brim_trainer_step(t, &r, &err);
+            ASSERT_FINE(err);
+            ck_assert(r.skipped);
+        }
+        take_step(t, 2, &r);
+        read_weights(t, weights[skips]);
+        brim_trainer_free(t);
+    }
+    ck_assert_int_eq(memcmp(weights[0], weights[1], sizeof weights[0]), 0);
+}
+END_TEST
+
+// The distance that all parameters go in a step of plain SGD with a rate of 1.
+static double step_length(float clip, double *norm) {
+    static const char *const names[] = {"in.weight", "in.bias",    "norm.weight",
+                                        "norm.bias", "out.weight", "out.bias"};
+    static const size_t sizes[] = {WEIGHTS, WIDE, WIDE, WIDE, WIDE * OUT, OUT};
+    brim_trainer_options o = options_of(ROWS);
+    o.optimizer = (brim_optimizer){.kind = BRIM_SGD, .lr = 1, .clip = clip};
+    brim_trainer *t = make_trainer(&o, NULL);
+    float before[6][WEIGHTS], after[WEIGHTS];
+    for (int i = 0; i < 6; i++) brim_trainer_read(t, names[i], before[i], sizes[i], &err);
+    brim_step_result r;
+    take_step(t, 0, &r);
+    double sum = 0;
+    for (int i = 0; i < 6; i++) {
+        brim_trainer_read(t, names[i], after, sizes[i], &err);
+        ASSERT_FINE(err);
+        for (size_t k = 0; k < sizes[i]; k++) {
+            double moved = (double)after[k] - before[i][k];
+            sum += moved * moved;
+        }
+    }
+    brim_trainer_free(t);
+    *norm = r.grad_norm;
+    return sqrt(sum);
+}
+
+START_TEST(clipping_shortens_long_steps_alone) {
+    double norm, same;
+    ck_assert_double_eq_tol(step_length(0, &norm), norm, 1e-5 * norm);
+    ck_assert_double_eq_tol(step_length((float)norm / 2, &same), norm / 2, 1e-5 * norm);
+    ck_assert_double_eq_tol(same, norm, 1e-6 * norm); // as it was before it was clipped
+    ck_assert_double_eq_tol(step_length((float)norm * 2, &same), norm, 1e-5 * norm);
+}
+END_TEST
+
 START_TEST(programs_share_parameters) {
     brim_trainer_options o = options_of(ROWS);
     brim_trainer *t = make_trainer(&o, NULL);
@@ -455,6 +515,8 @@ Suite *trainer_suite(void) {
     tcase_add_test(steps, resume_looks_at_numbers);
     tcase_add_test(steps, notes_are_few_and_short);
     tcase_add_test(steps, overflow_skips_the_step);
+    tcase_add_test(steps, a_skipped_step_leaves_nothing);
+    tcase_add_test(steps, clipping_shortens_long_steps_alone);
     tcase_add_test(steps, programs_share_parameters);
     tcase_add_test(steps, mistakes_are_named);
     tcase_add_test(steps, feeding_is_checked);
