@@ -353,6 +353,7 @@ START_TEST(a_skipped_step_leaves_nothing) {
     float weights[2][WEIGHTS];
     for (int skips = 0; skips < 2; skips++) {
         brim_trainer_options o = options_of(ROWS);
+        o.on_nan = BRIM_NAN_SKIP;
         brim_step_result r;
         brim_trainer *t = make_trainer(&o, NULL);
         take_step(t, 0, &r);
