@@ -24,7 +24,7 @@ build=$(cd "$1/.." && pwd) here=$build/mutate; shift
 cd "$source" || exit 1
 
 if [ -n "${BRIM_TEST_LONG:-}" ]; then count=240 seed=brim jobs=2; else count=8 seed=$(date -u +%F) jobs=1; fi
-written=() random=() only= most_unknown=2
+written=() random=() only='' most_unknown=2
 while [ $# -gt 0 ]; do
     case "$1" in
         --count) count=$2; shift 2 ;;
@@ -38,7 +38,7 @@ done
 [ ${#random[@]} -gt 0 ] || mapfile -t random < <(seq "$count")
 [ ${#written[@]} -gt 0 ] || mapfile -t written < <(seq "$(grep -c '^== ' "$source/tests/mutate/written.def")")
 
-rm -rf "$here"; mkdir -p "$here"/{base,cache,results,draws}
+rm -rf "$here"; mkdir -p "$here"/{cache,results,draws,passes}
 # Kernels that were compiled for this user before need not be compiled again.
 kernels=${XDG_CACHE_HOME:-$HOME/.cache}/brim/kernels
 [ ! -d "$kernels" ] || { mkdir -p "$here/cache/brim"; cp -a "$kernels" "$here/cache/brim/"; }
@@ -134,31 +134,17 @@ run_suite() {
     env "${env[@]}" "$here/cage" "$4" "$slot" "$tap" "${command[@]}" >"$slot/said" 2>&1
 }
 
-take_cache() { rm -rf "$1/cache"; (flock 9; cp -al "$here/cache" "$1/cache") 9>"$here/lock"; }
-
-# seconds_for SLOT SPEC PATH: how long the suite may take. In the long form, several times what it takes without the mistake, which
-# is measured once; it must pass. Kernels that hold the mistake are compiled again, so for those it is measured without a
-# cache. In the short form, all suites run without mistakes elsewhere.
+# How long a suite may take: several times the seconds of processor time that tests/mutate/suites says.
 seconds_for() {
-    local slot=$1 file start; file=$here/base/$(tr '/@,:' '____' <<<"$2")
-    if [ -z "${BRIM_TEST_LONG:-}" ]; then echo 300; return; fi
-    [[ $3 != backends/kernels/* ]] || file=$file-cold
-    (
-        flock 8
-        [ ! -e "$file" ] || exit
-        take_cache "$slot"
-        [[ $file != *-cold ]] || { rm -rf "$slot/cache"; mkdir "$slot/cache"; }
-        start=$EPOCHREALTIME
-        if run_suite "$slot" "$build/bin/run_tests" "$2" 900 && ! grep -q "no OpenCL device" "$slot/said"; then
-            awk -v a="$start" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.0f\n", 20 + 4 * (b - a) }' >"$file"
-        else
-            : >"$file"; cp "$slot/said" "$file.said"
-            echo "suite $2 fails without any mistake" >>"$here/broken"
-        fi
-        # What was compiled is kept.
-        (flock 9; cp -aln "$slot/cache/." "$here/cache/" 2>/dev/null) 9>"$here/lock"
-    ) 8>"$file.lock"
-    cat "$file"
+    awk -v suite="$1" '$1 == "time" && $2 == suite { s = $3 } END { print 30 + 4 * (s ? s : suite ~ /@/ ? 100 : 2) }' tests/mutate/suites
+}
+
+# Kernels that were compiled once are there for all mutants; what a mutant of what only plans and lowers compiled, too.
+take_cache() { rm -rf "$1/cache"; (flock 9; cp -al "$here/cache" "$1/cache") 9>"$here/lock"; }
+keep_cache() {
+    case "$2" in graph/* | autograd/* | optim/* | backends/lower* | backends/program*)
+        (flock 9; cp -aln "$1/cache/." "$here/cache/" 2>/dev/null) 9>"$here/lock" ;;
+    esac
 }
 
 suites_for() {
@@ -171,14 +157,29 @@ suites_for() {
 
 # try_suites SLOT PATH SUITE...: prints the first that notices, and how; nothing where none does.
 try_suites() {
-    local slot=$1 path=$2 spec seconds; shift 2
+    local slot=$1 path=$2 spec status; shift 2
+    take_cache "$slot"
     for spec in "$@"; do
-        seconds=$(seconds_for "$slot" "$spec" "$path")
-        [ -n "$seconds" ] || continue
-        take_cache "$slot"
         [ "$spec" != train ] || [ -d "$slot/lib" ] || link_library "$slot"
-        run_suite "$slot" "$slot/run_tests" "$spec" "$seconds"
-        case $? in 1) echo "$spec"; return ;; 2) echo "$spec (too long)"; return ;; esac
+        run_suite "$slot" "$slot/run_tests" "$spec" "$(seconds_for "$spec")"
+        status=$?
+        grep -q "no OpenCL device" "$slot/said" && echo "suite $spec finds no device" >>"$here/broken"
+        keep_cache "$slot" "$path"
+        case $status in
+            0) : >"$here/passes/${spec//\//_}" ;;
+            2) echo "$spec (too long)"; return ;;
+            *) echo "$spec"; return ;;
+        esac
+    done
+}
+
+# A suite that has noticed something and never passed may fail without any mistake.
+check_suites() {
+    local spec slot=$here/slot-0
+    cut -f 7 "$here/results/all" | sed 's/,.*sanitizer//; s/ (too long)//' | sort -u | while read -r spec; do
+        if [ "$spec" = - ] || [ -e "$here/passes/${spec//\//_}" ]; then continue; fi
+        rm -rf "${slot:?}/lib"; take_cache "$slot"
+        run_suite "$slot" "$build/bin/run_tests" "$spec" 900 || echo "suite $spec fails without any mistake" >>"$here/broken"
     done
 }
 
@@ -277,6 +278,7 @@ work_list=()
 echo "seed $seed: ${#work_list[@]} mutants"
 for ((j = 0; j < jobs; j++)); do worker "$j" & done
 wait
+check_suites
 
 number() { awk -F'\t' -v result="$1" -v random="$2" '$1 == result && ($4 != "written") == random { n++ } END { print n + 0 }' "$here/results/all"; }
 

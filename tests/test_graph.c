@@ -153,7 +153,7 @@ START_TEST(leaves_are_checked) {
     brim_parameter(g, "w", ((brim_init){BRIM_NORMAL, -1}), 2);
     ASSERT_FAILS(err, BRIM_ARGUMENT, "scale of its init");
     brim_input(g, "x", (brim_dtype)9, 2);
-    ASSERT_FAILS(err, BRIM_ARGUMENT, "9 is no dtype");
+    ASSERT_FAILS(err, BRIM_ARGUMENT, "input \"x\": 9 is no dtype");
     ck_assert_int_eq(g->values, 0);
     brim_value scalar = brim_input_dims(g, "x", BRIM_I32, 0, NULL);
     ASSERT_FINE(err);

@@ -9,6 +9,9 @@
 // REPORT is a file in which the command writes a line that begins "not ok" for a test that fails,
 // as Check does by CK_TAP_LOG_FILE_NAME: the rest of the command is then not waited for.
 //
+// SECONDS are of processor time, of all that the command starts; a command that waits is given ten
+// times as many.
+//
 // Exit status: 0 all is well, 1 the command failed or a test did, 2 it ran past its time, 3 the
 // cage itself cannot be made, since the kernel has no Landlock (Linux 5.13).
 #include <dirent.h>
@@ -98,17 +101,38 @@ static void limit(void) {
     setrlimit(RLIMIT_FSIZE, &(struct rlimit){1ull << 32, 1ull << 32});
 }
 
-// The parent of a process; 0 where there is no such process.
-static pid_t parent_of(const char *pid) {
-    char path[300], line[600];
-    int parent = 0;
+// What /proc says of a process.
+typedef struct process {
+    int parent, session;
+    double seconds; // of processor time, with those of its children that have ended
+} process;
+
+static process look_at(const char *pid) {
+    char path[300], line[1000];
+    process p = {0};
+    unsigned long long ticks[4] = {0};
     snprintf(path, sizeof path, "/proc/%s/stat", pid);
     FILE *stat = fopen(path, "r");
-    if (!stat) return 0;
+    if (!stat) return p;
     const char *rest = fgets(line, sizeof line, stat) ? strrchr(line, ')') : NULL;
-    if (rest) sscanf(rest + 1, " %*c %d", &parent);
+    if (rest)
+        sscanf(rest + 1, " %*c %d %*d %d %*d %*d %*u %*u %*u %*u %*u %llu %llu %llu %llu",
+               &p.parent, &p.session, &ticks[0], &ticks[1], &ticks[2], &ticks[3]);
     fclose(stat);
-    return parent;
+    for (int i = 0; i < 4; i++) p.seconds += (double)ticks[i] / (double)sysconf(_SC_CLK_TCK);
+    return p;
+}
+
+static double seconds_of_session(pid_t session) {
+    double sum = 0;
+    DIR *all = opendir("/proc");
+    for (struct dirent *e; all && (e = readdir(all));) {
+        if (e->d_name[0] < '0' || e->d_name[0] > '9') continue;
+        process p = look_at(e->d_name);
+        if (p.session == session) sum += p.seconds;
+    }
+    if (all) closedir(all);
+    return sum;
 }
 
 // Children whose parents died are given to this process, so that killing children until there are
@@ -117,7 +141,7 @@ static void end_all(void) {
     do {
         DIR *all = opendir("/proc");
         for (struct dirent *e; all && (e = readdir(all));)
-            if (parent_of(e->d_name) == getpid()) kill((pid_t)atoi(e->d_name), SIGKILL);
+            if (look_at(e->d_name).parent == getpid()) kill((pid_t)atoi(e->d_name), SIGKILL);
         if (all) closedir(all);
         nanosleep(&(struct timespec){0, 2000000}, NULL);
         while (waitpid(-1, NULL, WNOHANG) > 0)
@@ -141,15 +165,17 @@ static double now(void) {
 }
 
 static int watch(pid_t command, double seconds, const char *report) {
-    double end = now() + seconds;
+    enum { IDLE_FACTOR = 10, LOOKS = 10 }; // processor time is looked at less often
+    double end = now() + IDLE_FACTOR * seconds;
     pid_t parent = getppid();
-    for (;;) {
+    for (int look = 0;; look++) {
         int status;
         pid_t ended = waitpid(-1, &status, WNOHANG);
         if (ended == command) return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? FINE : FAILED;
         if (ended > 0) continue;
         if (reports_failure(report)) return FAILED;
         if (now() > end || getppid() != parent) return TOO_LONG;
+        if (look % LOOKS == LOOKS - 1 && seconds_of_session(command) > seconds) return TOO_LONG;
         nanosleep(&(struct timespec){0, 50000000}, NULL);
     }
 }
@@ -168,7 +194,7 @@ int main(int argc, char **argv) {
     prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
     pid_t command = fork();
     if (command == 0) {
-        setpgid(0, 0);
+        setsid();
         execvp(argv[4], argv + 4);
         _exit(127);
     }
