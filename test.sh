@@ -4,7 +4,7 @@ set -u
 cd "$(dirname "$0")"
 . scripts/packages.sh
 
-scripts=(cuda mutate faults interrupted programs install) # the longest first
+scripts=(cuda mutate sanitize fuzz faults interrupted programs install) # the longest first
 case " $* " in *" --help "*)
     cat <<END
 usage: ./test.sh [--long] [PART...]

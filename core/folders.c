@@ -27,7 +27,7 @@ bool folder_sync(const char *path, brim_error *err) {
     if (failed(err)) return false;
     int descriptor = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     // EINVAL: a file system that cannot sync folders; there is nothing more to be had from it.
-    if (descriptor < 0 || (fsync(descriptor) != 0 && errno != EINVAL)) {
+    if (descriptor < 0 || (sync_descriptor(descriptor) != 0 && errno != EINVAL)) {
         brim_fail(err, BRIM_IO, "folder %s cannot be synced: %s", path, strerror(errno));
     }
     if (descriptor >= 0) close(descriptor);
@@ -36,7 +36,7 @@ bool folder_sync(const char *path, brim_error *err) {
 
 static bool sync_file(const char *path, brim_error *err) {
     int descriptor = open(path, O_RDONLY | O_CLOEXEC);
-    if (descriptor < 0 || fsync(descriptor) != 0) {
+    if (descriptor < 0 || sync_descriptor(descriptor) != 0) {
         brim_fail(err, BRIM_IO, "%s cannot be synced: %s", path, strerror(errno));
     }
     if (descriptor >= 0) close(descriptor);

@@ -32,10 +32,10 @@ static void catch_signals(void) {
         struct sigaction before;
         sigaction(ends[i], NULL, &before);
         if (ends[i] == SIGHUP && before.sa_handler == SIG_IGN) continue; // nohup
-        // Without SA_RESETHAND a second Ctrl-C could not end a run that hangs.
-        sigaction(ends[i],
-                  &(struct sigaction){.sa_handler = interrupt, .sa_flags = (int)SA_RESETHAND},
-                  NULL);
+        // Without SA_RESETHAND a second Ctrl-C could not end a run that hangs; without SA_RESTART
+        // the first might interrupt a call that saves.
+        int flags = (int)SA_RESETHAND | SA_RESTART;
+        sigaction(ends[i], &(struct sigaction){.sa_handler = interrupt, .sa_flags = flags}, NULL);
     }
     signal(SIGPIPE,
            SIG_IGN); // that nobody reads the progress any more is no reason to lose the training

@@ -33,6 +33,7 @@
 //   memory=BYTES         of each device: 8G
 //   overhead=BYTES       that a context takes of them: 256M
 //   pinned=BYTES         the largest piece of host memory that can be pinned: 1024G
+//   pinned_from=BYTES    the smallest one that can be: 0
 //   capability=NN        of each device: 89
 //   driver=N             CUDA version of the driver: 13000
 //   order=random         or submitted: what runs first among what may run; submitted: no adversary

@@ -26,6 +26,7 @@ static const setting numbers[] = {
     {"memory", &current.memory, 0, (int64_t)1 << 40},
     {"overhead", &current.overhead, 0, (int64_t)1 << 40},
     {"pinned", &current.pinned, 0, (int64_t)1 << 40},
+    {"pinned_from", &current.pinned_from, 0, (int64_t)1 << 40},
     {"capability", &current.capability, 10, 200},
     {"driver", &current.driver, 10000, 20000},
     {"check", &current.check, 0, 1},
