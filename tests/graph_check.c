@@ -229,7 +229,14 @@ static double difference(differences *d, value_id leaf, const double *direction,
     return (8 * near - far) / (12 * h);
 }
 
-// Where steps of two sizes differ, or the two sides, there is a kink and nothing to compare with.
+// How far the slopes on the two sides are apart, in steps of h: what of it does not grow with the
+// step is a kink.
+static double bend(differences *d, value_id leaf, const double *direction, double h) {
+    double middle = loss_at(d, leaf, direction, 0);
+    return (loss_at(d, leaf, direction, h) + loss_at(d, leaf, direction, -h) - 2 * middle) / h;
+}
+
+// Where there is a kink, there is nothing to compare with.
 static void check_leaf(differences *d, value_id leaf, value_id gradient, graph_tally *tally,
                        char *why) {
     oracle_tensor *x = &d->oracle->value[leaf];
@@ -243,13 +250,11 @@ static void check_leaf(differences *d, value_id leaf, value_id gradient, graph_t
         size += fabs(d->oracle->value[gradient].data[i] * direction[i]);
     }
     const double h = 1e-5;
-    double middle = loss_at(d, leaf, direction, 0), wide = difference(d, leaf, direction, 4 * h);
-    double measured = difference(d, leaf, direction, h);
-    double right = (loss_at(d, leaf, direction, h) - middle) / h;
-    double left = (middle - loss_at(d, leaf, direction, -h)) / h;
-    loss_at(d, leaf, direction, 0);
-    double noise = 1e-9 * (1 + fabs(middle)) / 1e-2, allowed = 1e-6 * size + noise;
-    if (!(fabs(wide - measured) <= allowed && fabs(right - left) <= 1e-2 * (size + 1)))
+    double measured = difference(d, leaf, direction, h),
+           wide = difference(d, leaf, direction, 4 * h);
+    double kink = (4 * bend(d, leaf, direction, h) - bend(d, leaf, direction, 4 * h)) / 3;
+    double allowed = 1e-6 * size + 1e-7 * (1 + fabs(loss_at(d, leaf, direction, 0)));
+    if (!(fabs(wide - measured) <= allowed && fabs(kink) <= allowed))
         tally->kinks++;
     else if (fabs(product - measured) <= allowed)
         tally->differences++;

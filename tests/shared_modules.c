@@ -1,6 +1,7 @@
 #include "tests/shared_modules.h"
 
 #include <stdlib.h>
+
 #include <string.h>
 #include "tests/shared_modules_wraps.h"
 
@@ -39,6 +40,7 @@ static shared *add(const kernel_spec *spec) {
     shared **at = bucket_of(spec), *s = calloc(1, sizeof *s);
     if (!s) return NULL;
     *s = (shared){.next = *at, .spec = *spec};
+    s->spec.file = "chain"; // of what is compiled together; for messages
     s->spec.name = strdup(spec->name);
     s->spec.source = strdup(spec->source);
     s->spec.defines = strdup(spec->defines);

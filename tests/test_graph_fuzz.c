@@ -24,6 +24,7 @@
 #include "tests/shared_modules.h"
 
 enum { GRAPHS = 1000, LONG_GRAPHS = 10000, TOGETHER = 100, MOST_SHRUNK = 4, TRIES = 300 };
+enum { MEMORY = 8 << 20 };
 // Of each five graphs one has chains of its own.
 enum { FUSED_ONE_IN = 5, MOST_NEW_KERNELS = 2 };
 
@@ -143,7 +144,7 @@ static void work(void) {
     fuzzer f = {.slow = strncmp(device, "cuda", 4) == 0};
     bool long_form = getenv("BRIM_TEST_LONG") != NULL;
     f.seed = (uint64_t)number_of("BRIM_TEST_GRAPH_SEED", long_form ? time(NULL) : 1);
-    harness_open(&f.h, device, &(device_settings){.poison = true}, &err);
+    harness_open_with(&f.h, device, &(device_settings){.poison = true}, MEMORY, MEMORY, &err);
     recipe r;
     shared_modules_begin(!long_form);
     if (failed(&err))
@@ -172,7 +173,7 @@ static void print_report(const report *r) {
     for (int op = 0; op < OP_COUNT; op++)
         printf("%s%s %lld", op ? ", " : "graphs by op: ", op_table[op].name,
                (long long)t->of_op[op]);
-    printf("\n");
+    printf("\n%s", r->text);
 }
 
 static void run_graphs(void) {
@@ -208,11 +209,11 @@ START_TEST(graphs_are_right) {
         any_device_under_test(); // says why
         return;
     }
-    ck_assert_msg(shared_report->done, "the process died, at BRIM_TEST_GRAPH=\"%s\"\n%s",
-                  shared_report->now, shared_report->text);
+    ck_assert_msg(shared_report->done, "the process died, at BRIM_TEST_GRAPH=\"%.3000s\"",
+                  shared_report->now);
     ck_assert_msg(shared_report->wrong + shared_report->refused == 0,
-                  "%d graphs are wrong, %d are no graphs\n%s", shared_report->wrong,
-                  shared_report->refused, shared_report->text);
+                  "%d graphs are wrong, %d are no graphs (see above)", shared_report->wrong,
+                  shared_report->refused);
 }
 END_TEST
 
