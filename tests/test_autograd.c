@@ -447,6 +447,28 @@ START_TEST(linear_weights_take_one_product) {
 }
 END_TEST
 
+// A 16-bit operand's gradient is written in 16 bits by the product itself; in f32 where it is summed
+// over a broadcast batch afterwards.
+START_TEST(products_write_16_bits_unless_summed) {
+    brim_value few = brim_input(g, "few", BRIM_BF16, 1, 4, 3),
+               a = brim_input(g, "a", BRIM_BF16, 2, 3, 4),
+               b = brim_input(g, "b", BRIM_BF16, 2, 4, 5);
+    brim_value whole = brim_matmul(a, b), left = brim_matmul_t(few, true, b, false),
+               right = brim_matmul_t(b, true, few, false);
+    const struct {
+        brim_value product, operand;
+        op_id op;
+    } rows[] = {{whole, a, OP_MATMUL}, {whole, b, OP_MATMUL}, {left, few, OP_CAST},
+                {left, b, OP_MATMUL},  {right, b, OP_MATMUL}, {right, few, OP_CAST}};
+    for (int i = 0; i < 6; i++) {
+        brim_value gradient =
+            gradient_of(brim_sum(brim_square(rows[i].product), NULL, 0, false), rows[i].operand);
+        ck_assert_int_eq(brim_value_dtype(gradient), BRIM_BF16);
+        ck_assert_msg(g->node[g->value[gradient.id].producer].op == rows[i].op, "row %d", i);
+    }
+}
+END_TEST
+
 // Errors -----------------------------------------------------------------------------------------
 
 START_TEST(missing_derivative_is_named) {
@@ -513,6 +535,7 @@ Suite *autograd_suite(void) {
     tcase_add_test(walk, a_neighbour_rounds_no_gradient);
     tcase_add_test(walk, gradients_of_activations_keep_their_dtype);
     tcase_add_test(walk, linear_weights_take_one_product);
+    tcase_add_test(walk, products_write_16_bits_unless_summed);
     tcase_add_test(walk, missing_derivative_is_named);
     tcase_add_test(walk, loss_must_be_scalar);
     tcase_add_loop_test(walk, statistics_have_no_derivative, 0, op_case_count);

@@ -285,6 +285,7 @@ START_TEST(strangers_are_refused) {
     ASSERT_REFUSED(BRIM_GRAPH, "where: operand 1 is no value");
     brim_exp((brim_value){g, 1});
     ASSERT_REFUSED(BRIM_GRAPH, "exp: operand 1 is no value");
+    ck_assert_int_lt(brim_scale(GRAPH_INVALID, 2).id, 0);
     graph_op(g, OP_EXP, &b, 1, NULL);
     ASSERT_REFUSED(BRIM_GRAPH, "exp: operand 1 is a value of another graph");
     graph_op(g, OP_ADD, (brim_value[]){a, b}, 2, NULL);

@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 #include "backends/kernel_cache.h"
+#include "tests/disk_watch.h"
 #include "tests/test_core.h"
 
 static char folder[64];
@@ -91,6 +92,17 @@ START_TEST(entries_are_replaced) {
     ck_assert(holds("a", "b", "the second"));
     char path[400];
     ck_assert_int_eq(list(path), 1);
+}
+END_TEST
+
+// A system that takes and gives a few bytes at a time.
+START_TEST(entries_come_in_parts) {
+    disk_most_at_once(7);
+    put("a source", "its options", "what was compiled of it");
+    bool there = holds("a source", "its options", "what was compiled of it");
+    disk_most_at_once(0);
+    ck_assert(there);
+    ck_assert(holds("a source", "its options", "what was compiled of it"));
 }
 END_TEST
 
@@ -407,6 +419,7 @@ Suite *kernel_cache_suite(void) {
     tcase_set_timeout(tests, 300);
     tcase_add_test(tests, entries_are_found_by_the_whole_key);
     tcase_add_test(tests, entries_are_replaced);
+    tcase_add_test(tests, entries_come_in_parts);
     tcase_add_test(tests, damage_is_noticed);
     tcase_add_test(tests, wrong_sizes_are_noticed);
     tcase_add_test(tests, links_are_not_followed);

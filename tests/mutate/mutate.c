@@ -1,9 +1,10 @@
 // Makes mutants: texts with one small mistake each, by rules, drawn from a seed.
 //
-//   mutate draw SEED OUT FILE...      draws a file, a rule, and a place in the file where it applies;
+//   mutate draw SEED OUT FILE...      draws a file, a rule, and a place in the file where it
+//   applies;
 //                                     writes the file with that mistake to OUT, and says what it is
-//   mutate replace OUT FILE FROM TO   writes FILE with TO for FROM, which must be there exactly once
-//   mutate list FILE...               says every mistake that could be drawn
+//   mutate replace OUT FILE FROM TO   writes FILE with TO for FROM, which must be there exactly
+//   once mutate list FILE...               says every mistake that could be drawn
 //
 // Each is said in one line: path:line, rule, the line as it was, the line as it is, with tabs
 // between. A seed is any text.
@@ -353,8 +354,19 @@ static void operators(file *f, size_t i) {
         add(f, RULE_OPERATOR, i, i, "");
 }
 
+// Does the statement that i is in, outside of brackets, declare something?
+static bool in_declaration(const file *f, size_t i) {
+    for (; i > 0 && !is(f, i - 1, ";") && !is(f, i - 1, "{") && !is(f, i - 1, "}"); i--) {
+        if (is(f, i - 1, "(") || is(f, i - 1, "[")) return false;
+        if ((is(f, i - 1, ")") || is(f, i - 1, "]")) && f->token[i - 1].match)
+            i = f->token[i - 1].match + 1;
+    }
+    return f->token[i].kind == NAME && f->token[i + 1].kind == NAME && !is_any(f, i, keywords);
+}
+
 // Is the '[' at i that of an array's declaration, or of a designator?
 static bool no_index(const file *f, size_t i) {
+    if (is(f, i - 2, ",") && in_declaration(f, i - 2)) return true;
     if (f->token[i - 1].kind != NAME && !is(f, i - 1, "]") && !is(f, i - 1, ")")) return true;
     while (is(f, i - 1, "]")) i = f->token[i - 1].match;
     if (f->token[i - 1].kind != NAME) return false;
