@@ -261,6 +261,7 @@ static brim_trainer *make_trainer(run *r, int64_t vram_bytes, brim_error *err) {
                                 .device = o->device,
                                 .precision = (brim_precision)o->precision,
                                 .seed = (uint64_t)o->seed,
+                                .on_nan = (brim_on_nan)o->on_nan,
                                 .vram_bytes = vram_bytes,
                                 .ram_bytes = o->ram,
                                 .disk = o->disk.bytes ? o->disk.folder : NULL,
@@ -354,6 +355,7 @@ static void print_start(const run *r) {
         printf("the driver could not pin %s of main memory: copies of it pass through small pinned "
                "buffers\n",
                brim_bytes_text(info.host_bytes - info.pinned_bytes, arena, sizeof arena));
+    if (info.warning) fprintf(stderr, "warning: %s\n", info.warning);
     fflush(stdout);
 }
 
@@ -421,11 +423,30 @@ static void report_step(run *r, const brim_step_result *s, brim_error *err) {
     char streaming[120];
     streaming_text(s, streaming, sizeof streaming);
     if (s->skipped)
-        brim_progress_say(r->progress,
-                          "step %lld  skipped: gradients were not finite (loss scale %g)",
-                          (long long)s->step, s->loss_scale);
+        brim_progress_say(r->progress, "step %lld  skipped: %s%s", (long long)s->step,
+                          s->not_finite ? "the first tensor that went bad is "
+                                        : "gradients overflowed, the loss scale is halved",
+                          s->not_finite ? s->not_finite : "");
     brim_progress_step(r->progress, s->step, r->steps, "loss %.4f  %.0f tokens/s%s", s->loss,
                        tokens, streaming);
+}
+
+static bool save(run *r, brim_error *err) {
+    brim_journal_sync(r->log, err);
+    return brim_trainer_save(r->trainer, r->options.out, err) == BRIM_OK;
+}
+
+// Nothing was changed: what was trained until then is kept, so that only the step is lost.
+static void save_before_stop(run *r, bool saved, const brim_error *why) {
+    brim_error failed = {0};
+    if (why->status != BRIM_NOT_FINITE) return;
+    if (!saved) save(r, &failed);
+    if (!failed.status)
+        printf(
+            "the training before that step is in %s; --resume --on-nan skip goes on without it\n",
+            r->options.out);
+    else
+        brim_error_report(&failed);
 }
 
 static bool due(int64_t every, int64_t step) {
@@ -442,13 +463,12 @@ static void train(run *r, brim_error *err) {
         report_step(r, &s, err);
         if (s.step > 2) r->seconds += s.seconds, r->timed++;
         if (due(r->options.eval_every, step)) evaluate(r, evaluated = step, err);
-        if (due(r->options.save_every, step) &&
-            brim_trainer_save(r->trainer, r->options.out, err) == BRIM_OK)
-            saved = step;
+        if (due(r->options.save_every, step) && save(r, err)) saved = step;
     }
     brim_progress_end(r->progress);
     if (interrupted && err->status == BRIM_OK) printf("stopped at step %lld\n", (long long)step);
-    if (saved != step) brim_trainer_save(r->trainer, r->options.out, err);
+    save_before_stop(r, saved == step, err);
+    if (saved != step) save(r, err);
     if (evaluated != step && !interrupted) evaluate(r, step, err);
 }
 

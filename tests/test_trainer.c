@@ -5,8 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <brim/brim.h>
+#include "core/statefile.h"
 #include "optim/loss_scale.h"
 #include "tests/devices.h"
+#include "tests/disk_watch.h"
 #include "tests/test_core.h"
 
 enum { IN = 5, WIDE = 7, OUT = 3, ROWS = 8 };
@@ -39,12 +41,16 @@ static sample make_sample(int step) {
     return s;
 }
 
-static void take_step(brim_trainer *t, int step, brim_step_result *r) {
-    sample s = make_sample(step);
-    brim_trainer_feed(t, "x", s.x, sizeof s.x, &err);
-    brim_trainer_feed(t, "label", s.label, sizeof s.label, &err);
+static void step_on(brim_trainer *t, const sample *s, brim_step_result *r) {
+    brim_trainer_feed(t, "x", s->x, sizeof s->x, &err);
+    brim_trainer_feed(t, "label", s->label, sizeof s->label, &err);
     brim_trainer_step(t, r, &err);
     ASSERT_FINE(err);
+}
+
+static void take_step(brim_trainer *t, int step, brim_step_result *r) {
+    sample s = make_sample(step);
+    step_on(t, &s, r);
 }
 
 static brim_trainer_options options_of(int64_t batch) {
@@ -190,6 +196,17 @@ START_TEST(groups_freeze_and_scale) {
 }
 END_TEST
 
+// What has a name is on the disk: model, state, the folder, and last the name of the latest.
+static void save_watched(brim_trainer *t) {
+    int renames;
+    disk_watch_begin();
+    brim_trainer_save(t, test_directory, &err);
+    const char *missing = disk_watch_end(&renames);
+    ck_assert_msg(!missing, "%s", missing);
+    ck_assert_int_eq(renames, 4);
+    ck_assert_ptr_nonnull(strstr(disk_watch_last(), "/latest"));
+}
+
 START_TEST(resume_is_the_same_run) {
     double p = 0.3;
     float straight[WEIGHTS], resumed[WEIGHTS];
@@ -198,9 +215,11 @@ START_TEST(resume_is_the_same_run) {
     o.precision = BRIM_PRECISION_F16;
     brim_trainer *t = make_trainer(&o, &p);
     for (int i = 0; i < 5; i++) {
-        take_step(t, i, &a);
+        sample s = make_sample(i);
+        if (i == 1) s.x[2][1] = INFINITY; // is skipped, and halves the loss scale
+        step_on(t, &s, &a);
         brim_trainer_note(t, "position", i + 1, &err);
-        if (i == 2) brim_trainer_save(t, test_directory, &err);
+        if (i == 2) save_watched(t);
         ASSERT_FINE(err);
     }
     read_weights(t, straight);
@@ -219,10 +238,102 @@ START_TEST(resume_is_the_same_run) {
 }
 END_TEST
 
+// Writes a training state anew with one number changed, as its checksum demands.
+static void change_number(const char *path, const char *name, int64_t number, double real) {
+    state_reader *r = state_open(path, &err);
+    ASSERT_FINE(err);
+    state_writer *w = state_create(path, &err);
+    const safetensors *file = state_tensors(r);
+    const char *key;
+    for (size_t i = 0; (key = state_name_at(r, i)); i++) {
+        bool changed = strcmp(key, name) == 0;
+        char kind = safetensors_metadata(file, key)[0];
+        if (kind == 'i') state_put_i64(w, key, changed ? number : state_i64(r, key, &err), &err);
+        if (kind == 'f') state_put_f64(w, key, changed ? real : state_f64(r, key, &err), &err);
+        if (kind == 't') state_put_text(w, key, state_text(r, key, &err), &err);
+    }
+    const safetensors_tensor *t;
+    for (size_t i = 0; (t = safetensors_at(file, i)); i++)
+        state_declare(w, t->name, t->dtype, t->dims, t->shape, &err);
+    for (size_t i = 0; (t = safetensors_at(file, i)); i++)
+        state_write(w, t->name, t->data, t->bytes, &err);
+    state_commit(w, &err);
+    state_close(r);
+    ASSERT_FINE(err);
+}
+
+// A checksum says that nothing was damaged, not that the numbers make sense.
+START_TEST(resume_looks_at_numbers) {
+    static const struct {
+        const char *name, *text;
+        int64_t number;
+        double real;
+    } wrong[] = {
+        {"steps", "1 updates in -1 steps", -1, 0},
+        {"steps", "1 updates in 0 steps", 0, 0},
+        {"steps", "1 updates in 9223372036854775807 steps", INT64_MAX, 0},
+        {"updates", "-5 updates in 1 steps", -5, 0},
+        {"updates", "2 updates in 1 steps", 2, 0},
+        {"loss_scale", "a loss scale of nan", 0, NAN},
+        {"loss_scale", "a loss scale of inf", 0, INFINITY},
+        {"loss_scale", "a loss scale of 0", 0, 0},
+        {"loss_scale", "a loss scale of -2", 0, -2},
+        {"loss_scale_good_steps", "for -1 of 1 steps", -1, 0},
+        {"loss_scale_good_steps", "for 2 of 1 steps", 2, 0},
+    };
+    brim_trainer_options o = options_of(ROWS);
+    brim_trainer *t = make_trainer(&o, NULL);
+    brim_step_result result;
+    take_step(t, 0, &result);
+    char path[512];
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        brim_trainer_save(t, test_path("numbers"), &err);
+        brim_checkpoint_file(path, sizeof path, test_path("numbers"), "training_state.safetensors",
+                             &err);
+        change_number(path, wrong[i].name, wrong[i].number, wrong[i].real);
+        brim_trainer_resume(t, test_path("numbers"), &err);
+        ASSERT_FAILS(err, BRIM_FORMAT, wrong[i].text);
+        ck_assert_int_eq(brim_trainer_describe(t).steps, 1);
+    }
+    brim_trainer_free(t);
+}
+END_TEST
+
+START_TEST(notes_are_few_and_short) {
+    brim_trainer_options o = options_of(ROWS);
+    brim_trainer *t = make_trainer(&o, NULL);
+    char name[202];
+    memset(name, 'n', sizeof name);
+    name[201] = '\0';
+    brim_trainer_note(t, name, 1, &err);
+    ASSERT_FAILS(err, BRIM_ARGUMENT, "names of at most 200 bytes");
+    name[200] = '\0';
+    brim_trainer_note(t, name, 7, &err);
+    for (int i = 1; i < 1000; i++) {
+        char other[16];
+        snprintf(other, sizeof other, "%d", i);
+        brim_trainer_note(t, other, i, &err);
+    }
+    brim_trainer_note(t, "5", 50, &err);
+    ASSERT_FINE(err);
+    brim_trainer_note(t, "one more", 1, &err);
+    ASSERT_FAILS(err, BRIM_ARGUMENT, "at most 1000 notes");
+    brim_trainer_save(t, test_path("notes"), &err);
+    brim_trainer_free(t);
+    t = make_trainer(&o, NULL);
+    brim_trainer_resume(t, test_path("notes"), &err);
+    ASSERT_FINE(err);
+    ck_assert_int_eq(brim_trainer_noted(t, name, 0), 7);
+    ck_assert_int_eq(brim_trainer_noted(t, "5", 0), 50);
+    brim_trainer_free(t);
+}
+END_TEST
+
 // Gradients that are not finite change nothing, and f16's scale halves.
 START_TEST(overflow_skips_the_step) {
     brim_trainer_options o = options_of(ROWS);
     o.precision = BRIM_PRECISION_F16;
+    o.on_nan = BRIM_NAN_SKIP;
     brim_trainer *t = make_trainer(&o, NULL);
     float before[WEIGHTS], after[WEIGHTS];
     brim_step_result good, bad, next;
@@ -239,6 +350,105 @@ START_TEST(overflow_skips_the_step) {
     ck_assert(!good.skipped && bad.skipped && !next.skipped);
     ck_assert_int_eq(memcmp(before, after, sizeof before), 0);
     ck_assert_double_eq(next.loss_scale, bad.loss_scale / 2);
+    brim_trainer_free(t);
+}
+END_TEST
+
+// What a step that was skipped has left behind: nothing, in moments and their corrections either.
+START_TEST(a_skipped_step_leaves_nothing) {
+    float weights[2][WEIGHTS];
+    for (int skips = 0; skips < 2; skips++) {
+        brim_trainer_options o = options_of(ROWS);
+        o.on_nan = BRIM_NAN_SKIP;
+        brim_step_result r;
+        brim_trainer *t = make_trainer(&o, NULL);
+        take_step(t, 0, &r);
+        if (skips) {
+            sample s = make_sample(1);
+            s.x[2][1] = INFINITY;
+            step_on(t, &s, &r);
+            ck_assert(r.skipped);
+        }
+        take_step(t, 2, &r);
+        read_weights(t, weights[skips]);
+        brim_trainer_free(t);
+    }
+    ck_assert_int_eq(memcmp(weights[0], weights[1], sizeof weights[0]), 0);
+}
+END_TEST
+
+// The distance that all parameters go in a step of plain SGD with a rate of 1.
+static double step_length(float clip, double *norm) {
+    static const char *const names[] = {"in.weight", "in.bias",    "norm.weight",
+                                        "norm.bias", "out.weight", "out.bias"};
+    static const size_t sizes[] = {WEIGHTS, WIDE, WIDE, WIDE, WIDE * OUT, OUT};
+    brim_trainer_options o = options_of(ROWS);
+    o.optimizer = (brim_optimizer){.kind = BRIM_SGD, .lr = 1, .clip = clip};
+    brim_trainer *t = make_trainer(&o, NULL);
+    float before[6][WEIGHTS], after[WEIGHTS];
+    for (int i = 0; i < 6; i++) brim_trainer_read(t, names[i], before[i], sizes[i], &err);
+    brim_step_result r;
+    take_step(t, 0, &r);
+    double sum = 0;
+    for (int i = 0; i < 6; i++) {
+        brim_trainer_read(t, names[i], after, sizes[i], &err);
+        ASSERT_FINE(err);
+        for (size_t k = 0; k < sizes[i]; k++) {
+            double moved = (double)after[k] - before[i][k];
+            sum += moved * moved;
+        }
+    }
+    brim_trainer_free(t);
+    *norm = r.grad_norm;
+    return sqrt(sum);
+}
+
+START_TEST(clipping_shortens_long_steps_alone) {
+    double norm, same;
+    ck_assert_double_eq_tol(step_length(0, &norm), norm, 1e-5 * norm);
+    ck_assert_double_eq_tol(step_length((float)norm / 2, &same), norm / 2, 1e-5 * norm);
+    ck_assert_double_eq_tol(same, norm, 1e-6 * norm); // as it was before it was clipped
+    ck_assert_double_eq_tol(step_length((float)norm * 2, &same), norm, 1e-5 * norm);
+}
+END_TEST
+
+// Rows that are ignored count nowhere, and rows that are there twice change no mean.
+START_TEST(gradients_are_means_over_targets) {
+    brim_trainer_options o = options_of(ROWS);
+    brim_step_result half, twice;
+    sample s = make_sample(0);
+    for (int r = 0; r < ROWS; r++) s.label[r] = r < ROWS / 2 ? r % OUT : -100;
+    brim_trainer *t = make_trainer(&o, NULL);
+    step_on(t, &s, &half);
+    brim_trainer_free(t);
+    memcpy(s.x[ROWS / 2], s.x[0], sizeof s.x / 2);
+    memcpy(&s.label[ROWS / 2], s.label, sizeof s.label / 2);
+    t = make_trainer(&o, NULL);
+    step_on(t, &s, &twice);
+    brim_trainer_free(t);
+    ck_assert_double_eq(half.targets, ROWS / 2);
+    ck_assert_double_eq(twice.targets, ROWS);
+    ck_assert_double_eq_tol(half.loss, twice.loss, 1e-6);
+    ck_assert_double_eq_tol(half.grad_norm, twice.grad_norm, 1e-5 * twice.grad_norm);
+}
+END_TEST
+
+// A step without targets has no gradient, and decay is left: by default of matrices alone.
+START_TEST(vectors_do_not_decay) {
+    brim_trainer_options o = options_of(ROWS);
+    float before[WEIGHTS], after[WEIGHTS], gain[WIDE];
+    brim_step_result r;
+    sample s = make_sample(0);
+    for (int i = 0; i < ROWS; i++) s.label[i] = -100;
+    brim_trainer *t = make_trainer(&o, NULL);
+    read_weights(t, before);
+    step_on(t, &s, &r);
+    read_weights(t, after);
+    brim_trainer_read(t, "norm.weight", gain, WIDE, &err);
+    ASSERT_FINE(err);
+    for (int i = 0; i < WEIGHTS; i++)
+        ck_assert_double_eq_tol(after[i], before[i] * (1 - 0.05 * 0.1), 1e-7);
+    for (int i = 0; i < WIDE; i++) ck_assert(gain[i] == 1);
     brim_trainer_free(t);
 }
 END_TEST
@@ -347,7 +557,13 @@ Suite *trainer_suite(void) {
     tcase_add_test(steps, same_bits_twice_and_without_fusion);
     tcase_add_test(steps, groups_freeze_and_scale);
     tcase_add_test(steps, resume_is_the_same_run);
+    tcase_add_test(steps, resume_looks_at_numbers);
+    tcase_add_test(steps, notes_are_few_and_short);
     tcase_add_test(steps, overflow_skips_the_step);
+    tcase_add_test(steps, a_skipped_step_leaves_nothing);
+    tcase_add_test(steps, clipping_shortens_long_steps_alone);
+    tcase_add_test(steps, gradients_are_means_over_targets);
+    tcase_add_test(steps, vectors_do_not_decay);
     tcase_add_test(steps, programs_share_parameters);
     tcase_add_test(steps, mistakes_are_named);
     tcase_add_test(steps, feeding_is_checked);

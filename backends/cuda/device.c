@@ -228,6 +228,10 @@ static const char *matmul_library(const backend_device *d) {
     return d->matmul.name;
 }
 
+static const char *warning(const backend_device *d) {
+    return kernel_cache_warning(d->cache);
+}
+
 const backend cuda_backend = {
     .name = "cuda",
     .count = count_devices,
@@ -247,9 +251,11 @@ const backend cuda_backend = {
     .matmul_native = cuda_matmul_serves,
     .load = cuda_load,
     .unload = cuda_unload,
+    .warning = warning,
     .run = cuda_run,
     .wait = cuda_wait,
     .finish = cuda_finish,
     .profile = cuda_profile,
+    .step_through = cuda_step_through,
     .stalls = cuda_stalls,
 };

@@ -377,6 +377,10 @@ static const char *matmul_library(const backend_device *d) {
     return d->matmul.name;
 }
 
+static const char *warning(const backend_device *d) {
+    return kernel_cache_warning(d->cache);
+}
+
 const backend opencl_backend = {
     .name = "opencl",
     .count = count_devices,
@@ -396,9 +400,11 @@ const backend opencl_backend = {
     .matmul_native = opencl_matmul_serves,
     .load = opencl_load,
     .unload = opencl_unload,
+    .warning = warning,
     .run = opencl_run,
     .wait = opencl_wait,
     .finish = opencl_finish,
     .profile = opencl_profile,
+    .step_through = opencl_step_through,
     .stalls = opencl_stalls,
 };

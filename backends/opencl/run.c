@@ -255,7 +255,7 @@ static bool event_seconds(backend_device *d, cl_event event, double *seconds, br
 static void time_task(loaded_program *l, int32_t i, double *seconds, brim_error *err) {
     opencl_check(l->device->cl.clFinish(l->profiling), "clFinish", err);
     double start = clock_seconds();
-    host_records_run(&l->host, i, err);
+    host_records_run(&l->host, i, 0, err);
     *seconds = clock_seconds() - start;
 }
 
@@ -283,5 +283,27 @@ brim_status opencl_profile(loaded_program *l, uint8_t section, double *seconds, 
         if (l->event[i]) event_seconds(d, l->event[i], &seconds[i], err);
     }
     opencl_release_events(l);
+    return err->status;
+}
+
+// ---- one record after another -------------------------------------------------------------------
+
+static void run_alone(loaded_program *l, int32_t i, int32_t micro_batch, brim_error *err) {
+    submission s = {.queue = l->device->queue[QUEUE_COMPUTE], .micro_batch = micro_batch};
+    if (is_task(&l->host, i))
+        host_records_run(&l->host, i, micro_batch, err);
+    else if (enqueue_record(l, i, &s, err))
+        opencl_check(l->device->cl.clFinish(s.queue), "clFinish", err);
+}
+
+brim_status opencl_step_through(loaded_program *l, uint8_t section, int32_t micro_batch,
+                                const record_watcher *watcher, brim_error *err) {
+    if (opencl_finish(l->device, err)) return err->status;
+    l->device->last_run = l;
+    for (int32_t i = 0; i < l->p->records && !failed(err); i++) {
+        if (!(l->p->record[i].sections & section)) continue;
+        run_alone(l, i, micro_batch, err);
+        if (watcher && !failed(err)) watcher->done(watcher->user, i, err);
+    }
     return err->status;
 }
