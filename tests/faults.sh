@@ -31,9 +31,9 @@ if ! "$bin/devices" 2>/dev/null | grep -q "^opencl:.*(CPU)"; then
 fi
 
 # Kernels that no cache has take half a minute in all: not again for each failure to open it. What was met once is not tried again in CI, and
-# of the places of a step that streams, which takes longer, each day has others.
+# of the places of steps that stream, which take longer, each day has others.
 cached="--except kernel_cache_open"
-places="--depth 2 --known $PWD/places $cached" some="--depth 3 --most 8 --seed $today $cached" paths="--depth 10"
+places="--depth 2 --known $PWD/places $cached" some="--depth 3 --most 8 --seed $today $cached" paths="--depth 6"
 each "resident" "$places" "$paths" $results -- $text --device cpu --steps 3 --save-every 2 --sample 5 --prompt a
 each "streaming" "$places --most 40 --seed $today" "$paths" $results -- $text --device cpu --steps 3 --save-every 2 $streams
 
@@ -45,7 +45,7 @@ check "a plan that updates on the host: says so" grep -qE "^updates: .* by the C
 # A run that goes on from a checkpoint; and one that must not begin, since that folder holds another run's.
 mkdir base
 for steps in 2 4; do (cd base && "$bin/train_gpt" $text --device cpu --precision bf16 --steps $steps $([ $steps = 4 ] && echo --resume) >/dev/null); done
-each "resuming" "$places" "$paths" --folder "$PWD/base" --same o/step-5/model.safetensors --same o/step-5/training_state.safetensors \
+each "resuming" "$places --most 40 --seed $today" "$paths" --folder "$PWD/base" --same o/step-5/model.safetensors --same o/step-5/training_state.safetensors \
     --same o/step-4/model.safetensors -- $text --device cpu --steps 5 --resume $hosted
 each "another run's folder" "" "" --folder "$PWD/base" --same o/latest --same o/log.jsonl --same o/step-4/model.safetensors -- $text --device cpu --steps 5
 

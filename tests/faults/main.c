@@ -359,7 +359,7 @@ static void run_undisturbed(void) {
         refused = WIFEXITED(status) && WEXITSTATUS(status) == 1;
         const char *wrong = judge(&j, -1, status, text);
         if (!wrong) continue;
-        printf("WRONG without any fault: %s%s\n", wrong, text);
+        printf("without any fault:\n");
         tell(&j, 0, wrong, text);
         exit(1);
     }
