@@ -19,6 +19,7 @@
 #include "test_core.h"
 #include "tests/devices.h"
 #include "tests/graph_check.h"
+#include "tests/mistake.h"
 #include "tests/random_graph.h"
 #include "tests/recipe_shrink.h"
 #include "tests/shared_modules.h"
@@ -58,7 +59,8 @@ static long number_of(const char *name, long otherwise) {
 
 typedef struct fuzzer {
     harness h;
-    bool slow; // the stand-in of CUDA: graphs are smaller
+    bool slow;      // the stand-in of CUDA: graphs are smaller
+    brim_dtype low; // see random_graph.h; in the short form each device has one of the two
     uint64_t seed;
     graph_tally ignored; // of tries to make a graph smaller
 } fuzzer;
@@ -104,10 +106,10 @@ static void check_one(fuzzer *f, const recipe *r) {
 // With kernels of their own, but few of them: each takes a tenth of a second to compile.
 static void draw_fused(fuzzer *f, uint64_t *seed, recipe *out) {
     random_graph_kind kind = {
-        .most_steps = 5, .most_elements = f->slow ? 200 : 1200, .fused = true};
+        .most_steps = 5, .most_elements = f->slow ? 200 : 1200, .fused = true, .low = f->low};
     for (int tries = 0; tries < 200; tries++) {
         int before = shared_modules_expected();
-        kind.few_forms = *seed % 2;
+        kind.few_forms = *seed % 4;
         random_graph(out, (*seed)++, &kind);
         int fresh = graph_check_expect(&f->h, out);
         if (fresh > 0 && shared_modules_expected() - before <= MOST_NEW_KERNELS) break;
@@ -117,7 +119,7 @@ static void draw_fused(fuzzer *f, uint64_t *seed, recipe *out) {
 }
 
 static void check_graphs(fuzzer *f, long graphs) {
-    random_graph_kind kind = {.most_steps = 12, .few_forms = true};
+    random_graph_kind kind = {.most_steps = 12, .few_forms = true, .low = f->low};
     kind.most_elements = f->slow ? 300 : 2000;
     recipe *list = calloc(TOGETHER, sizeof *list);
     uint64_t seed = f->seed * 1000000000;
@@ -143,6 +145,7 @@ static void work(void) {
     brim_error err = {0};
     fuzzer f = {.slow = strncmp(device, "cuda", 4) == 0};
     bool long_form = getenv("BRIM_TEST_LONG") != NULL;
+    f.low = long_form || getenv("BRIM_TEST_GRAPHS") ? BRIM_F32 : f.slow ? BRIM_BF16 : BRIM_F16;
     f.seed = (uint64_t)number_of("BRIM_TEST_GRAPH_SEED", long_form ? time(NULL) : 1);
     harness_open_with(&f.h, device, &(device_settings){.poison = true}, MEMORY, MEMORY, &err);
     recipe r;
@@ -238,6 +241,53 @@ START_TEST(bounds_mean_something) {
 }
 END_TEST
 
+// Mistakes
+// -----------------------------------------------------------------------------------------
+
+// Each must be found within so many graphs, and shrink to so few steps.
+enum { FOUND_WITHIN = 100, LEFT_STEPS = 4 };
+static const struct {
+    const char *from, *to;
+    bool fused; // shows in chains only
+} mistakes[] = {
+    {"= v_max(a, b);", "= v_min(a, b);", false},
+    {"1.0f - ", "0.999f - ", false},
+    {"round_to_v(f16, ", "(", true},
+};
+enum { MISTAKES = sizeof mistakes / sizeof *mistakes };
+
+START_TEST(a_mistake_is_found_and_shrinks) {
+    const char *device = any_device_under_test();
+    if (!device) return;
+    brim_error err = {0};
+    static fuzzer f = {.low = BRIM_F16};
+    harness_open_with(&f.h, device, &(device_settings){.poison = true}, MEMORY, MEMORY, &err);
+    ASSERT_FINE(err);
+    shared_modules_begin(true);
+    random_graph_kind kind = {.most_steps = 6, .most_elements = 100, .few_forms = true};
+    kind.fused = mistakes[_i].fused;
+    kind.low = BRIM_F16;
+    recipe r;
+    char why[GRAPH_WHY] = "", line[RECIPE_TEXT];
+    int graphs = 0;
+    mistake_begin(&f.h, mistakes[_i].from, mistakes[_i].to);
+    while (graphs < FOUND_WITHIN && !*why) {
+        random_graph(&r, (uint64_t)graphs++, &kind);
+        if (graph_check(&f.h, &r, &f.ignored, why) != GRAPH_WRONG) *why = '\0';
+    }
+    ck_assert_msg(mistake_places() > 0, "no kernel holds \"%s\" any more: mend this row",
+                  mistakes[_i].from);
+    ck_assert_msg(*why, "\"%s\" for \"%s\" passes", mistakes[_i].to, mistakes[_i].from);
+    recipe_shrink(&r, still_fails, &f, TRIES);
+    ck_assert_msg(still_fails(&r, &f) && r.steps <= LEFT_STEPS, "graph %d shrank to %d steps: %s",
+                  graphs, r.steps, recipe_print(&r, line, sizeof line));
+    mistake_end(&f.h);
+    ck_assert_msg(!still_fails(&r, &f), "fails without the mistake, too");
+    shared_modules_end();
+    harness_close(&f.h);
+}
+END_TEST
+
 Suite *graph_fuzz_suite(void) {
     Suite *suite = suite_create("graph_fuzz");
     TCase *tests = tcase_create("graphs");
@@ -246,5 +296,9 @@ Suite *graph_fuzz_suite(void) {
     tcase_add_test(tests, every_op_takes_part);
     tcase_add_test(tests, bounds_mean_something);
     suite_add_tcase(suite, tests);
+    TCase *planted = tcase_create("mistakes");
+    tcase_set_timeout(planted, 600);
+    tcase_add_loop_test(planted, a_mistake_is_found_and_shrinks, 0, MISTAKES);
+    suite_add_tcase(suite, planted);
     return suite;
 }
