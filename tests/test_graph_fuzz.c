@@ -289,6 +289,47 @@ START_TEST(a_mistake_is_found_and_shrinks) {
 }
 END_TEST
 
+// What is printed ---------------------------------------------------------------------------------
+
+static void draw_any(recipe *r, uint64_t seed) {
+    random_graph(r, seed, &(random_graph_kind){.most_steps = 20, .most_elements = 1000});
+}
+
+START_TEST(recipes_read_back) {
+    for (uint64_t seed = 0; seed < 200; seed++) {
+        recipe r, again;
+        char line[RECIPE_TEXT], second[RECIPE_TEXT];
+        draw_any(&r, seed);
+        ASSERT_QUICKLY(recipe_read(recipe_print(&r, line, sizeof line), &again));
+        ASSERT_QUICKLY(strcmp(line, recipe_print(&again, second, sizeof second)) == 0);
+        ASSERT_QUICKLY(again.steps == r.steps && again.seed == r.seed);
+    }
+    recipe r;
+    ck_assert(!recipe_read("seed=1 ; nothing %0", &r));
+    ck_assert(!recipe_read("seed=1 ; exp %0", &r));
+    ck_assert(!recipe_read("dice=1 ; input 0 0 0 1 3", &r));
+    ck_assert(!recipe_read("seed=1 ; input 0 0 0 1 3 and more", &r));
+}
+END_TEST
+
+START_TEST(printed_programs_compile) {
+    for (uint64_t seed = 0; seed < 4; seed++) {
+        recipe r;
+        char command[600];
+        const char *path = test_path("graph.c");
+        draw_any(&r, seed);
+        FILE *out = fopen(path, "w");
+        ck_assert_ptr_nonnull(out);
+        recipe_print_program(&r, out);
+        fclose(out);
+        snprintf(command, sizeof command,
+                 "cc -std=gnu11 -Wall -Werror -fsyntax-only -I%s -I%s/include %s", BRIM_SOURCE_DIR,
+                 BRIM_SOURCE_DIR, path);
+        ck_assert_msg(system(command) == 0, "%s", command);
+    }
+}
+END_TEST
+
 Suite *graph_fuzz_suite(void) {
     Suite *suite = suite_create("graph_fuzz");
     TCase *tests = tcase_create("graphs");
@@ -301,5 +342,11 @@ Suite *graph_fuzz_suite(void) {
     tcase_set_timeout(planted, 600);
     tcase_add_loop_test(planted, a_mistake_is_found_and_shrinks, 0, MISTAKES);
     suite_add_tcase(suite, planted);
+    TCase *printed = tcase_create("printed");
+    tcase_add_unchecked_fixture(printed, make_test_directory, remove_test_directory);
+    tcase_set_timeout(printed, 60);
+    tcase_add_test(printed, recipes_read_back);
+    tcase_add_test(printed, printed_programs_compile);
+    suite_add_tcase(suite, printed);
     return suite;
 }
