@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include "core/utf8.h"
 
 static const char *const status_names[] = {
 #define X(id, name, meaning) [BRIM_##id] = name,
@@ -17,11 +18,21 @@ const char *brim_status_name(brim_status status) {
     return status_names[status];
 }
 
+// Bytes of the control character at c; 0 where there is none. Those of two bytes (U+0080 to U+009F)
+// steer terminals, too.
+static size_t control_length(const char *c) {
+    const unsigned char *bytes = (const unsigned char *)c;
+    if (bytes[0] < 0x20 || bytes[0] == 0x7f) return 1;
+    return bytes[0] == 0xc2 && bytes[1] >= 0x80 && bytes[1] < 0xa0 ? 2 : 0;
+}
+
 // The text is promised to be one line, and it quotes names out of files that anyone may have
-// written: line breaks and terminal escapes become '?'.
+// written: line breaks, terminal escapes, and bytes that are not UTF-8 become '?'.
 static void make_printable(char *text) {
-    for (unsigned char *c = (unsigned char *)text; *c; c++) {
-        if (*c < 0x20 || *c == 0x7f) *c = '?';
+    while (*text) {
+        size_t control = control_length(text), length = (size_t)utf8_length(text);
+        if (control || !length) memset(text, '?', control ? control : 1);
+        text += length ? length : 1;
     }
 }
 
@@ -59,7 +70,9 @@ void brim_error_prefix(brim_error *err, const char *format, ...) {
     size_t used = strlen(prefix);
     memcpy(err->text, prefix, used);
     length = snprintf(err->text + used, sizeof err->text - used, ": %s", text);
-    if (length >= (int)(sizeof err->text - used)) mark_cut(err->text, sizeof err->text);
+    if (length < (int)(sizeof err->text - used)) return;
+    mark_cut(err->text, sizeof err->text);
+    make_printable(err->text); // the cut may have gone through a character
 }
 
 int brim_error_report(const brim_error *err) {

@@ -10,6 +10,7 @@
 #include "core/mapfile.h"
 #include "core/size.h"
 #include "core/strbuf.h"
+#include "core/utf8.h"
 
 enum {
     LENGTH_BYTES = 8,
@@ -171,6 +172,24 @@ static void read_tensor(safetensors *file, const cJSON *item, brim_error *err) {
 
 // --- the whole ---
 
+static int compare_keys(const void *a, const void *b) {
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+// Sorted, since a header may hold millions of them.
+static void check_keys(const safetensors *file, brim_error *err) {
+    const char **keys = brim_calloc_array(file->pairs, sizeof *keys, err);
+    if (!keys) return;
+    for (size_t i = 0; i < file->pairs; i++) keys[i] = file->metadata[i].key;
+    if (file->pairs) qsort(keys, file->pairs, sizeof *keys, compare_keys);
+    for (size_t i = 1; i < file->pairs; i++) {
+        if (strcmp(keys[i - 1], keys[i]) != 0) continue;
+        brim_fail(err, BRIM_FORMAT, "\"%s\" is there twice", keys[i]);
+        break;
+    }
+    free(keys);
+}
+
 static void read_metadata(safetensors *file, const cJSON *object, brim_error *err) {
     if (!cJSON_IsObject(object)) {
         brim_fail(err, BRIM_FORMAT, "it is not an object");
@@ -178,11 +197,8 @@ static void read_metadata(safetensors *file, const cJSON *object, brim_error *er
     }
     const cJSON *item;
     cJSON_ArrayForEach(item, object) {
-        if (!cJSON_IsString(item)) {
+        if (!cJSON_IsString(item))
             brim_fail(err, BRIM_FORMAT, "the value of \"%s\" is not a text", item->string);
-        } else if (safetensors_metadata(file, item->string)) {
-            brim_fail(err, BRIM_FORMAT, "\"%s\" is there twice", item->string);
-        }
         if (!brim_grow((void **)&file->metadata, &file->pair_capacity, file->pairs + 1,
                        sizeof *file->metadata, err)) {
             return;
@@ -193,6 +209,7 @@ static void read_metadata(safetensors *file, const cJSON *object, brim_error *er
         if (failed(err)) return;
         file->pairs++;
     }
+    check_keys(file, err);
 }
 
 static void read_items(safetensors *file, const cJSON *root, brim_error *err) {
@@ -274,18 +291,39 @@ static bool has_nul(const char *json, size_t size) {
     return false;
 }
 
+// Of a JSON object, whose last character is a brace: no sequence of bytes goes on behind the end.
+static bool is_utf8(const char *json, size_t size) {
+    for (size_t i = 0; i < size;) {
+        int length = utf8_length(json + i);
+        if (length == 0) return false;
+        i += (size_t)length;
+    }
+    return true;
+}
+
+// What cJSON before 1.7.18 may read a byte beyond.
+static bool ends_in_comma(const char *json, size_t size) {
+    return size > 0 && json[size - 1] == ',';
+}
+
 static cJSON *parse_header(const safetensors *file, brim_error *err) {
-    if (has_nul(file->header, file->header_size)) {
+    const char *header = file->header, *stop = header + file->header_size, *end = stop;
+    if (has_nul(header, file->header_size)) {
         brim_fail(err, BRIM_FORMAT, "the header contains a NUL character");
         return NULL;
     }
-    const char *end = NULL, *stop = file->header + file->header_size;
-    cJSON *root = cJSON_ParseWithLengthOpts(file->header, file->header_size, &end, false);
+    cJSON *root = NULL;
+    if (!ends_in_comma(header, file->header_size))
+        root = cJSON_ParseWithLengthOpts(header, file->header_size, &end, false);
     while (root && end < stop && strchr(" \t\r\n", *end)) end++;
-    if (cJSON_IsObject(root) && end == stop) return root;
-    if (!end) end = file->header;
-    brim_fail(err, BRIM_FORMAT, "the header is not a JSON object; the fault is near its byte %zu",
-              (size_t)(end - file->header));
+    if (!cJSON_IsObject(root) || end != stop) {
+        brim_fail(err, BRIM_FORMAT,
+                  "the header is not a JSON object; the fault is near its byte %zu",
+                  (size_t)((end ? end : header) - header));
+    } else if (!is_utf8(header, file->header_size)) {
+        brim_fail(err, BRIM_FORMAT, "the header is not UTF-8");
+    }
+    if (!failed(err)) return root;
     cJSON_Delete(root);
     return NULL;
 }

@@ -19,8 +19,12 @@ static char *read_text(const char *file, brim_error *err) {
     }
     char *text = malloc(CONFIG_BYTES + 1);
     size_t bytes = text ? fread(text, 1, CONFIG_BYTES + 1, in) : 0;
-    bool bad = !text || ferror(in) || bytes > CONFIG_BYTES;
+    bool bad = ferror(in) || bytes > CONFIG_BYTES;
     fclose(in);
+    if (!text) {
+        brim_fail(err, BRIM_MEMORY, "%s: no memory to read it", file);
+        return NULL;
+    }
     if (bad) {
         brim_fail(err, BRIM_FORMAT, "%s: cannot be read as a JSON file of at most 1 MiB", file);
         free(text);
@@ -37,6 +41,7 @@ static char *read_text(const char *file, brim_error *err) {
 typedef struct size_field {
     const char *name;
     size_t offset;
+    double most;   // as on the command line: the number of parameters then fits 63 bits
     bool optional; // 0 where the file lacks it, or has null
 } size_field;
 
@@ -55,28 +60,29 @@ typedef struct family {
     const switch_field *switches;
 } family;
 
-#define SIZE(name, field)                                                                          \
-    { name, offsetof(model_config, field), false }
-#define OPTIONAL_SIZE(name, field)                                                                 \
-    { name, offsetof(model_config, field), true }
+#define SIZE(name, field, most)                                                                    \
+    { name, offsetof(model_config, field), most, false }
+#define OPTIONAL_SIZE(name, field, most)                                                           \
+    { name, offsetof(model_config, field), most, true }
 
 static const size_field gpt2_sizes[] = {
-    SIZE("vocab_size", vocabulary), SIZE("n_positions", positions), SIZE("n_embd", width),
-    SIZE("n_layer", layers),        SIZE("n_head", heads),          {0}};
+    SIZE("vocab_size", vocabulary, 1e9), SIZE("n_positions", positions, 1e9),
+    SIZE("n_embd", width, 1e6),          SIZE("n_layer", layers, 1e4),
+    SIZE("n_head", heads, 1e4),          {0}};
 static const switch_field gpt2_switches[] = {{"tie_word_embeddings", true},
                                              {"scale_attn_weights", true},
                                              {"scale_attn_by_inverse_layer_idx", false},
                                              {"add_cross_attention", false},
                                              {0}};
 
-static const size_field llama_sizes[] = {SIZE("vocab_size", vocabulary),
-                                         SIZE("max_position_embeddings", positions),
-                                         SIZE("hidden_size", width),
-                                         SIZE("num_hidden_layers", layers),
-                                         SIZE("num_attention_heads", heads),
-                                         SIZE("intermediate_size", ffn),
-                                         OPTIONAL_SIZE("num_key_value_heads", kv_heads),
-                                         OPTIONAL_SIZE("head_dim", head_size),
+static const size_field llama_sizes[] = {SIZE("vocab_size", vocabulary, 1e9),
+                                         SIZE("max_position_embeddings", positions, 1e9),
+                                         SIZE("hidden_size", width, 1e6),
+                                         SIZE("num_hidden_layers", layers, 1e4),
+                                         SIZE("num_attention_heads", heads, 1e4),
+                                         SIZE("intermediate_size", ffn, 1e7),
+                                         OPTIONAL_SIZE("num_key_value_heads", kv_heads, 1e4),
+                                         OPTIONAL_SIZE("head_dim", head_size, 1e6),
                                          {0}};
 static const switch_field llama_switches[] = {
     {"attention_bias", false}, {"mlp_bias", false}, {"use_sliding_window", false}, {0}};
@@ -121,13 +127,13 @@ static void read_size(const source *s, const size_field *f, model_config *c) {
     const cJSON *item = field_of(s, f->name);
     int64_t *value = (int64_t *)((char *)c + f->offset);
     if (f->optional && (!item || cJSON_IsNull(item))) return;
-    if (cJSON_IsNumber(item) && item->valuedouble >= 1 && item->valuedouble <= 1e9 &&
+    if (cJSON_IsNumber(item) && item->valuedouble >= 1 && item->valuedouble <= f->most &&
         floor(item->valuedouble) == item->valuedouble) {
         *value = (int64_t)item->valuedouble;
         return;
     }
-    brim_fail(s->err, BRIM_FORMAT, "%s: field \"%s\" is %s; expected a whole number from 1 to 1e9",
-              s->file, f->name, item ? "no such number" : "missing");
+    brim_fail(s->err, BRIM_FORMAT, "%s: field \"%s\" is %s; expected a whole number from 1 to %g",
+              s->file, f->name, item ? "no such number" : "missing", f->most);
 }
 
 static void check_text(const source *s, const char *field, const char *wanted) {
@@ -147,9 +153,15 @@ static void check_switch(const source *s, const switch_field *f) {
                   f->wanted ? "true" : "false");
 }
 
-static double read_positive(const cJSON *object, const char *name, double otherwise) {
+// A number above 0 of the file's object or one in it; otherwise where it is missing or null.
+static double read_positive(const source *s, const cJSON *object, const char *name,
+                            double otherwise) {
     const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, name);
-    return cJSON_IsNumber(item) && item->valuedouble > 0 ? item->valuedouble : otherwise;
+    if (!item || cJSON_IsNull(item)) return otherwise;
+    if (cJSON_IsNumber(item) && item->valuedouble > 0 && isfinite(item->valuedouble))
+        return item->valuedouble;
+    brim_fail(s->err, BRIM_FORMAT, "%s: field \"%s\" is no number above 0", s->file, name);
+    return otherwise;
 }
 
 // A file without model_type is GPT-2's, as older tools wrote them.
@@ -176,7 +188,7 @@ static void read_llama3(const source *s, const cJSON *object, const char *field,
                                         "original_max_position_embeddings"};
     double value[4];
     for (int i = 0; i < 4; i++) {
-        value[i] = read_positive(object, names[i], 0);
+        value[i] = read_positive(s, object, names[i], 0);
         if (value[i] == 0)
             brim_fail(s->err, BRIM_FORMAT,
                       "%s: field \"%s\" has no \"%s\" that is a number above 0", s->file, field,
@@ -191,7 +203,7 @@ static void read_llama3(const source *s, const cJSON *object, const char *field,
 static void read_rotary(const source *s, model_config *c) {
     static const char *const objects[] = {"rope_parameters", "rope_scaling"};
     static const char *const kinds[] = {"rope_type", "type"};
-    c->rotary_base = read_positive(s->json, "rope_theta", 10000);
+    c->rotary_base = read_positive(s, s->json, "rope_theta", 10000);
     for (int i = 0; i < 2; i++) {
         const cJSON *object = field_of(s, objects[i]), *item = NULL;
         if (!cJSON_IsObject(object)) continue;
@@ -205,7 +217,7 @@ static void read_rotary(const source *s, model_config *c) {
                       "%s: field \"%s\" asks for angles of type \"%.40s\"; \"default\" and "
                       "\"llama3\" are built",
                       s->file, objects[i], kind);
-        c->rotary_base = read_positive(object, "rope_theta", c->rotary_base);
+        c->rotary_base = read_positive(s, object, "rope_theta", c->rotary_base);
     }
 }
 
@@ -219,11 +231,11 @@ static void read_fields(const source *s, model_config *c) {
     for (const switch_field *w = f->switches; w->name; w++) check_switch(s, w);
     if (f->architecture == MODEL_GPT2) {
         check_gpt2_ffn(s, c);
-        c->norm_eps = read_positive(s->json, f->eps_field, 1e-5);
+        c->norm_eps = read_positive(s, s->json, f->eps_field, 1e-5);
         return;
     }
     read_rotary(s, c);
-    c->norm_eps = read_positive(s->json, f->eps_field, 1e-6);
+    c->norm_eps = read_positive(s, s->json, f->eps_field, 1e-6);
     c->tied = cJSON_IsTrue(field_of(s, "tie_word_embeddings"));
 }
 
@@ -291,7 +303,7 @@ static bool write_llama(cJSON *json, const model_config *c) {
 
 static bool write_fields(cJSON *json, const model_config *c, const family *f) {
     cJSON *classes = cJSON_AddArrayToObject(json, "architectures");
-    bool complete = cJSON_AddItemToArray(classes, cJSON_CreateString(f->class_name)) &&
+    bool complete = classes && cJSON_AddItemToArray(classes, cJSON_CreateString(f->class_name)) &&
                     add_text(json, "model_type", f->model_type) &&
                     add_text(json, f->activation_field, f->activation) &&
                     add_number(json, f->eps_field, c->norm_eps) &&

@@ -44,8 +44,10 @@ struct brim_trainer {
     bool prepared;
     training_progress progress;
     run_stalls measured; // of the latest step
+    char not_finite[700]; // what brim_step_result.not_finite points to
     attachment *attachments;
     note *notes;
+    int note_count;
     value_id *parameter; // ids in the training graph, in order of creation
     int parameters;
     double build_seconds, compile_seconds;

@@ -6,8 +6,9 @@ PACKAGES_BUILD="gcc libc6-dev cmake ninja-build pkg-config opencl-c-headers ocl-
 PACKAGES_RUN="pocl-opencl-icd libdnnl-dev libopenblas0-pthread libclblast1"
 PACKAGES_DEMO="dict-gcide"
 PACKAGES_TEST="check clang g++"
-# Not in every distribution (Debian 12 has it, 13 has not): tests do without.
-PACKAGES_TEST_OPTIONAL="oclgrind"
+# Not in every distribution (Debian 12 has oclgrind, 13 has not; older ones have clang's runtime in another package): tests
+# do without.
+PACKAGES_TEST_OPTIONAL="oclgrind libclang-rt-dev"
 
 is_installed() { dpkg-query -W -f '${Status}' "$1" 2>/dev/null | grep -q 'ok installed'; }
 

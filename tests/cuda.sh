@@ -14,7 +14,7 @@ fi
 with() { "$root/scripts/with-cuda-on-cpu.sh" --build "$build" "$@"; }
 
 # What it says on stderr is for the reader of a failure.
-suites="cuda_on_cpu cuda_cublaslt cuda_cublaslt_refusals cuda cuda_queues host_queues stalls backend model_fixture micro_batches trainer budgets budget_exact self_check chain ops"
+suites="cuda_on_cpu cuda_cublaslt cuda_cublaslt_refusals cuda cuda_streaming cuda_queues host_queues stalls backend model_fixture micro_batches trainer budgets budget_exact self_check chain ops"
 with "$bin/run_tests" --device cuda $suites 2>said.log | tee suites.log
 [ "${PIPESTATUS[0]}" -eq 0 ] || grep -v 'for tests; seed=' said.log | tail -n 40
 counts=$(tail -n 1 suites.log | sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed, \([0-9]*\) skipped$/\1 \2 \3/p')

@@ -1,4 +1,5 @@
 #include <stdio.h>
+#include "core/utf8.h"
 #include "test_core.h"
 
 START_TEST(first_error_sticks) {
@@ -50,6 +51,33 @@ START_TEST(text_is_one_printable_line) {
     ck_assert_str_eq(err.text, "a?b?[31mc?");
     brim_error_prefix(&err, "x\ty");
     ck_assert_str_eq(err.text, "x?y: a?b?[31mc?");
+
+    // Control characters of two bytes, and what is no UTF-8; what people write stays.
+    err = (brim_error){0};
+    brim_fail(&err, BRIM_IO,
+              "\xc2\x9b"
+              "31m\xc2\x85\xff\xc3(\xc3\xa4\xc2\xa0\xe2\x82\xac\xf0\x9f\x99\x82");
+    ck_assert_str_eq(err.text, "??31m???"
+                               "?(\xc3\xa4\xc2\xa0\xe2\x82\xac\xf0\x9f\x99\x82");
+}
+END_TEST
+
+// A cut goes through a character of several bytes wherever it falls.
+START_TEST(cut_texts_are_whole_characters) {
+    char euros[1600], shifted[1640];
+    for (int i = 0; i < 1599; i++) euros[i] = "\xe2\x82\xac"[i % 3];
+    euros[1599] = '\0';
+    for (int shift = 0; shift < 3; shift++) {
+        brim_error err = {0};
+        snprintf(shifted, sizeof shifted, "%.*s%s", shift, "ab", euros);
+        brim_fail(&err, BRIM_IO, "%s", shifted);
+        for (int i = 0; i < 2; i++) {
+            for (const char *c = err.text; *c; c += utf8_length(c))
+                ck_assert_msg(utf8_length(c) > 0, "no UTF-8: %s", err.text);
+            ck_assert_uint_eq(strlen(err.text), sizeof err.text - 1);
+            brim_error_prefix(&err, "%.*s%s", shift, "ab", euros);
+        }
+    }
 }
 END_TEST
 
@@ -77,6 +105,7 @@ Suite *core_error_suite(void) {
     tcase_add_test(tests, prefix_goes_before_the_text);
     tcase_add_test(tests, long_texts_are_cut_and_say_so);
     tcase_add_test(tests, text_is_one_printable_line);
+    tcase_add_test(tests, cut_texts_are_whole_characters);
     tcase_add_test(tests, statuses_have_names);
     tcase_add_test(tests, report_returns_an_exit_code);
     suite_add_tcase(suite, tests);

@@ -155,6 +155,8 @@ static const bad_header bad_headers[] = {
     {"{\"__metadata__\":{\"a\":\"1\",\"a\":\"2\"}}", 0, "\"a\" is there twice"},
     {"{\"__metadata__\":{\"a\":\"1\"},\"__metadata__\":[\"b\"]}", 0,
      "__metadata__: it is there twice"},
+    {"{" TENSOR("\xff", "F32", "[1]", 0, 4) "}", 4, "the header is not UTF-8"},
+    {"{\"__metadata__\":{\"a\":\"\xc3\"}}", 0, "the header is not UTF-8"},
 };
 
 START_TEST(refuses_bad_headers) {
@@ -167,6 +169,43 @@ START_TEST(refuses_raw_nuls) {
     static const char header[] =
         "{\"a\0b\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}";
     assert_refused(raw_file(header, sizeof header - 1, 4), "NUL");
+}
+END_TEST
+
+// Where the file fills its last page, the byte behind a header without data belongs to nobody.
+START_TEST(refuses_a_comma_at_the_end_of_a_page) {
+    enum { PAGE = 4096 };
+    static char header[PAGE - 8];
+    memset(header, 'x', sizeof header);
+    memcpy(header, "{\"__metadata__\":{\"a\":\"", 22);
+    memcpy(header + sizeof header - 3, "\"},", 3);
+    assert_refused(raw_file(header, sizeof header, 0), "the fault is near its byte 4088");
+}
+END_TEST
+
+// Comparing each key with all others would take minutes.
+START_TEST(reads_many_keys) {
+    enum { KEYS = 200000 };
+    brim_error err = {0};
+    strbuf text = {.err = &err};
+    for (int twice = 0; twice < 2; twice++) {
+        strbuf_clear(&text);
+        strbuf_append(&text, "\0\0\0\0\0\0\0\0", 8);
+        strbuf_puts(&text, "{\"__metadata__\":{");
+        for (int i = 0; i < KEYS; i++) strbuf_printf(&text, "\"%d\":\"\",", i);
+        strbuf_printf(&text, "\"%d\":\"\"}}", twice ? 77 : KEYS);
+        for (int i = 0; i < 8; i++) text.text[i] = (char)((uint64_t)(text.length - 8) >> 8 * i);
+        const char *path = test_file("keys.st", text.text, text.length);
+        if (twice) {
+            assert_refused(path, "__metadata__: \"77\" is there twice");
+            break;
+        }
+        safetensors *file = safetensors_open(path, &err);
+        ASSERT_FINE(err);
+        ck_assert_str_eq(safetensors_metadata_key(file, KEYS), "200000");
+        safetensors_close(file);
+    }
+    strbuf_free(&text);
 }
 END_TEST
 
@@ -378,6 +417,8 @@ Suite *core_safetensors_suite(void) {
     tcase_add_loop_test(tests, refuses_bad_headers, 0, sizeof bad_headers / sizeof *bad_headers);
     tcase_add_test(tests, refuses_raw_nuls);
     tcase_add_test(tests, refuses_deep_nesting);
+    tcase_add_test(tests, refuses_a_comma_at_the_end_of_a_page);
+    tcase_add_test(tests, reads_many_keys);
     tcase_add_test(tests, refuses_wrong_lengths);
     tcase_add_test(tests, survives_random_damage);
     tcase_add_test(tests, writes_what_it_reads);

@@ -150,7 +150,9 @@ START_TEST(links_are_not_followed) {
     snprintf(elsewhere, sizeof elsewhere, "%s-elsewhere", folder);
     ck_assert_int_eq(rename(path, elsewhere), 0);
     ck_assert_int_eq(symlink(elsewhere, path), 0);
+    ck_assert_str_eq(kernel_cache_warning(cache), "");
     ck_assert(!holds("key", "b", "data"));
+    ck_assert_ptr_nonnull(strstr(kernel_cache_warning(cache), "it is a symbolic link"));
     put("key", "b", "new data"); // replaces the link, not its target
     ck_assert(holds("key", "b", "new data"));
     struct stat info;
@@ -385,12 +387,26 @@ START_TEST(clearing_up_disturbs_nobody) {
 }
 END_TEST
 
+START_TEST(entries_of_others_are_not_used) {
+    char path[400];
+    if (geteuid() != 0) return; // who else could give a file away?
+    put("key", "", "data");
+    ck_assert_int_eq(list(path), 1);
+    ck_assert_int_eq(chown(path, 12345, (gid_t)-1), 0);
+    ck_assert(!holds("key", "", "data"));
+    ck_assert_ptr_nonnull(strstr(kernel_cache_warning(cache), "it belongs to another user"));
+}
+END_TEST
+
 START_TEST(entries_that_others_may_write_to_are_not_used) {
     char path[400];
     put("key", "", "data");
     ck_assert_int_eq(list(path), 1);
     ck_assert_int_eq(chmod(path, 0620), 0);
+    ck_assert_str_eq(kernel_cache_warning(cache), "");
     ck_assert(!holds("key", "", "data"));
+    ck_assert_ptr_nonnull(strstr(kernel_cache_warning(cache), folder));
+    ck_assert_ptr_nonnull(strstr(kernel_cache_warning(cache), "other users may write to it"));
     put("key", "", "data");
     ck_assert(holds("key", "", "data"));
 }
@@ -416,6 +432,7 @@ Suite *kernel_cache_suite(void) {
     tcase_add_test(tests, only_entries_are_removed);
     tcase_add_test(tests, half_written_entries_are_removed);
     tcase_add_test(tests, clearing_up_disturbs_nobody);
+    tcase_add_test(tests, entries_of_others_are_not_used);
     tcase_add_test(tests, entries_that_others_may_write_to_are_not_used);
     suite_add_tcase(suite, tests);
     return suite;

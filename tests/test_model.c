@@ -170,6 +170,56 @@ START_TEST(refuses_sizes) {
 }
 END_TEST
 
+// What a file may say that is no model, or one whose parameters cannot be counted.
+static const struct {
+    const char *text, *json;
+} bad_files[] = {
+    {"is not a JSON object", "[]"},
+    {"field \"n_embd\" is no such number; expected a whole number from 1 to 1e+06",
+     "{\"vocab_size\":1,\"n_positions\":1,\"n_embd\":1000001,\"n_layer\":1,\"n_head\":1}"},
+    {"field \"n_layer\" is no such number; expected a whole number from 1 to 10000",
+     "{\"vocab_size\":1,\"n_positions\":1,\"n_embd\":8,\"n_layer\":1e9,\"n_head\":1}"},
+    {"field \"layer_norm_epsilon\" is no number above 0",
+     "{\"vocab_size\":1,\"n_positions\":1,\"n_embd\":8,\"n_layer\":1,\"n_head\":1,"
+     "\"layer_norm_epsilon\":-1e-5}"},
+    {"field \"layer_norm_epsilon\" is no number above 0",
+     "{\"vocab_size\":1,\"n_positions\":1,\"n_embd\":8,\"n_layer\":1,\"n_head\":1,"
+     "\"layer_norm_epsilon\":1e999}"},
+    {"field \"rope_theta\" is no number above 0",
+     "{\"model_type\":\"llama\",\"vocab_size\":1,\"max_position_embeddings\":1,\"hidden_size\":8,"
+     "\"num_hidden_layers\":1,\"num_attention_heads\":1,\"intermediate_size\":1,"
+     "\"rope_theta\":\"1e4\"}"},
+};
+
+START_TEST(refuses_files) {
+    err = (brim_error){0};
+    model_config c;
+    char path[] = "/tmp/brim-config-XXXXXX";
+    FILE *file = fdopen(mkstemp(path), "w");
+    ck_assert_ptr_nonnull(file);
+    fputs(bad_files[_i].json, file);
+    fclose(file);
+    model_config_read(path, &c, &err);
+    remove(path);
+    ASSERT_FAILS(err, BRIM_FORMAT, bad_files[_i].text);
+}
+END_TEST
+
+// The largest sizes that a file may have.
+START_TEST(parameters_fit_63_bits) {
+    model_config c = {.vocabulary = 1000000000,
+                      .positions = 1000000000,
+                      .width = 1000000,
+                      .layers = 10000,
+                      .heads = 10000,
+                      .ffn = 10000000,
+                      .head_size = 256};
+    ck_assert_int_gt(model_parameters(&c), (int64_t)1 << 56);
+    c.architecture = MODEL_LLAMA;
+    ck_assert_int_gt(model_parameters(&c), (int64_t)1 << 57);
+}
+END_TEST
+
 START_TEST(presets_have_the_published_parameters) {
     err = (brim_error){0};
     int presets = 0;
@@ -238,6 +288,8 @@ Suite *model_suite(void) {
     tcase_add_loop_test(tc, writes_config_json, 0, READ_CASES);
     tcase_add_loop_test(tc, counts_parameters, 0, READ_CASES);
     tcase_add_loop_test(tc, refuses_sizes, 0, (int)(sizeof refusals / sizeof *refusals));
+    tcase_add_loop_test(tc, refuses_files, 0, (int)(sizeof bad_files / sizeof *bad_files));
+    tcase_add_test(tc, parameters_fit_63_bits);
     tcase_add_test(tc, presets_have_the_published_parameters);
     tcase_add_test(tc, gpu_presets_are_plausible);
     tcase_add_test(tc, rates_of_an_rtx_4090);

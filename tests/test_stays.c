@@ -54,7 +54,9 @@ START_TEST(a_missing_copy_is_found) {
     for (uint64_t seed = 0; seed < 30; seed++) {
         brim_error err = {0};
         planned p;
-        planned_make(&p, pass_prune(sandbox_graph(seed, 30, 2, &err), &err), 2, true, &err);
+        brim_graph *whole = sandbox_graph(seed, 30, 2, &err);
+        planned_make(&p, pass_prune(whole, &err), 2, true, &err);
+        brim_graph_free(whole);
         random_homes h;
         random_homes_make(&h, &p, seed);
         planned_place(&p, &err);

@@ -1,8 +1,12 @@
 #include "fiber.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <ucontext.h>
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/common_interface_defs.h>
+#endif
 
 enum { PAGE = 4096 };
 
@@ -13,9 +17,32 @@ struct fiber {
     char *stack;
     size_t bytes;
     ucontext_t registers; // where there is no switch of our own
+    // For AddressSanitizer, which is told what stack is in use: a thread's own, too, and what it
+    // keeps of one that is left.
+    const void *lowest;
+    size_t extent;
+    void *kept;
 };
 
-#if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__)
+#ifdef __SANITIZE_ADDRESS__
+static void leave(fiber *from, const fiber *to) {
+    __sanitizer_start_switch_fiber(&from->kept, to->lowest, to->extent);
+}
+
+static void arrive(fiber *at) {
+    __sanitizer_finish_switch_fiber(at->kept, NULL, NULL);
+}
+#else
+static void leave(fiber *from, const fiber *to) {
+    (void)from, (void)to;
+}
+
+static void arrive(fiber *at) {
+    (void)at;
+}
+#endif
+
+#if defined(__x86_64__)
 // swapcontext asks the kernel for the signal mask each time, which takes 50 times as long. What the
 // System V ABI says a call keeps: rbx, rbp, r12 to r15, and the stack.
 __asm__(".text\n"
@@ -34,6 +61,7 @@ static fiber *starting;
 
 static void begin(void) {
     fiber *f = starting;
+    arrive(f);
     f->entry(f->context);
     abort(); // an entry never returns
 }
@@ -48,11 +76,14 @@ static void prepare(fiber *f) {
 
 void fiber_switch(fiber *from, fiber *to) {
     starting = to;
+    leave(from, to);
     cuda_on_cpu_switch(&from->stack_pointer, to->stack_pointer);
+    arrive(from);
 }
 #else
 static void begin(unsigned low, unsigned high) {
     fiber *f = (fiber *)((uintptr_t)low | (uintptr_t)high << 16 << 16);
+    arrive(f);
     f->entry(f->context);
 }
 
@@ -66,12 +97,22 @@ static void prepare(fiber *f) {
 }
 
 void fiber_switch(fiber *from, fiber *to) {
+    leave(from, to);
     swapcontext(&from->registers, &to->registers);
+    arrive(from);
 }
 #endif
 
 fiber *fiber_of_this_thread(void) {
-    return calloc(1, sizeof(fiber));
+    fiber *f = calloc(1, sizeof *f);
+    pthread_attr_t attributes;
+    if (f && pthread_getattr_np(pthread_self(), &attributes) == 0) {
+        void *lowest;
+        pthread_attr_getstack(&attributes, &lowest, &f->extent);
+        f->lowest = lowest;
+        pthread_attr_destroy(&attributes);
+    }
+    return f;
 }
 
 // Below the stack lies a page without rights.
@@ -82,6 +123,7 @@ fiber *fiber_create(size_t stack_bytes, void (*entry)(void *), void *context) {
                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     mprotect(map, PAGE, PROT_NONE);
     f->stack = map + PAGE;
+    f->lowest = f->stack, f->extent = stack_bytes;
     prepare(f);
     return f;
 }
