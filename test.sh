@@ -4,23 +4,31 @@ set -u
 cd "$(dirname "$0")"
 . scripts/packages.sh
 
+scripts=(cuda mutate sanitize fuzz faults interrupted programs install) # the longest first
 case " $* " in *" --help "*)
     cat <<END
-usage: ./test.sh [--long] [SUITE...]
+usage: ./test.sh [--long] [PART...]
+       ./test.sh --sanitize | --mutate | --fuzz
 
 Installs what is missing with apt (packages are named first), builds into build/, and runs every test: the suites of
-build/bin/run_tests, the programs as users run them (tests/programs.sh), an installed copy (tests/install.sh), and the CUDA
-backend on the CPU (tests/cuda.sh).
-With SUITEs only those run: names from tests/suites.def, and "programs", "install" and "cuda". A skipped test is named with its
-reason. --long leaves nothing out (some 20 minutes more on two cores). The last line is "N passed, N failed, N skipped", and the exit status is 0 where none failed.
+build/bin/run_tests, and beside them the scripts tests/PART.sh:
+
+  cuda         the CUDA backend on the CPU             faults        calls of the system and of drivers that fail
+  programs     the programs as users run them          interrupted   kill -9, power cuts and full disks while training
+  install      an installed copy                       sanitize      ASan, UBSan and TSan
+  mutate       mistakes that the suites must notice    fuzz          files of strangers, by libFuzzer
+
+With PARTs only those run: names of suites (tests/suites.def) and of scripts. A skipped test is named with its reason.
+--long leaves nothing out and takes hours; --sanitize, --mutate and --fuzz are --long with that part alone. The last line is
+"N passed, N failed, N skipped", and the exit status is 0 where none failed.
 END
     exit 0
 esac
 
-if [ "${1:-}" = --long ]; then
-    export BRIM_TEST_LONG=1
-    shift
-fi
+case "${1:-}" in
+    --long) export BRIM_TEST_LONG=1; shift ;;
+    --sanitize | --mutate | --fuzz) export BRIM_TEST_LONG=1; set -- "${1#--}" ;;
+esac
 
 ensure_packages $PACKAGES_BUILD $PACKAGES_RUN $PACKAGES_TEST || exit 1
 # After the lists of packages are there. One that cannot be installed is missed, no more.
@@ -32,27 +40,33 @@ build_brim ON || exit 1
 logs=$(mktemp -d)
 trap 'kill $(jobs -p) 2>/dev/null; rm -rf "$logs"' EXIT
 
-# run NAME COMMAND...: its output goes to a file, with a heading and the time that it took.
-run() {
-    local name=$1 start=$SECONDS; shift
-    { echo "== $name"; "$@" || [ $? -eq 1 ] || echo "0 passed, 1 failed ($name broke off)"; } >"$logs/$name" 2>&1
-    sed -i "1s/\$/ ($((SECONDS - start)) s)/" "$logs/$name"
+# run_suites SUITE...: all of them where none is named. What they say is seen as it comes.
+run_suites() {
+    build/bin/run_tests "$@" 2>&1 | tee "$logs/suites"
+    [ "${PIPESTATUS[0]}" -le 1 ] || echo "0 passed, 1 failed (run_tests broke off)" | tee -a "$logs/suites"
 }
 
-suites=() scripts=()
-for name in "$@"; do
-    case "$name" in programs | install | cuda) scripts+=("$name") ;; *) suites+=("$name") ;; esac
-done
-[ $# -gt 0 ] || scripts=(programs install cuda)
+# run_script NAME: what it says is shown at its end, with the time that it took.
+run_script() {
+    local name=$1 start=$SECONDS
+    "tests/$name.sh" build/bin >"$logs/$name" 2>&1 || [ $? -eq 1 ] || echo "0 passed, 1 failed ($name broke off)" >>"$logs/$name"
+    echo "== $name ($((SECONDS - start)) s)
+$(cat "$logs/$name")"
+}
 
-# The scripts use the other core.
-(for name in ${scripts[@]+"${scripts[@]}"}; do run "$name" "tests/$name.sh" build/bin; done) &
-if [ $# -eq 0 ] || [ ${#suites[@]} -gt 0 ]; then
-    build/bin/run_tests ${suites[@]+"${suites[@]}"} 2>&1 | tee "$logs/run_tests"
-    [ "${PIPESTATUS[0]}" -le 1 ] || echo "0 passed, 1 failed (run_tests broke off)" | tee -a "$logs/run_tests"
-fi
+suites=() chosen=()
+for part in "$@"; do
+    case " ${scripts[*]} " in *" $part "*) chosen+=("$part") ;; *) suites+=("$part") ;; esac
+done
+[ $# -gt 0 ] || chosen=("${scripts[@]}")
+
+# The suites on one core, scripts on the other; and on both when the suites are done.
+if [ $# -eq 0 ] || [ ${#suites[@]} -gt 0 ]; then run_suites ${suites[@]+"${suites[@]}"} & fi
+for name in ${chosen[@]+"${chosen[@]}"}; do
+    while [ "$(jobs -pr | wc -l)" -ge 2 ]; do wait -n; done
+    run_script "$name" &
+done
 wait
-for name in ${scripts[@]+"${scripts[@]}"}; do cat "$logs/$name"; done
 
 # Adds up the closing lines of all parts. None, or one that is missing, is a failure.
 for part in "$logs"/*; do tail -n 1 "$part"; done | awk '

@@ -49,6 +49,11 @@ typedef struct memory_request { // extents of the spaces
 typedef struct backend_device backend_device;
 typedef struct loaded_program loaded_program;
 
+typedef struct record_watcher {
+    void (*done)(void *user, int32_t record, brim_error *err);
+    void *user;
+} record_watcher;
+
 typedef struct backend {
     const char *name; // "cuda", "opencl"
 
@@ -85,6 +90,8 @@ typedef struct backend {
     // The program must outlive the loaded one.
     brim_status (*load)(backend_device *device, const program *p, loaded_program **out, brim_error *err);
     void (*unload)(loaded_program *loaded);
+    // What users should know of loading: a kernel cache that is not used, and why; "": nothing.
+    const char *(*warning)(const backend_device *device);
     // Submits the records of one section (a SECTION_* bit) for one micro-batch of the step (see copy_record); returns
     // before they are done.
     brim_status (*run)(loaded_program *loaded, uint8_t section, int32_t micro_batch, brim_error *err);
@@ -96,6 +103,11 @@ typedef struct backend {
     // Optional: runs a section once more (micro-batch 0), one record after another, and tells the seconds of each; 0 for
     // those that are not of the section. For bench_step; NULL where profiling is not offered.
     brim_status (*profile)(loaded_program *loaded, uint8_t section, double *seconds, brim_error *err);
+
+    // Runs a section one record after another, in the order of the list, each done before the next begins; `watcher`, if
+    // it is not NULL, is told after each, and may read the device's memory. An error, the watcher's too, ends it.
+    brim_status (*step_through)(loaded_program *loaded, uint8_t section, int32_t micro_batch,
+                                const record_watcher *watcher, brim_error *err);
 
     // Optional: what the program's runs since the last call waited for, and how its queues were used; after a wait.
     // The first call gives zeros: from then on runs are timed. So do all calls for a program that has work on no other
@@ -119,5 +131,7 @@ brim_status device_write_range(const backend *api, backend_device *device, const
                                brim_error *err);
 brim_status device_read_range(const backend *api, backend_device *device, const byte_range *range, void *data,
                               brim_error *err);
+// Puts the device's name before an error of its driver.
+brim_status device_named(const backend *api, const backend_device *device, brim_error *err);
 
 #endif

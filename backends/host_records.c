@@ -190,10 +190,11 @@ brim_status host_records_submit(host_records *h, int32_t record, int32_t micro_b
     return err->status;
 }
 
-brim_status host_records_run(host_records *h, int32_t record, brim_error *err) {
+brim_status host_records_run(host_records *h, int32_t record, int32_t micro_batch,
+                             brim_error *err) {
     const host_work *work = &h->work[record];
     if (failed(err)) return err->status;
-    work->run(h->queues, work, 0, err);
+    work->run(h->queues, work, micro_batch, err);
     if (failed(err)) brim_error_prefix(err, "record %d (%s)", work->record, work->label);
     return err->status;
 }

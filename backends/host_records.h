@@ -48,7 +48,7 @@ void host_records_awaited(const host_records *h, int32_t record, int64_t after[Q
 brim_status host_records_submit(host_records *h, int32_t record, int32_t micro_batch,
                                 const int64_t after[QUEUE_COUNT], void *const *event,
                                 int32_t events, brim_error *err);
-// Runs the task at once, on this thread; for profiling. Nothing else may be under way.
-brim_status host_records_run(host_records *h, int32_t record, brim_error *err);
+// Runs the task at once, on this thread. Nothing else may be under way.
+brim_status host_records_run(host_records *h, int32_t record, int32_t micro_batch, brim_error *err);
 
 #endif

@@ -24,6 +24,8 @@ struct kernel_cache {
     // Of all entries, as far as is known: of them when they were last counted, and of those put
     // since. The first put counts.
     _Atomic uint64_t bytes;
+    atomic_bool warned; // kernels are loaded by several threads: the first of them writes
+    char warning[400];
 };
 
 // An entry is this, then the key, then the data.
@@ -32,6 +34,22 @@ typedef struct entry_header {
     uint64_t key_bytes, data_bytes, data_hash;
 } entry_header;
 static const char entry_magic[8] = "BRIMKC1";
+
+static void warn(kernel_cache *cache, const char *what, const char *reason) {
+    if (!atomic_exchange(&cache->warned, true))
+        snprintf(cache->warning, sizeof cache->warning, "%s %.200s is not used: %s", what,
+                 cache->path, reason);
+}
+
+const char *kernel_cache_warning(const kernel_cache *cache) {
+    return cache->warning;
+}
+
+// Why what has this owner and mode may have been written by somebody else; NULL: it was not.
+static const char *stranger(const struct stat *info) {
+    if (info->st_uid != geteuid()) return "it belongs to another user";
+    return info->st_mode & (S_IWGRP | S_IWOTH) ? "other users may write to it" : NULL;
+}
 
 // ---- directory ----------------------------------------------------------------------------------
 
@@ -57,10 +75,8 @@ static int open_directory(const char *path, const char **reason) {
     *reason = NULL;
     if (fstat(descriptor, &info) != 0)
         *reason = strerror(errno);
-    else if (info.st_uid != geteuid())
-        *reason = "it belongs to another user";
-    else if (info.st_mode & (S_IWGRP | S_IWOTH))
-        *reason = "other users may write to it";
+    else
+        *reason = stranger(&info);
     if (!*reason) return descriptor;
     close(descriptor);
     return -1;
@@ -77,6 +93,8 @@ kernel_cache *kernel_cache_open(const char *directory, brim_error *err) {
         cache->directory = open_directory(cache->path, &reason);
         if (cache->directory < 0 && directory)
             brim_fail(err, BRIM_IO, "kernel cache %s cannot be used: %s", directory, reason);
+        else if (cache->directory < 0)
+            warn(cache, "kernel cache", reason);
     }
     if (!failed(err)) return cache;
     kernel_cache_close(cache);
@@ -139,10 +157,14 @@ static bool write_all(int file, const void *data, size_t bytes) {
 
 // The bytes after the header: key and data. NULL unless the file is of our user, who alone may
 // write to it, and its size what the header says.
-static char *read_entry(int file, size_t key_bytes, entry_header *header) {
+static char *read_entry(kernel_cache *cache, int file, size_t key_bytes, entry_header *header) {
     struct stat info;
-    if (fstat(file, &info) != 0 || !S_ISREG(info.st_mode) || info.st_uid != geteuid()) return NULL;
-    if (info.st_mode & (S_IWGRP | S_IWOTH)) return NULL;
+    if (fstat(file, &info) != 0 || !S_ISREG(info.st_mode)) return NULL;
+    const char *reason = stranger(&info);
+    if (reason) {
+        warn(cache, "a kernel in", reason);
+        return NULL;
+    }
     if (!read_all(file, header, sizeof *header)) return NULL;
     if (memcmp(header->magic, entry_magic, sizeof entry_magic) != 0) return NULL;
     size_t body;
@@ -163,14 +185,17 @@ static void touch(int file) {
         futimens(file, NULL);
 }
 
-static bool find_entry(const kernel_cache *cache, const char *key, size_t key_bytes, void **data,
+static bool find_entry(kernel_cache *cache, const char *key, size_t key_bytes, void **data,
                        size_t *bytes) {
     char name[32];
     entry_name(key, key_bytes, name);
     int file = openat(cache->directory, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
-    if (file < 0) return false;
+    if (file < 0) {
+        if (errno == ELOOP) warn(cache, "a kernel in", "it is a symbolic link");
+        return false;
+    }
     entry_header header;
-    char *entry = read_entry(file, key_bytes, &header);
+    char *entry = read_entry(cache, file, key_bytes, &header);
     if (entry) touch(file);
     close(file);
     if (!entry) return false;
@@ -186,8 +211,7 @@ static bool find_entry(const kernel_cache *cache, const char *key, size_t key_by
     return true;
 }
 
-bool kernel_cache_get(const kernel_cache *cache, const kernel_key *key, void **data,
-                      size_t *bytes) {
+bool kernel_cache_get(kernel_cache *cache, const kernel_key *key, void **data, size_t *bytes) {
     if (cache->directory < 0) return false;
     size_t key_bytes;
     char *flat = flatten(key, &key_bytes);

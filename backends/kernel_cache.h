@@ -30,17 +30,21 @@ typedef struct kernel_key {
 typedef struct kernel_cache kernel_cache;
 
 // A cache that keeps nothing (not an error) where directory is "", or where it is NULL and the user
-// has no usable directory. A directory that is named and unusable is an error. NULL only with an
-// error.
+// has no usable directory: then kernel_cache_warning tells why. A directory that is named and
+// unusable is an error. NULL only with an error.
 kernel_cache *kernel_cache_open(const char *directory, brim_error *err);
 void kernel_cache_close(kernel_cache *cache);
 
 // Where entries are kept; "" for a cache that keeps nothing.
 const char *kernel_cache_directory(const kernel_cache *cache);
 
+// Of the directory and the entries that were left alone since somebody else might have written
+// them, the first, in words; "" where there was none.
+const char *kernel_cache_warning(const kernel_cache *cache);
+
 // True with the entry's data, which the caller frees with free(); false where there is none, or a
 // damaged one.
-bool kernel_cache_get(const kernel_cache *cache, const kernel_key *key, void **data, size_t *bytes);
+bool kernel_cache_get(kernel_cache *cache, const kernel_key *key, void **data, size_t *bytes);
 
 // Writes an entry. A disk that is full or read-only only costs compiling again next time: that is
 // no error.

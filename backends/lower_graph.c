@@ -213,10 +213,10 @@ brim_status lower_graph(const brim_graph *g, const graph_layout *layout,
     l.program->file_bytes = plan->peak_bytes[SPACE_FILE];
     lay_out_staging(&l, out);
     l.sections = micro_batches > 1 ? SECTION_ALL : SECTION_LAST;
-    copy_inputs(&l, out);
+    if (!failed(err)) copy_inputs(&l, out);
     lower_nodes(&l, schedule);
     l.sections = SECTION_LAST;
-    copy_results(&l, out);
+    if (!failed(err)) copy_results(&l, out);
     program_order(out->program, err);
     program_verify(out->program, err);
     if (failed(err)) lowered_free(out);

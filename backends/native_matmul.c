@@ -107,7 +107,10 @@ static bool open_cblas(native_matmul *m, brim_error *err) {
 static bool open_library(native_matmul *m, native_library library, brim_error *err) {
     brim_error no_onednn = {0}, no_cblas = {0};
     if (library != NATIVE_CBLAS && open_onednn(m, &no_onednn)) return true;
+    if (no_onednn.status == BRIM_MEMORY) *err = no_onednn; // it may well be there
+    if (failed(err)) return false;
     if (library != NATIVE_ONEDNN && open_cblas(m, &no_cblas)) return true;
+    if (no_cblas.status == BRIM_MEMORY) *err = no_cblas;
     bool both = failed(&no_onednn) && failed(&no_cblas);
     brim_fail(err, BRIM_DEVICE, "%.400s%s%.400s", no_onednn.text, both ? "; " : "", no_cblas.text);
     return false;

@@ -16,7 +16,8 @@ static bool array_bytes(size_t count, size_t size, size_t *bytes, brim_error *er
 void *brim_calloc_array(size_t count, size_t size, brim_error *err) {
     size_t bytes;
     if (failed(err) || !array_bytes(count, size, &bytes, err)) return NULL;
-    void *array = calloc(1, bytes ? bytes : 1);
+    if (bytes == 0) bytes = 1;
+    void *array = calloc(1, bytes);
     if (!array) brim_fail(err, BRIM_MEMORY, "host memory does not suffice for %zu bytes", bytes);
     return array;
 }

@@ -46,7 +46,8 @@ static void *open_candidate(const char *name, const dynlib_table *table, void *f
 bool dynlib_open(dynlib *library, const dynlib_table *table, void *functions, brim_error *err) {
     if (failed(err)) return false;
     *library = (dynlib){0};
-    strbuf reasons = {.err = err};
+    brim_error short_of_memory = {0};
+    strbuf reasons = {.err = &short_of_memory};
     for (const char *const *name = table->candidates; *name && !library->handle; name++) {
         clear_slots(table, functions);
         *library = (dynlib){open_candidate(*name, table, functions, &reasons), *name};
@@ -55,6 +56,7 @@ bool dynlib_open(dynlib *library, const dynlib_table *table, void *functions, br
     if (!opened) {
         clear_slots(table, functions);
         *library = (dynlib){0};
+        if (failed(&short_of_memory)) *err = short_of_memory;
         brim_fail(err, BRIM_DEVICE, "%s cannot be loaded: %s", table->purpose,
                   strbuf_text(&reasons));
     }

@@ -134,9 +134,16 @@ const char *file_path(const file_writer *w) {
     return w ? w->path : "";
 }
 
+int sync_descriptor(int descriptor) {
+    int result;
+    do result = fsync(descriptor);
+    while (result != 0 && errno == EINTR);
+    return result;
+}
+
 // Some file systems report a full disk no sooner than here.
 static void close_synced(file_writer *w, brim_error *err) {
-    if (!failed(err) && fsync(w->descriptor) != 0) report_write(w, strerror(errno), err);
+    if (!failed(err) && sync_descriptor(w->descriptor) != 0) report_write(w, strerror(errno), err);
     int result = close(w->descriptor);
     if (result != 0 && errno != EINTR) report_write(w, strerror(errno), err);
 }

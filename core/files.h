@@ -82,6 +82,9 @@ bool folder_remove(const char *path, brim_error *err);
 // and stays, as does everything on a file system without locks. Failures are ignored.
 void folder_clean(const char *path);
 
+// fsync, until no signal interrupts it.
+int sync_descriptor(int descriptor);
+
 // Syncs a folder, so that the names in it are on the disk.
 bool folder_sync(const char *path, brim_error *err);
 

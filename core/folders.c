@@ -27,7 +27,7 @@ bool folder_sync(const char *path, brim_error *err) {
     if (failed(err)) return false;
     int descriptor = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     // EINVAL: a file system that cannot sync folders; there is nothing more to be had from it.
-    if (descriptor < 0 || (fsync(descriptor) != 0 && errno != EINVAL)) {
+    if (descriptor < 0 || (sync_descriptor(descriptor) != 0 && errno != EINVAL)) {
         brim_fail(err, BRIM_IO, "folder %s cannot be synced: %s", path, strerror(errno));
     }
     if (descriptor >= 0) close(descriptor);
@@ -36,11 +36,21 @@ bool folder_sync(const char *path, brim_error *err) {
 
 static bool sync_file(const char *path, brim_error *err) {
     int descriptor = open(path, O_RDONLY | O_CLOEXEC);
-    if (descriptor < 0 || fsync(descriptor) != 0) {
+    if (descriptor < 0 || sync_descriptor(descriptor) != 0) {
         brim_fail(err, BRIM_IO, "%s cannot be synced: %s", path, strerror(errno));
     }
     if (descriptor >= 0) close(descriptor);
     return !failed(err);
+}
+
+// NULL at the end, and with err set where the folder cannot be read to its end.
+static struct dirent *next_entry(DIR *folder, const char *path, brim_error *err) {
+    if (failed(err)) return NULL;
+    errno = 0;
+    struct dirent *entry = readdir(folder);
+    if (!entry && errno)
+        brim_fail(err, BRIM_IO, "folder %s cannot be read: %s", path, strerror(errno));
+    return entry;
 }
 
 // Calls visit with the path and the kind of each entry of a folder, until one fails.
@@ -52,11 +62,14 @@ static bool each_entry(const char *path, bool (*visit)(const char *path, mode_t,
         brim_fail(err, BRIM_IO, "folder %s cannot be read: %s", path, strerror(errno));
         return false;
     }
-    for (struct dirent *entry; !failed(err) && (entry = readdir(folder));) {
+    for (struct dirent *entry; (entry = next_entry(folder, path, err));) {
         if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) continue;
         char *child = path_join(path, entry->d_name, err);
         struct stat status;
-        if (child && lstat(child, &status) == 0) visit(child, status.st_mode, err);
+        if (child && lstat(child, &status) == 0)
+            visit(child, status.st_mode, err);
+        else if (child && errno != ENOENT) // it may have gone meanwhile
+            brim_fail(err, BRIM_IO, "%s cannot be read: %s", child, strerror(errno));
         free(child);
     }
     closedir(folder);

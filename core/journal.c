@@ -183,6 +183,14 @@ bool brim_journal_note(brim_journal *journal, const char *name, const char *text
     return end_line(journal, err);
 }
 
+// A pipe or a terminal cannot be synced, and need not.
+bool brim_journal_sync(brim_journal *journal, brim_error *err) {
+    if (failed(err) || !journal) return false;
+    if (fsync(journal->descriptor) == 0 || errno == EINVAL || errno == EROFS) return true;
+    brim_fail(err, BRIM_IO, "%s cannot be written: %s", journal->path, strerror(errno));
+    return false;
+}
+
 // --- reading back ---
 
 static bool append_value(journal_column *column, double step, double value, brim_error *err) {

@@ -215,10 +215,6 @@ void state_close(state_reader *r) {
     free(r);
 }
 
-bool state_has(const state_reader *r, const char *name) {
-    return safetensors_metadata(r->file, name) || safetensors_find(r->file, name);
-}
-
 // What follows the kind in a value; NULL where it is missing or of another kind.
 static const char *find_value(const state_reader *r, const char *name, const char *kind,
                               brim_error *err) {

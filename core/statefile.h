@@ -53,8 +53,6 @@ typedef struct state_reader state_reader;
 state_reader *state_open(const char *path, brim_error *err);
 void state_close(state_reader *r);
 
-bool state_has(const state_reader *r, const char *name);
-
 // 0 or "", with a text that names the file and the value, where there is no such value of that
 // kind. The text lives as long as the reader.
 int64_t state_i64(const state_reader *r, const char *name, brim_error *err);

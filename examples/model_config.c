@@ -19,8 +19,12 @@ static char *read_text(const char *file, brim_error *err) {
     }
     char *text = malloc(CONFIG_BYTES + 1);
     size_t bytes = text ? fread(text, 1, CONFIG_BYTES + 1, in) : 0;
-    bool bad = !text || ferror(in) || bytes > CONFIG_BYTES;
+    bool bad = ferror(in) || bytes > CONFIG_BYTES;
     fclose(in);
+    if (!text) {
+        brim_fail(err, BRIM_MEMORY, "%s: no memory to read it", file);
+        return NULL;
+    }
     if (bad) {
         brim_fail(err, BRIM_FORMAT, "%s: cannot be read as a JSON file of at most 1 MiB", file);
         free(text);
@@ -299,7 +303,7 @@ static bool write_llama(cJSON *json, const model_config *c) {
 
 static bool write_fields(cJSON *json, const model_config *c, const family *f) {
     cJSON *classes = cJSON_AddArrayToObject(json, "architectures");
-    bool complete = cJSON_AddItemToArray(classes, cJSON_CreateString(f->class_name)) &&
+    bool complete = classes && cJSON_AddItemToArray(classes, cJSON_CreateString(f->class_name)) &&
                     add_text(json, "model_type", f->model_type) &&
                     add_text(json, f->activation_field, f->activation) &&
                     add_number(json, f->eps_field, c->norm_eps) &&

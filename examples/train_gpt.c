@@ -1,5 +1,6 @@
 // Trains a language model on the user's own text. See --help.
 #include <dirent.h>
+#include <errno.h>
 #include <float.h>
 #include <math.h>
 #include <signal.h>
@@ -31,10 +32,10 @@ static void catch_signals(void) {
         struct sigaction before;
         sigaction(ends[i], NULL, &before);
         if (ends[i] == SIGHUP && before.sa_handler == SIG_IGN) continue; // nohup
-        // Without SA_RESETHAND a second Ctrl-C could not end a run that hangs.
-        sigaction(ends[i],
-                  &(struct sigaction){.sa_handler = interrupt, .sa_flags = (int)SA_RESETHAND},
-                  NULL);
+        // Without SA_RESETHAND a second Ctrl-C could not end a run that hangs; without SA_RESTART
+        // the first might interrupt a call that saves.
+        int flags = (int)SA_RESETHAND | SA_RESTART;
+        sigaction(ends[i], &(struct sigaction){.sa_handler = interrupt, .sa_flags = flags}, NULL);
     }
     signal(SIGPIPE,
            SIG_IGN); // that nobody reads the progress any more is no reason to lose the training
@@ -65,11 +66,14 @@ static void join(char out[4096], const char *dir, const char *file) {
 
 // True where a folder holds anything that a run has saved, even if it broke off before it wrote
 // "latest".
-static bool holds_checkpoints(const char *dir) {
+static bool holds_checkpoints(const char *dir, brim_error *err) {
+    errno = 0;
     DIR *folder = opendir(dir);
-    bool found = false;
+    bool found = false, none = !folder && (errno == ENOENT || errno == ENOTDIR);
     for (struct dirent *entry; folder && !found && (entry = readdir(folder));)
         found = strcmp(entry->d_name, "latest") == 0 || strncmp(entry->d_name, "step-", 5) == 0;
+    if (errno && !found && !none) // it may hold what would be written over
+        brim_fail(err, BRIM_IO, "folder %s cannot be read: %s", dir, strerror(errno));
     if (folder) closedir(folder);
     return found;
 }
@@ -123,7 +127,7 @@ static void check_given(const run *r, const char *file, brim_error *err) {
 
 // A file of a model's folder, or of the newest checkpoint in a run's.
 static void checkpoint_file(char out[4096], const char *dir, const char *file, brim_error *err) {
-    if (holds_checkpoints(dir))
+    if (holds_checkpoints(dir, err))
         brim_checkpoint_file(out, 4096, dir, file, err);
     else
         join(out, dir, file);
@@ -132,12 +136,14 @@ static void checkpoint_file(char out[4096], const char *dir, const char *file, b
 static void choose_config(run *r, brim_error *err) {
     train_options *o = &r->options;
     char file[4096];
-    if (o->resume && !holds_checkpoints(o->out)) {
+    bool holds = holds_checkpoints(o->out, err);
+    if (err->status) return;
+    if (o->resume && !holds) {
         brim_fail(err, BRIM_ARGUMENT,
                   "--resume: %s holds no checkpoint, so there is nothing to go on from", o->out);
         return;
     }
-    if (!o->resume && holds_checkpoints(o->out)) {
+    if (!o->resume && holds) {
         brim_fail(err, BRIM_ARGUMENT,
                   "%s holds checkpoints of an earlier run; give --resume, or another --out",
                   o->out);
@@ -184,8 +190,8 @@ static void check_vocabulary(const run *r, brim_error *err) {
     free(chunk);
 }
 
-// Sequences that are read at a time: a micro-batch, or where the planner chooses that, a whole step, so
-// that the data's order does not depend on the plan.
+// Sequences that are read at a time: a micro-batch, or where the planner chooses that, a whole
+// step, so that the data's order does not depend on the plan.
 static int64_t read_batch(const run *r) {
     return r->options.step_batch ? r->options.step_batch : r->options.batch;
 }
@@ -255,6 +261,7 @@ static brim_trainer *make_trainer(run *r, int64_t vram_bytes, brim_error *err) {
                                 .device = o->device,
                                 .precision = (brim_precision)o->precision,
                                 .seed = (uint64_t)o->seed,
+                                .on_nan = (brim_on_nan)o->on_nan,
                                 .vram_bytes = vram_bytes,
                                 .ram_bytes = o->ram,
                                 .disk = o->disk.bytes ? o->disk.folder : NULL,
@@ -348,6 +355,7 @@ static void print_start(const run *r) {
         printf("the driver could not pin %s of main memory: copies of it pass through small pinned "
                "buffers\n",
                brim_bytes_text(info.host_bytes - info.pinned_bytes, arena, sizeof arena));
+    if (info.warning) fprintf(stderr, "warning: %s\n", info.warning);
     fflush(stdout);
 }
 
@@ -415,11 +423,30 @@ static void report_step(run *r, const brim_step_result *s, brim_error *err) {
     char streaming[120];
     streaming_text(s, streaming, sizeof streaming);
     if (s->skipped)
-        brim_progress_say(r->progress,
-                          "step %lld  skipped: gradients were not finite (loss scale %g)",
-                          (long long)s->step, s->loss_scale);
-    brim_progress_step(r->progress, s->step, r->steps, "loss %.4f  %.0f tokens/s%s", s->loss, tokens,
-                       streaming);
+        brim_progress_say(r->progress, "step %lld  skipped: %s%s", (long long)s->step,
+                          s->not_finite ? "the first tensor that went bad is "
+                                        : "gradients overflowed, the loss scale is halved",
+                          s->not_finite ? s->not_finite : "");
+    brim_progress_step(r->progress, s->step, r->steps, "loss %.4f  %.0f tokens/s%s", s->loss,
+                       tokens, streaming);
+}
+
+static bool save(run *r, brim_error *err) {
+    brim_journal_sync(r->log, err);
+    return brim_trainer_save(r->trainer, r->options.out, err) == BRIM_OK;
+}
+
+// Nothing was changed: what was trained until then is kept, so that only the step is lost.
+static void save_before_stop(run *r, bool saved, const brim_error *why) {
+    brim_error failed = {0};
+    if (why->status != BRIM_NOT_FINITE) return;
+    if (!saved) save(r, &failed);
+    if (!failed.status)
+        printf(
+            "the training before that step is in %s; --resume --on-nan skip goes on without it\n",
+            r->options.out);
+    else
+        brim_error_report(&failed);
 }
 
 static bool due(int64_t every, int64_t step) {
@@ -436,13 +463,12 @@ static void train(run *r, brim_error *err) {
         report_step(r, &s, err);
         if (s.step > 2) r->seconds += s.seconds, r->timed++;
         if (due(r->options.eval_every, step)) evaluate(r, evaluated = step, err);
-        if (due(r->options.save_every, step) &&
-            brim_trainer_save(r->trainer, r->options.out, err) == BRIM_OK)
-            saved = step;
+        if (due(r->options.save_every, step) && save(r, err)) saved = step;
     }
     brim_progress_end(r->progress);
     if (interrupted && err->status == BRIM_OK) printf("stopped at step %lld\n", (long long)step);
-    if (saved != step) brim_trainer_save(r->trainer, r->options.out, err);
+    save_before_stop(r, saved == step, err);
+    if (saved != step) save(r, err);
     if (evaluated != step && !interrupted) evaluate(r, step, err);
 }
 

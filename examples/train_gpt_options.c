@@ -23,6 +23,7 @@ static const char description[] =
 static const char *const architectures[] = {"gpt2", "llama", NULL};
 static const char *const schedules[] = {"constant", "linear", "cosine", NULL};
 static const char *const precisions[] = {"f32", "bf16", "f16", NULL};
+static const char *const on_nan[] = {"stop", "skip", NULL};
 static const char *const states[] = {"f32", "q8", NULL};
 
 static const option_row rows[] = {
@@ -104,6 +105,10 @@ static const option_row rows[] = {
      "AdamW's m and v: f32, or q8, blocks of 8 bits, which take a quarter of the memory and change "
      "results; with --precision bf16 and a single micro-batch, gradients are bf16, too (default f32)",
      states},
+    {"on-nan", "WHAT", OPTION_CHOICE, AT(on_nan), 0, 0,
+     "where a loss or gradient is NaN or infinite: stop, or skip the step; either way nothing is "
+     "changed, and the first tensor that went bad is named (default stop)",
+     on_nan},
     {"plan", NULL, OPTION_SWITCH, AT(plan), 0, 0, "print the plan for the budget, and stop", NULL},
     {"explain", NULL, OPTION_SWITCH, AT(explain), 0, 0, "print the plan, and train", NULL},
     {"resume", NULL, OPTION_SWITCH, AT(resume), 0, 0, "go on from OUT/latest", NULL},

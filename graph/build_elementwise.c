@@ -5,7 +5,7 @@
 static brim_value unary(op_id op, brim_value a, double p0, double p1) {
     brim_graph *g = graph_of(op_table[op].name, &a, 1);
     brim_attr attr = {.scalar = {(float)p0, (float)p1}};
-    return g ? graph_op(g, op, &a, 1, &attr) : GRAPH_INVALID;
+    return graph_op(g, op, &a, 1, &attr);
 }
 
 // True for a scalar constant, which takes on the dtype of the operand beside it.

@@ -103,14 +103,14 @@ brim_value brim_layer_norm_with(brim_value x, brim_value gain, brim_value bias, 
     brim_value operands[] = {x, gain, bias};
     brim_graph *g = graph_of("layer_norm", operands, 3);
     brim_attr attr = {.scalar = {(float)eps}};
-    return g ? graph_op(g, OP_LAYER_NORM, operands, 3, &attr) : GRAPH_INVALID;
+    return graph_op(g, OP_LAYER_NORM, operands, 3, &attr);
 }
 
 brim_value brim_rms_norm_with(brim_value x, brim_value gain, double eps) {
     brim_value operands[] = {x, gain};
     brim_graph *g = graph_of("rms_norm", operands, 2);
     brim_attr attr = {.scalar = {(float)eps}};
-    return g ? graph_op(g, OP_RMS_NORM, operands, 2, &attr) : GRAPH_INVALID;
+    return graph_op(g, OP_RMS_NORM, operands, 2, &attr);
 }
 
 // Losses ------------------------------------------------------------------------------------------

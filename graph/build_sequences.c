@@ -5,7 +5,7 @@
 brim_value brim_gather(brim_value table, brim_value ids) {
     brim_value operands[] = {table, ids};
     brim_graph *g = graph_of("embedding", operands, 2);
-    return g ? graph_op(g, OP_EMBEDDING, operands, 2, NULL) : GRAPH_INVALID;
+    return graph_op(g, OP_EMBEDDING, operands, 2, NULL);
 }
 
 brim_value brim_attention(brim_value q, brim_value k, brim_value v,
@@ -34,7 +34,7 @@ brim_value brim_rotary_scaled(brim_value x, double base, const brim_rotary_scali
     brim_graph *g = graph_of("rotary", operands, count);
     brim_attr attr = {.rotary = {.base = base}};
     if (scaling && scaling->factor != 0) attr.rotary.scaling = *scaling;
-    return g ? graph_op(g, OP_ROTARY, operands, count, &attr) : GRAPH_INVALID;
+    return graph_op(g, OP_ROTARY, operands, count, &attr);
 }
 
 brim_value brim_dropout(brim_value x, double p) {

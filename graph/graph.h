@@ -199,7 +199,7 @@ value_id graph_leaf(brim_graph *g, value_role role, brim_dtype dtype, const shap
 brim_value graph_control(brim_graph *g, control_slot slot);
 
 // Makes a node after checking arity, dtypes and shapes (graph/infer.h); returns its first output. An error is stuck to
-// the graph with op, scope, operand shapes, and what was expected.
+// the graph with op, scope, operand shapes, and what was expected. No value where there is no graph.
 brim_value graph_op(brim_graph *g, op_id op, const brim_value *inputs, int count, const brim_attr *attr);
 // The same with the dtype of output 0 given: contractions, reductions and *_PARAMS ops can write f32 from 16-bit inputs.
 brim_value graph_op_as(brim_graph *g, op_id op, const brim_value *inputs, int count, const brim_attr *attr,

@@ -302,7 +302,8 @@ static void split_uses(maker *m, value_id v, memory_space space) {
                      (!copied_out && !whole && idle_too_long(m, v, space, &list[i - 1], &list[i]));
         if (!apart) continue;
         add_stay(m, v, space, list, first, i, count);
-        if (whole) last_for_the_step(m, &m->plan->stay[m->plan->stays - 1], list[i - 1].moment);
+        if (whole && !failed(m->err))
+            last_for_the_step(m, &m->plan->stay[m->plan->stays - 1], list[i - 1].moment);
         first = i;
     }
 }

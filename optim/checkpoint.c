@@ -1,6 +1,7 @@
 // Checkpoints: DIR/step-N/{model.safetensors, training_state.safetensors, attached files}, and
 // DIR/latest.
 #include <dirent.h>
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,11 +13,12 @@
 #include "core/files.h"
 #include "core/safetensors.h"
 #include "core/statefile.h"
+#include "core/strbuf.h"
 #include "optim/trainer.h"
 
-enum { PATH_BYTES = 4096, FORMAT_VERSION = 1 };
+enum { PATH_BYTES = 4096, FORMAT_VERSION = 2, LARGEST_ATTACHMENT = 64 << 20 };
 static const char model_file[] = "model.safetensors", state_file[] = "training_state.safetensors";
-static const char note_prefix[] = "note.";
+static const char note_prefix[] = "note.", file_prefix[] = "file.";
 enum { MOST_NOTES = 1000, LONGEST_NOTE = 200 };
 static const char *const optimizer_names[] = {[BRIM_ADAMW] = "adamw", [BRIM_SGD] = "sgd"};
 static const char *const states_names[] = {[BRIM_STATES_F32] = "f32", [BRIM_STATES_Q8] = "q8"};
@@ -30,11 +32,16 @@ static bool join(char out[PATH_BYTES], const char *dir, const char *file, brim_e
 // Attachments and notes
 // --------------------------------------------------------------------------------------------------
 
+// The name of a file in a checkpoint, and of nothing elsewhere.
+static bool can_be_attached(const char *file) {
+    return *file && !strchr(file, '/') && *file != '.' && strcmp(file, model_file) != 0 &&
+           strcmp(file, state_file) != 0;
+}
+
 brim_status brim_trainer_attach(brim_trainer *t, const char *file, const char *text,
                                 brim_error *err) {
     if (failed(err)) return err->status;
-    if (!*file || strchr(file, '/') || *file == '.' || strcmp(file, model_file) == 0 ||
-        strcmp(file, state_file) == 0)
+    if (!can_be_attached(file) || strlen(text) > LARGEST_ATTACHMENT)
         return brim_fail(err, BRIM_ARGUMENT, "a checkpoint cannot hold a file named \"%s\"", file);
     attachment *a = arena_alloc(&t->memory, sizeof *a, err);
     if (!a) return err->status;
@@ -128,11 +135,28 @@ static void save_model(brim_trainer *t, const char *path, checksum *sum, brim_er
     safetensors_writer *w =
         failed(err) ? NULL : safetensors_begin(out, entries, (size_t)t->parameters, NULL, 0, err);
     if (w) {
+        size_t bytes;
+        const char *header = safetensors_written_header(w, &bytes);
+        checksum_add(sum, header, bytes);
         write_parameters(t, w, sum, err);
         safetensors_end(w, err);
     }
     if (out) file_commit(out, err);
     free(entries);
+}
+
+static uint64_t sum_of(const void *data, size_t bytes) {
+    checksum sum = checksum_start();
+    checksum_add(&sum, data, bytes);
+    return checksum_value(&sum);
+}
+
+static void put_prefixed(state_writer *w, const char *prefix, const char *name, int64_t value,
+                         brim_error *err) {
+    strbuf full = {.err = err};
+    strbuf_printf(&full, "%s%s", prefix, name);
+    state_put_i64(w, strbuf_text(&full), value, err);
+    strbuf_free(&full);
 }
 
 static void put_numbers(const brim_trainer *t, state_writer *w, uint64_t model_sum,
@@ -148,11 +172,10 @@ static void put_numbers(const brim_trainer *t, state_writer *w, uint64_t model_s
     state_put_i64(w, "seed", (int64_t)t->options.seed, err);
     state_put_i64(w, "micro_batch", t->options.batch, err);
     state_put_i64(w, "model_checksum", (int64_t)model_sum, err);
-    for (const note *n = t->notes; n; n = n->next) {
-        char name[256];
-        snprintf(name, sizeof name, "%s%s", note_prefix, n->name);
-        state_put_i64(w, name, n->value, err);
-    }
+    for (const note *n = t->notes; n; n = n->next)
+        put_prefixed(w, note_prefix, n->name, n->value, err);
+    for (const attachment *a = t->attachments; a; a = a->next)
+        put_prefixed(w, file_prefix, a->file, (int64_t)sum_of(a->text, strlen(a->text)), err);
 }
 
 static void save_state(brim_trainer *t, const char *path, uint64_t model_sum, brim_error *err) {
@@ -199,9 +222,10 @@ brim_status brim_trainer_save(brim_trainer *t, const char *dir, brim_error *err)
 // Resume
 // -----------------------------------------------------------------------------------------------------------------
 
+// Also where that cannot be found out: whoever reads it then says why.
 static bool exists(const char *path) {
     struct stat status;
-    return stat(path, &status) == 0;
+    return stat(path, &status) == 0 || (errno != ENOENT && errno != ENOTDIR);
 }
 
 // The checkpoint of the highest step. A run that was killed during its first save may have one and
@@ -209,34 +233,45 @@ static bool exists(const char *path) {
 static bool highest_step(char name[40], const char *dir) {
     DIR *folder = opendir(dir);
     long long highest = -1, step;
+    errno = 0;
     for (struct dirent *entry; folder && (entry = readdir(folder));) {
         char rest;
         if (sscanf(entry->d_name, "step-%lld%c", &step, &rest) == 1 && step > highest)
             highest = step;
     }
+    if (errno) highest = -1; // what was not read may be higher
     if (folder) closedir(folder);
     snprintf(name, 40, "step-%lld", highest);
     return highest >= 0;
 }
 
+// Whether a file's text is "step-N", with or without the end of the line, which is cut off.
+static bool is_checkpoint_name(char *text, size_t size) {
+    long long step;
+    char end, rest;
+    if (strlen(text) != size) return false;
+    int read = sscanf(text, "step-%lld%c%c", &step, &end, &rest);
+    text[strcspn(text, "\n")] = '\0';
+    return read == 1 || (read == 2 && end == '\n');
+}
+
 // The name in DIR/latest must be that of a folder in DIR: a checkpoint decides no other path.
 static brim_status newest(char out[PATH_BYTES], const char *dir, brim_error *err) {
     char path[PATH_BYTES], name[40];
+    size_t size;
     if (!join(path, dir, "latest", err)) return err->status;
     if (!exists(path) && highest_step(name, dir)) {
         join(out, dir, name, err);
         return err->status;
     }
-    char *text = file_read(path, 256, NULL, err);
+    char *text = file_read(path, 256, &size, err);
     if (!text) return err->status;
-    text[strcspn(text, "\n")] = '\0';
-    long long step;
-    char rest;
-    if (sscanf(text, "step-%lld%c", &step, &rest) != 1)
-        brim_fail(err, BRIM_FORMAT, "%s says \"%.40s\"; expected the name of a checkpoint, step-N",
-                  path, text);
-    else
+    if (is_checkpoint_name(text, size))
         join(out, dir, text, err);
+    else
+        brim_fail(err, BRIM_FORMAT,
+                  "%s says \"%.40s\"; expected the name of a checkpoint, step-N, and no more", path,
+                  text);
     free(text);
     return err->status;
 }
@@ -316,9 +351,11 @@ brim_status brim_trainer_load_model(brim_trainer *t, const char *path, const cha
 static void check_model_sum(const char *path, uint64_t expected, brim_error *err) {
     safetensors *file = safetensors_open(path, err);
     if (!file) return;
-    size_t bytes;
+    size_t header_bytes, bytes;
+    const char *header = safetensors_header(file, &header_bytes);
     const void *data = safetensors_data(file, &bytes);
     checksum sum = checksum_start();
+    checksum_add(&sum, header, header_bytes);
     checksum_add(&sum, data, bytes);
     if (checksum_value(&sum) != expected)
         brim_fail(
@@ -326,6 +363,34 @@ static void check_model_sum(const char *path, uint64_t expected, brim_error *err
             "%s is damaged, or not of this checkpoint: its checksum differs from the one in %s",
             path, state_file);
     safetensors_close(file);
+}
+
+// A file that was attached. Its name comes from a file, and leads nowhere else.
+static void check_attached(const char *folder, const char *name, uint64_t expected,
+                           brim_error *err) {
+    char path[PATH_BYTES];
+    size_t bytes;
+    if (failed(err)) return;
+    if (!can_be_attached(name)) {
+        brim_fail(err, BRIM_FORMAT, "%s/%s names \"%.100s\", which is no file of a checkpoint",
+                  folder, state_file, name);
+        return;
+    }
+    char *text =
+        join(path, folder, name, err) ? file_read(path, LARGEST_ATTACHMENT, &bytes, err) : NULL;
+    if (text && sum_of(text, bytes) != expected)
+        brim_fail(err, BRIM_FORMAT,
+                  "%s is damaged or was changed: its checksum differs from the one in %s", path,
+                  state_file);
+    free(text);
+}
+
+static void check_attachments(const char *folder, const state_reader *r, brim_error *err) {
+    size_t prefix = sizeof file_prefix - 1;
+    const char *name;
+    for (size_t i = 0; (name = state_name_at(r, i)) && !failed(err); i++)
+        if (strncmp(name, file_prefix, prefix) == 0)
+            check_attached(folder, name + prefix, (uint64_t)state_i64(r, name, err), err);
 }
 
 static void restore_notes(brim_trainer *t, const state_reader *r, brim_error *err) {
@@ -341,8 +406,7 @@ static void check_numbers(const brim_trainer *t, const state_reader *r, const ch
     const char *optimizer = state_text(r, "optimizer", err),
                *own = optimizer_names[t->options.optimizer.kind];
     int64_t seed = state_i64(r, "seed", err);
-    // Checkpoints from before there was a choice hold f32.
-    const char *states = state_has(r, "states") ? state_text(r, "states", err) : states_names[0],
+    const char *states = state_text(r, "states", err),
                *own_states = states_names[t->options.optimizer.states];
     if (failed(err)) return;
     if (version != FORMAT_VERSION)
@@ -397,6 +461,7 @@ brim_status brim_trainer_resume(brim_trainer *t, const char *dir, brim_error *er
     state_reader *r = state_open(path, err);
     if (!r) return err->status;
     check_numbers(t, r, path, err);
+    check_attachments(folder, r, err);
     training_progress progress = read_progress(r, path, err);
     if (!failed(err)) check_model_sum(model, (uint64_t)state_i64(r, "model_checksum", err), err);
     if (!failed(err)) brim_trainer_load_model(t, model, NULL, err);

@@ -129,19 +129,34 @@ static uint8_t section_of(int64_t micro_batch, int64_t micro_batches) {
     return micro_batch == 0 ? SECTION_FIRST : SECTION_MIDDLE;
 }
 
-brim_status compiled_run(compiled *c, const compile_target *target, const control_values *control,
-                         brim_error *err) {
-    if (failed(err) || check_fed(c, err)) return err->status;
+// The inputs fed and the control block of every micro-batch, to the staging area.
+static void stage(const compiled *c, const compile_target *target, const control_values *control) {
     uint8_t *host = target->backend->host_memory(target->device);
     for (int64_t m = 0; m < c->micro_batches; m++)
         write_control(c->inputs + m * c->lowered.slot_bytes + c->lowered.control_offset, control,
                       (int32_t)m);
     memcpy(host + c->lowered.staging, c->inputs,
            (size_t)(c->micro_batches * c->lowered.slot_bytes));
-    for (int64_t m = 0; m < c->micro_batches; m++)
-        if (target->backend->run(c->loaded, section_of(m, c->micro_batches), (int32_t)m, err))
-            return err->status;
-    return target->backend->wait(target->device, err);
+}
+
+brim_status compiled_run(compiled *c, const compile_target *target, const control_values *control,
+                         brim_error *err) {
+    if (failed(err) || check_fed(c, err)) return err->status;
+    stage(c, target, control);
+    for (int64_t m = 0; m < c->micro_batches && !failed(err); m++)
+        target->backend->run(c->loaded, section_of(m, c->micro_batches), (int32_t)m, err);
+    if (!failed(err)) target->backend->wait(target->device, err);
+    return device_named(target->backend, target->device, err);
+}
+
+brim_status compiled_step_through(const compiled *c, const compile_target *target,
+                                  const control_values *control, int64_t micro_batch,
+                                  const record_watcher *watcher, brim_error *err) {
+    if (failed(err)) return err->status;
+    if (micro_batch == 0) stage(c, target, control);
+    target->backend->step_through(c->loaded, section_of(micro_batch, c->micro_batches),
+                                  (int32_t)micro_batch, watcher, err);
+    return device_named(target->backend, target->device, err);
 }
 
 brim_status compiled_stalls(const compiled *c, const compile_target *target, run_stalls *out,

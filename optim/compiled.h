@@ -56,6 +56,12 @@ typedef struct control_values {
 brim_status compiled_run(compiled *c, const compile_target *target, const control_values *control,
                          brim_error *err);
 
+// Runs one micro-batch of the last step once more, with the inputs fed then: see
+// backend.step_through.
+brim_status compiled_step_through(const compiled *c, const compile_target *target,
+                                  const control_values *control, int64_t micro_batch,
+                                  const record_watcher *watcher, brim_error *err);
+
 // What runs waited for since the last call, which is the first one's way to begin: see
 // backend.stalls. Zeros where the backend does not measure.
 brim_status compiled_stalls(const compiled *c, const compile_target *target, run_stalls *out,

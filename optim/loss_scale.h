@@ -17,9 +17,13 @@ static inline loss_scale loss_scale_start(void) {
     return (loss_scale){.scale = 1024};
 }
 
+static inline bool loss_scale_can_fall(loss_scale s) {
+    return s.scale > 1.0 / 65536;
+}
+
 static inline loss_scale loss_scale_next(loss_scale s, bool overflowed) {
-    const double most = 65536.0 * 256, least = 1.0 / 65536;
-    if (overflowed) return (loss_scale){.scale = s.scale > least ? s.scale / 2 : least};
+    const double most = 65536.0 * 256;
+    if (overflowed) return (loss_scale){.scale = loss_scale_can_fall(s) ? s.scale / 2 : s.scale};
     if (s.good_steps + 1 < LOSS_SCALE_INTERVAL) return (loss_scale){s.scale, s.good_steps + 1};
     return (loss_scale){.scale = s.scale < most ? s.scale * 2 : most};
 }

@@ -25,14 +25,19 @@ typedef struct chooser {
     int slower; // sizes in a row that were
 } chooser;
 
-static int64_t missing_bytes(const brim_shortfall *s) {
+int64_t shortfall_bytes(const brim_shortfall *s) {
     return s->vram_missing + s->ram_missing + s->disk_missing;
 }
 
-// Keeps why a size cannot be had, if that is nearest so far or no matter of memory.
+// Whether a size cannot be had for a reason that is none of its budget.
+static bool is_broken(const brim_error *why, const brim_shortfall *lacks) {
+    return failed(why) && (why->status != BRIM_MEMORY || !shortfall_bytes(lacks));
+}
+
+// Keeps why a size cannot be had, if that is nearest so far or no matter of the budget.
 static void note_failure(chooser *c, const brim_error *why, const brim_shortfall *lacks) {
-    if (failed(&c->why) && why->status == BRIM_MEMORY &&
-        missing_bytes(lacks) >= missing_bytes(&c->lacks))
+    if (failed(&c->why) && !is_broken(why, lacks) &&
+        shortfall_bytes(lacks) >= shortfall_bytes(&c->lacks))
         return;
     c->why = *why;
     c->lacks = *lacks;
@@ -69,13 +74,13 @@ brim_status plan_micro_batches(compiled *out, brim_graph *first, brim_builder bu
     brim_trainer_options cut = micro_batch_first(options);
     for (brim_graph *g = first; g && c.slower < ENOUGH_SLOWER;) {
         try_size(&c, g, &cut);
-        bool broken = failed(&c.why) && c.why.status != BRIM_MEMORY;
-        if (cut.batch == 1 || broken) break;
+        if (cut.batch == 1 || is_broken(&c.why, &c.lacks)) break;
         cut.batch = divisor(options->step_batch, cut.batch / 2);
         cut.accumulate = options->step_batch / cut.batch;
         g = training_graph(build, user, &cut, err);
     }
-    if (!failed(err) && !options->batch) {
+    // Without that size another one would be chosen than usual, and round differently.
+    if (!failed(err) && (!options->batch || is_broken(&c.why, &c.lacks))) {
         brim_fail(err, c.why.status, "%s", c.why.text);
         if (target->shortfall) *target->shortfall = c.lacks;
     }

@@ -74,6 +74,7 @@ brim_trainer_options training_options(const brim_trainer_options *given, brim_er
         {"ram_bytes", (double)o.ram_bytes, 0, 4503599627370496.0},
         {"disk_bytes", (double)o.disk_bytes, 0, 4503599627370496.0},
         {"precision", (double)o.precision, BRIM_PRECISION_F32, BRIM_PRECISION_F16},
+        {"on_nan", (double)o.on_nan, BRIM_NAN_STOP, BRIM_NAN_SKIP},
         {"optimizer.kind", (double)p->kind, BRIM_ADAMW, BRIM_SGD},
         {"optimizer.states", (double)p->states, BRIM_STATES_F32,
          p->kind == BRIM_ADAMW ? BRIM_STATES_Q8 : BRIM_STATES_F32},

@@ -10,6 +10,7 @@
 #include "graph/pass_recompute.h"
 #include "optim/initialize.h"
 #include "optim/micro_batch.h"
+#include "optim/not_finite.h"
 #include "optim/training_graph.h"
 #include "optim/training_plan.h"
 
@@ -237,42 +238,70 @@ static void report_stalls(const run_stalls *m, brim_step_result *result) {
     result->waited_for = longest ? queue_work[longest] : NULL;
 }
 
+static control_values control_of(const brim_trainer *t) {
+    const brim_optimizer *o = &t->options.optimizer;
+    const training_progress *p = &t->progress;
+    double updates = (double)(p->updates + 1);
+    bool scaled = t->options.precision == BRIM_PRECISION_F16;
+    return (control_values){.lr =
+                                (float)brim_schedule_lr(&t->options.schedule, o->lr, p->steps + 1),
+                            .loss_scale = scaled ? (float)p->scale.scale : 1,
+                            .bias1 = (float)(1 - pow(o->beta1, updates)),
+                            .bias2 = (float)(1 - pow(o->beta2, updates)),
+                            .seed = (int32_t)(t->options.seed ^ t->options.seed >> 32),
+                            .step = (int32_t)(p->steps + 1)};
+}
+
+static brim_step_result result_of(const brim_trainer *t, const control_values *control) {
+    const compiled *c = &t->training;
+    double targets = result_f32(c, &t->target, "loss.count");
+    brim_step_result result = {
+        .step = t->progress.steps + 1,
+        .targets = targets,
+        .grad_norm = result_f32(c, &t->target, "grad_norm"),
+        .lr =
+            brim_schedule_lr(&t->options.schedule, t->options.optimizer.lr, t->progress.steps + 1),
+        .loss = targets > 0 ? result_f32(c, &t->target, "loss.sum") / targets : 0,
+        .loss_scale = control->loss_scale,
+        .skipped = result_f32(c, &t->target, "applied") == 0};
+    report_stalls(&t->measured, &result);
+    return result;
+}
+
+// Finds out why a step changed nothing. Where the script wants to stop, that is an error.
+static void explain_skip(brim_trainer *t, const control_values *control, brim_step_result *r,
+                         brim_error *err) {
+    bool scaled = t->options.precision == BRIM_PRECISION_F16;
+    if (scaled && isfinite(r->loss) && loss_scale_can_fall(t->progress.scale)) return;
+    if (not_finite_find(&t->training, &t->target, control, t->not_finite, sizeof t->not_finite,
+                        err))
+        return;
+    r->not_finite = t->not_finite;
+    if (t->options.on_nan == BRIM_NAN_SKIP) return;
+    bool loss = !isfinite(r->loss);
+    brim_fail(
+        err, BRIM_NOT_FINITE,
+        "step %lld: the %s is %s, and nothing was changed; the first tensor that went bad is %s",
+        (long long)r->step, loss ? "loss" : "gradient's norm",
+        not_finite_word(loss ? r->loss : r->grad_norm), t->not_finite);
+}
+
 brim_status brim_trainer_step(brim_trainer *t, brim_step_result *result, brim_error *err) {
     double start = clock_seconds();
     if (brim_trainer_prepare(t, err)) return err->status;
-    const brim_optimizer *o = &t->options.optimizer;
-    training_progress *p = &t->progress;
-    double lr = brim_schedule_lr(&t->options.schedule, o->lr, p->steps + 1);
-    bool scaled = t->options.precision == BRIM_PRECISION_F16;
-    double scale = scaled ? p->scale.scale : 1;
-    double updates = (double)(p->updates + 1);
-    control_values control = {.lr = (float)lr,
-                              .loss_scale = (float)scale,
-                              .bias1 = (float)(1 - pow(o->beta1, updates)),
-                              .bias2 = (float)(1 - pow(o->beta2, updates)),
-                              .seed = (int32_t)(t->options.seed ^ t->options.seed >> 32),
-                              .step = (int32_t)(p->steps + 1)};
+    control_values control = control_of(t);
     if (compiled_run(&t->training, &t->target, &control, err) ||
         compiled_stalls(&t->training, &t->target, &t->measured, err))
         return err->status;
-
-    const compiled *c = &t->training;
-    bool applied = result_f32(c, &t->target, "applied") != 0;
-    p->steps++;
-    p->updates += applied;
-    if (scaled) p->scale = loss_scale_next(p->scale, !applied);
-    if (!result) return BRIM_OK;
-    double targets = result_f32(c, &t->target, "loss.count");
-    *result = (brim_step_result){
-        .step = p->steps,
-        .targets = targets,
-        .grad_norm = result_f32(c, &t->target, "grad_norm"),
-        .lr = lr,
-        .loss = targets > 0 ? result_f32(c, &t->target, "loss.sum") / targets : 0,
-        .loss_scale = scale,
-        .skipped = !applied,
-        .seconds = clock_seconds() - start};
-    report_stalls(&t->measured, result);
+    brim_step_result r = result_of(t, &control);
+    if (r.skipped) explain_skip(t, &control, &r, err);
+    if (failed(err)) return err->status;
+    t->progress.steps++;
+    t->progress.updates += !r.skipped;
+    if (t->options.precision == BRIM_PRECISION_F16)
+        t->progress.scale = loss_scale_next(t->progress.scale, r.skipped);
+    r.seconds = clock_seconds() - start;
+    if (result) *result = r;
     return BRIM_OK;
 }
 
@@ -331,7 +360,11 @@ brim_trainer_info brim_trainer_describe(const brim_trainer *t) {
         info.records = c->lowered.program->records;
         info.kernels = c->lowered.program->kernels;
     }
-    if (t->prepared) info.pinned_bytes = t->target.backend->pinned_bytes(t->target.device);
+    if (t->prepared) {
+        const char *warning = t->target.backend->warning(t->target.device);
+        info.pinned_bytes = t->target.backend->pinned_bytes(t->target.device);
+        info.warning = *warning ? warning : NULL;
+    }
     return info;
 }
 

@@ -44,6 +44,7 @@ struct brim_trainer {
     bool prepared;
     training_progress progress;
     run_stalls measured; // of the latest step
+    char not_finite[700]; // what brim_step_result.not_finite points to
     attachment *attachments;
     note *notes;
     int note_count;

@@ -120,7 +120,9 @@ static brim_value gradient_norm(brim_graph *g, const trained *list, int count) {
     for (int i = 0; i < count; i++) {
         brim_value x = list[i].gradient;
         brim_attr all = {.reduce = {.axes = (1u << brim_rank(x)) - 1, .keep = false}};
+        brim_scope_push(g, "%s", g->value[list[i].parameter].name); // for messages
         squares[i] = brim_reshape(graph_op(g, OP_SUM_SQUARES, &x, 1, &all), 1);
+        brim_scope_pop(g);
     }
     brim_value norm = brim_sqrt(brim_sum(brim_concat(squares, count, 0), NULL, 0, false));
     free(squares);
@@ -133,8 +135,8 @@ typedef struct step_scalars {
 
 // scale takes a summed, loss-scaled gradient to the clipped gradient of the mean loss.
 static step_scalars step_scalars_of(brim_graph *g, const brim_trainer_options *options,
-                                    brim_value count, brim_value loss_scale, const trained *list,
-                                    int trained_count) {
+                                    brim_value sum, brim_value count, brim_value loss_scale,
+                                    const trained *list, int trained_count) {
     brim_value one = brim_constant(g, 1);
     step_scalars s;
     // A step without any target has gradients of zero; dividing by 1 keeps them so.
@@ -146,7 +148,7 @@ static step_scalars step_scalars_of(brim_graph *g, const brim_trainer_options *o
                                     brim_add(s.norm, brim_constant(g, 1e-6)));
         s.scale = brim_mul(mean, brim_minimum(limit, one));
     }
-    s.applied = brim_is_finite(s.norm);
+    s.applied = brim_mul(brim_is_finite(s.norm), brim_is_finite(sum));
     s.lr = graph_control(g, CONTROL_LR);
     s.bias1 = graph_control(g, CONTROL_BIAS1);
     s.bias2 = graph_control(g, CONTROL_BIAS2);
@@ -208,7 +210,7 @@ static void append_update(brim_graph *g, const brim_trainer_options *options, tr
             list[i].gradient = accumulated(g, list[i].gradient,
                                            leaf_name(g, g->value[list[i].parameter].name, "grad"));
     }
-    step_scalars s = step_scalars_of(g, options, loss_count, loss_scale, list, count);
+    step_scalars s = step_scalars_of(g, options, loss_sum, loss_count, loss_scale, list, count);
     brim_output(loss_sum, "loss.sum");
     brim_output(loss_count, "loss.count");
     brim_output(s.norm, "grad_norm");

@@ -68,12 +68,17 @@ brim_status training_plan(compiled *out, brim_graph *first, brim_builder build, 
     const brim_trainer_options given = *options;
     const brim_rates *known = given.paper ? given.paper : given.rates;
     planning p = {out, build, user, options, target, err};
+    brim_shortfall lacks = {0}, *wanted = target->shortfall;
+    target->shortfall = &lacks;
     *rates = known ? *known : budget_usual_rates(target->backend->traits(target->device));
     target->rates = rates;
     budget_set(target, options, err);
     plan_micro_batches(out, first, build, user, options, target, err);
     if (!failed(err) && !known && !(given.batch && stays_on_device(&out->choice)))
         plan_by_measured(&p, &given, rates);
-    if (err->status == BRIM_MEMORY) name_what_would_fit(&p, &given);
+    bool none_fits = err->status == BRIM_MEMORY && shortfall_bytes(&lacks) > 0;
+    if (none_fits) name_what_would_fit(&p, &given);
+    if (none_fits && wanted) *wanted = lacks;
+    target->shortfall = wanted;
     return err->status;
 }

@@ -16,6 +16,7 @@ Settings (all of them are in tests/cuda_on_cpu/cuda_on_cpu.h):
   pinned=BYTES    the largest piece of host memory that can be pinned
   fail=CALL:N     the N-th call of that name fails: fail=cuMemAlloc:1, fail=any:500, fail=cuLaunchKernel:3:700
   check=0         does not look at each access of kernels: faster
+  nvrtc=0         does not show kernels to the real NVRTC, where it is installed: faster
   record=FILE     a line for each call of the driver
   --build DIR     where Brim was built (build)
 END

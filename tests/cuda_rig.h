@@ -91,6 +91,21 @@ static inline void finish(void) {
     rig.cu.device_primary_ctx_release(0);
 }
 
+// ---- failures -----------------------------------------------------------------------------------
+
+// These fail without an error, since there is another way: what sets the caller's context again, a
+// compiler or library of another version, a cached kernel that is compiled again, our own products
+// for those that cuBLASLt does not take, host memory that is not pinned; and what is asked on that
+// way.
+static inline bool has_another_way(const char *call) {
+    static const char *const names[] = {
+        "cuCtxGetCurrent", "cuCtxSetCurrent",           "cuMemHostAlloc",        "cuModuleLoadData",
+        "nvrtcVersion",    "nvrtcGetNumSupportedArchs", "nvrtcGetSupportedArchs"};
+    bool found = strncmp(call, "cublasLt", 8) == 0 && strcmp(call, "cublasLtMatmul") != 0;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) found |= !strcmp(names[i], call);
+    return found;
+}
+
 // ---- kernels ------------------------------------------------------------------------------------
 
 static inline CUfunction compile(const char *name, const char *source, int group) {

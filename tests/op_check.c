@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "core/alloc.h"
+#include "tests/node_check.h"
 
 typedef struct checked_case {
     const op_case *what;
@@ -87,73 +88,27 @@ static void choose_values(batch *b) {
 
 // Comparing --------------------------------------------------------------------------------------
 
-static void note_error(batch *b, op_id op, const oracle_tensor *t, int64_t i, double device) {
-    double allowed = oracle_tolerance(t, i), error = fabs(device - t->data[i]);
-    if (allowed > 0 && isfinite(error) && error / allowed > b->report->worst[op])
-        b->report->worst[op] = error / allowed;
-}
-
-static void compare_output(batch *b, const graph_node *node, int output, const oracle_tensor *t,
-                           const double *device) {
-    value_id v = node->first_output + output;
-    checked_case *c = case_of(b, v);
-    int64_t wrong = 0, first = -1;
-    for (int64_t i = 0; i < t->count; i++) {
-        b->report->elements++;
-        note_error(b, node->op, t, i, device[i]);
-        if (oracle_accepts(t, i, device[i])) continue;
-        wrong++;
-        if (first < 0) first = i;
-    }
-    if (!wrong) return;
-    char title[100], text[160];
-    op_case_title(c->what, b->dtype, title, sizeof title);
-    complain(b->report,
-             "%s: output %d of %s (value %d, %s %s): %lld of %lld elements; element %lld is %.9g, "
-             "%.9g +- %.3g expected\n",
-             title, output, op_table[node->op].name, v, brim_dtype_name(t->dtype),
-             shape_print(&t->shape, text, sizeof text), (long long)wrong, (long long)t->count,
-             (long long)first, device[first], t->data[first], oracle_tolerance(t, first));
+static void take_difference(const node_difference *d, void *user) {
+    batch *b = user;
+    checked_case *c = case_of(b, d->value);
+    char title[100], text[500];
+    node_difference_print(d, text, sizeof text);
+    complain(b->report, "%s: %s\n", op_case_title(c->what, b->dtype, title, sizeof title), text);
     fail_case(b, c);
 }
 
 // Each node by itself, from the inputs that the device had.
 static void compare_nodes(batch *b) {
-    oracle *o = oracle_create(b->g, &b->err);
-    if (!o) return;
-    o->round = true;
-    leaf_values_set(&b->leaves, o, &b->err);
-    for (node_id n = 0; n < b->g->nodes && !failed(&b->err); n++) {
-        const graph_node *node = &b->g->node[n];
-        if (node->first_output >= b->first.values || !b->first.of[node->first_output]) continue;
-        if (oracle_run_node(o, n, &b->err)) break;
-        for (int j = 0; j < node->outputs; j++) {
-            value_id v = node->first_output + j;
-            int64_t count = o->value[v].count;
-            double *device = brim_calloc_array((size_t)count, sizeof *device, &b->err);
-            if (!device) break;
-            harness_to_numbers(o->value[v].dtype, b->first.of[v], device, count);
-            compare_output(b, node, j, &o->value[v], device);
-            oracle_set(o, v, device, &b->err);
-            free(device);
-        }
-    }
-    oracle_free(o);
-}
-
-// Bit for bit, but for which NaN it is: that depends on the order in which a compiler leaves
-// operands.
-static bool same_elements(brim_dtype dtype, const void *a, const void *b, int64_t count) {
-    size_t size = brim_dtype_bytes(dtype);
-    for (int64_t i = 0; i < count; i++) {
-        const char *x = (const char *)a + (size_t)i * size, *y = (const char *)b + (size_t)i * size;
-        double values[2];
-        if (memcmp(x, y, size) == 0) continue;
-        harness_to_numbers(dtype, x, &values[0], 1);
-        harness_to_numbers(dtype, y, &values[1], 1);
-        if (!isnan(values[0]) || !isnan(values[1])) return false;
-    }
-    return true;
+    node_check check = {.graph = b->g,
+                        .leaves = &b->leaves,
+                        .of = b->first.of,
+                        .values = b->first.values,
+                        .differs = take_difference,
+                        .user = b};
+    node_check_run(&check, &b->err);
+    b->report->elements += check.elements;
+    for (int op = 0; op < OP_COUNT; op++)
+        b->report->worst[op] = fmax(b->report->worst[op], check.worst[op]);
 }
 
 static void compare_runs(batch *b) {
@@ -161,8 +116,8 @@ static void compare_runs(batch *b) {
         if (!b->ends[v]) continue;
         const graph_value *value = &b->g->value[v];
         if (b->first.of[v] && b->second.of[v] &&
-            same_elements(value->dtype, b->first.of[v], b->second.of[v],
-                          shape_elements(&value->shape)))
+            node_check_same_bits(value->dtype, b->first.of[v], b->second.of[v],
+                                 shape_elements(&value->shape)))
             continue;
         checked_case *c = case_of(b, v);
         char title[100];

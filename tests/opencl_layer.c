@@ -7,6 +7,7 @@
 //   small     allocations of 1 MiB, groups of 64, sub-buffers at multiples of 4 KiB only
 //   full      3 MiB in all
 //   unpinned  no memory that is shared with the host
+//   updated   the driver has another version
 //   forgetful programs cannot be made of binaries
 //   slow      commands start late, each queue after delays of its own
 //   unordered queues are out of order, and each command waits by an event for the one before it in
@@ -50,6 +51,7 @@ static cl_int answer(const void *value, size_t bytes, size_t size, void *out, si
 static cl_int CL_API_CALL device_info(cl_device_id device, cl_device_info what, size_t size,
                                       void *out, size_t *size_ret) {
     if (what == CL_DEVICE_NAME) ANSWER_TEXT("  a device behind a layer ");
+    if (what == CL_DRIVER_VERSION && is("updated")) ANSWER_TEXT("another version");
     if (what == CL_DEVICE_VERSION && is("old")) ANSWER_TEXT("OpenCL 1.1 of long ago");
     if (what == CL_DEVICE_PROFILE && is("embedded")) ANSWER_TEXT("EMBEDDED_PROFILE");
     if (what == CL_DEVICE_COMPILER_AVAILABLE && is("compilerless")) ANSWER(cl_bool, CL_FALSE);

@@ -109,6 +109,21 @@ check "interrupted: the same bits" same_file "straight/step-$((at + 5))/model.sa
 check "nothing left to do" train --steps 12 --resume --out a
 check "nothing left to do: the checkpoint stays" same_file a/step-12/model.safetensors b/step-12/model.safetensors
 
+# A run that diverges stops with what it had, and says where it went wrong; or it goes on without such steps.
+diverges="--lr 1000 --beta2 0.1 --weight-decay 0 --clip 0 --schedule constant --steps 60"
+refused "a run that diverges" "and nothing was changed; the first tensor that went bad is " train $diverges --out diverged
+at=$(sed -n 's/^error: step \([0-9]*\): .*/\1/p' err.log)
+check "a run that diverges: the steps before are saved" same "step-$((at - 1))" "$(cat diverged/latest)"
+check "a run that diverges: the log has them" same "$((at - 1))" "$(field diverged/log.jsonl step | tail -n 1)"
+check "a run that diverges: on without such steps" train $diverges --resume --on-nan skip --out diverged
+check "a run that diverges: skipped step" grep -q "^step $at  skipped: the first tensor that went bad is " check.log
+check "a run that diverges: all steps done" test -e diverged/step-60
+cp -r b nan; header nan/step-12/model.safetensors >header.txt
+at=$(sed -n 's/.*"transformer.h.1.ln_2.bias":{[^}]*"data_offsets":\[\([0-9]*\),.*/\1/p' header.txt)
+printf '\x00\x00\xc0\x7f' | dd of=nan/step-12/model.safetensors bs=1 seek=$((8 + $(header_length nan/step-12/model.safetensors) + at + 8)) conv=notrunc status=none
+refused "a weight that is NaN" 'step 1: the loss is nan, and nothing was changed; the first tensor that went bad is tensor "transformer.h.1.ln_2.bias", f32 [24]: 1 of 24 elements, the first nan at [2]' \
+    from nan --out from-nan
+
 # A sample: the nucleus at its ends, and the signal that stops it.
 sampled() { sed -n '/^-----$/,/^-----$/p' check.log; }
 for way in "--temperature 0" "--temperature 2 --top-p 0" "--temperature 2 --top-p 1" "--temperature 2"; do
@@ -227,3 +242,9 @@ train --steps 12 --out plain >plain.log
 check "plain lines" test "$(grep -c $'\r' plain.log)" -eq 0 -a "$(grep -c '^step 12/12 ' plain.log)" -eq 1
 train --steps 40 --out headless 2>/dev/null | head -n 1 >/dev/null
 check "a reader that goes away ends no training" test -e headless/step-40
+
+# A cache that others may write to is not used, and that is said.
+mkdir -p cache/brim/kernels; chmod 777 cache/brim/kernels
+check "a cache of others: trains" env XDG_CACHE_HOME="$PWD/cache" "$bin/train_gpt" --data text.txt $tiny --steps 1 --out cached
+check "a cache of others: says so" grep -q "^warning: kernel cache $PWD/cache/brim/kernels is not used: other users may write to it" check.log
+check "a cache of others: is left alone" same "" "$(ls cache/brim/kernels)"

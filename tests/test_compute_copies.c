@@ -153,6 +153,7 @@ static brim_trainer_options options_of(brim_precision precision, brim_optimizer_
                                   .accumulate = 2,
                                   .device = any_device_under_test(),
                                   .precision = precision,
+                                  .on_nan = BRIM_NAN_SKIP,
                                   .optimizer = {.kind = kind, .lr = 0.1f, .weight_decay = 0.1f}};
 }
 

@@ -365,8 +365,10 @@ START_TEST(one_lock_a_folder) {
     brim_folder_unlock(lock);
     ck_assert_int_eq(entries(folder, ""), 1);
     make_in(folder, "lock", "12345\n"); // of a killed process
+    make_in(folder, "file.brim-tmp-0123abcd", "what it was writing");
     lock = brim_folder_lock(folder, &err);
     ASSERT_FINE(err);
+    ck_assert_int_eq(entries(folder, "file.brim-tmp-"), 0);
     brim_folder_unlock(lock);
     brim_folder_unlock(NULL);
     strcpy(folder, test_path("empty-folder"));

@@ -65,6 +65,8 @@ START_TEST(arrays_grow) {
 
     int *same = array;
     size_t held = capacity;
+    ck_assert(brim_grow((void **)&array, &capacity, held, sizeof *array, &err));
+    ck_assert_uint_eq(capacity, held);
     ck_assert(!brim_grow((void **)&array, &capacity, SIZE_MAX / 2, sizeof *array, &err));
     ASSERT_FAILS(err, BRIM_MEMORY, "4 bytes");
     ck_assert_ptr_eq(array, same);

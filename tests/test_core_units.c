@@ -72,6 +72,17 @@ START_TEST(numbers_ignore_the_locale) {
 }
 END_TEST
 
+START_TEST(numbers_leave_the_locale) {
+    char text[NUMBER_TEXT];
+    double value;
+    locale_t own = newlocale(LC_ALL_MASK, "C", (locale_t)0), before = uselocale(own);
+    number_print(0.1, text);
+    ck_assert(number_parse("2.5", &value));
+    ck_assert_ptr_eq(uselocale(before), own);
+    freelocale(own);
+}
+END_TEST
+
 START_TEST(numbers_reject_the_rest) {
     static const char *const bad[] = {"",     " ",     "1 ",     " 1",  "abc", "1.2.3", ".",
                                       "1e",   "1e+",   "0x10",   "inf", "nan", "--1",   "1,5",
@@ -199,6 +210,7 @@ Suite *core_units_suite(void) {
     tcase_add_test(tests, numbers_print_shortly);
     tcase_add_test(tests, numbers_round_trip);
     tcase_add_test(tests, numbers_ignore_the_locale);
+    tcase_add_test(tests, numbers_leave_the_locale);
     tcase_add_test(tests, numbers_reject_the_rest);
     tcase_add_test(tests, integers);
     tcase_add_test(tests, decimals);

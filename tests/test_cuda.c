@@ -158,19 +158,6 @@ END_TEST
 
 // ---- failures -----------------------------------------------------------------------------------
 
-// These fail without an error, since there is another way: what sets the caller's context again, a
-// compiler or library of another version, a cached kernel that is compiled again, our own products
-// for those that cuBLASLt does not take, host memory that is not pinned; and what is asked on that
-// way.
-static bool has_another_way(const char *call) {
-    static const char *const names[] = {
-        "cuCtxGetCurrent", "cuCtxSetCurrent",           "cuMemHostAlloc",        "cuModuleLoadData",
-        "nvrtcVersion",    "nvrtcGetNumSupportedArchs", "nvrtcGetSupportedArchs"};
-    bool found = strncmp(call, "cublasLt", 8) == 0 && strcmp(call, "cublasLtMatmul") != 0;
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) found |= !strcmp(names[i], call);
-    return found;
-}
-
 // Trains with the n-th call failing, and looks at what is left. False where that call is one of
 // closing, which goes on as far as it can: what could not be given back is left then.
 static bool train_with_failure(int64_t n) {

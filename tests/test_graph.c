@@ -153,7 +153,7 @@ START_TEST(leaves_are_checked) {
     brim_parameter(g, "w", ((brim_init){BRIM_NORMAL, -1}), 2);
     ASSERT_FAILS(err, BRIM_ARGUMENT, "scale of its init");
     brim_input(g, "x", (brim_dtype)9, 2);
-    ASSERT_FAILS(err, BRIM_ARGUMENT, "9 is no dtype");
+    ASSERT_FAILS(err, BRIM_ARGUMENT, "input \"x\": 9 is no dtype");
     ck_assert_int_eq(g->values, 0);
     brim_value scalar = brim_input_dims(g, "x", BRIM_I32, 0, NULL);
     ASSERT_FINE(err);
@@ -285,6 +285,7 @@ START_TEST(strangers_are_refused) {
     ASSERT_REFUSED(BRIM_GRAPH, "where: operand 1 is no value");
     brim_exp((brim_value){g, 1});
     ASSERT_REFUSED(BRIM_GRAPH, "exp: operand 1 is no value");
+    ck_assert_int_lt(brim_scale(GRAPH_INVALID, 2).id, 0);
     graph_op(g, OP_EXP, &b, 1, NULL);
     ASSERT_REFUSED(BRIM_GRAPH, "exp: operand 1 is a value of another graph");
     graph_op(g, OP_ADD, (brim_value[]){a, b}, 2, NULL);

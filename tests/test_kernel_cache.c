@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 #include "backends/kernel_cache.h"
+#include "tests/disk_watch.h"
 #include "tests/test_core.h"
 
 static char folder[64];
@@ -94,6 +95,17 @@ START_TEST(entries_are_replaced) {
 }
 END_TEST
 
+// A system that takes and gives a few bytes at a time.
+START_TEST(entries_come_in_parts) {
+    disk_most_at_once(7);
+    put("a source", "its options", "what was compiled of it");
+    bool there = holds("a source", "its options", "what was compiled of it");
+    disk_most_at_once(0);
+    ck_assert(there);
+    ck_assert(holds("a source", "its options", "what was compiled of it"));
+}
+END_TEST
+
 // Whichever byte is changed, the entry is missing; put makes it good again.
 START_TEST(damage_is_noticed) {
     char path[400];
@@ -138,7 +150,9 @@ START_TEST(links_are_not_followed) {
     snprintf(elsewhere, sizeof elsewhere, "%s-elsewhere", folder);
     ck_assert_int_eq(rename(path, elsewhere), 0);
     ck_assert_int_eq(symlink(elsewhere, path), 0);
+    ck_assert_str_eq(kernel_cache_warning(cache), "");
     ck_assert(!holds("key", "b", "data"));
+    ck_assert_ptr_nonnull(strstr(kernel_cache_warning(cache), "it is a symbolic link"));
     put("key", "b", "new data"); // replaces the link, not its target
     ck_assert(holds("key", "b", "new data"));
     struct stat info;
@@ -373,12 +387,26 @@ START_TEST(clearing_up_disturbs_nobody) {
 }
 END_TEST
 
+START_TEST(entries_of_others_are_not_used) {
+    char path[400];
+    if (geteuid() != 0) return; // who else could give a file away?
+    put("key", "", "data");
+    ck_assert_int_eq(list(path), 1);
+    ck_assert_int_eq(chown(path, 12345, (gid_t)-1), 0);
+    ck_assert(!holds("key", "", "data"));
+    ck_assert_ptr_nonnull(strstr(kernel_cache_warning(cache), "it belongs to another user"));
+}
+END_TEST
+
 START_TEST(entries_that_others_may_write_to_are_not_used) {
     char path[400];
     put("key", "", "data");
     ck_assert_int_eq(list(path), 1);
     ck_assert_int_eq(chmod(path, 0620), 0);
+    ck_assert_str_eq(kernel_cache_warning(cache), "");
     ck_assert(!holds("key", "", "data"));
+    ck_assert_ptr_nonnull(strstr(kernel_cache_warning(cache), folder));
+    ck_assert_ptr_nonnull(strstr(kernel_cache_warning(cache), "other users may write to it"));
     put("key", "", "data");
     ck_assert(holds("key", "", "data"));
 }
@@ -391,6 +419,7 @@ Suite *kernel_cache_suite(void) {
     tcase_set_timeout(tests, 300);
     tcase_add_test(tests, entries_are_found_by_the_whole_key);
     tcase_add_test(tests, entries_are_replaced);
+    tcase_add_test(tests, entries_come_in_parts);
     tcase_add_test(tests, damage_is_noticed);
     tcase_add_test(tests, wrong_sizes_are_noticed);
     tcase_add_test(tests, links_are_not_followed);
@@ -403,6 +432,7 @@ Suite *kernel_cache_suite(void) {
     tcase_add_test(tests, only_entries_are_removed);
     tcase_add_test(tests, half_written_entries_are_removed);
     tcase_add_test(tests, clearing_up_disturbs_nobody);
+    tcase_add_test(tests, entries_of_others_are_not_used);
     tcase_add_test(tests, entries_that_others_may_write_to_are_not_used);
     suite_add_tcase(suite, tests);
     return suite;

@@ -325,6 +325,29 @@ START_TEST(parts_of_a_concat_are_copied_unless_they_are_there) {
 }
 END_TEST
 
+// Copies of the plan's have lanes of their own, one for each way.
+START_TEST(each_way_has_its_queue) {
+    static const struct way {
+        memory_space from, to;
+        queue_id queue;
+    } ways[] = {{SPACE_HOST, SPACE_DEVICE, QUEUE_IN},
+                {SPACE_DEVICE, SPACE_HOST, QUEUE_OUT},
+                {SPACE_FILE, SPACE_HOST, QUEUE_READ},
+                {SPACE_HOST, SPACE_FILE, QUEUE_WRITE}};
+    program_create(&low.program, &err);
+    ASSERT_FINE(err);
+    lowering l = {
+        .graph = g, .program = low.program, .sections = SECTION_LAST, .node_index = -1, .err = &err};
+    for (int i = 0; i < 4; i++) {
+        lower_transfer(&l, (byte_range){ways[i].from, 64, 32}, (byte_range){ways[i].to, 128, 32},
+                       "w");
+        ASSERT_FINE(err);
+        ck_assert_int_eq(record(RECORD_COPY, i)->queue, ways[i].queue);
+        ck_assert_int_eq(record(RECORD_COPY, i)->as.copy.to.offset, 128);
+    }
+}
+END_TEST
+
 Suite *lower_suite(void) {
     Suite *suite = suite_create("lower");
     TCase *staging = tcase_create("staging"), *matmul = tcase_create("matmul"),
@@ -338,6 +361,7 @@ Suite *lower_suite(void) {
     tcase_add_test(staging, each_micro_batch_has_its_slot);
     tcase_add_test(staging, a_single_micro_batch_begins_the_sum);
     tcase_add_test(staging, control_values_are_one_copy);
+    tcase_add_test(staging, each_way_has_its_queue);
     tcase_add_test(matmul, a_batch_times_one_matrix_is_one_product);
     tcase_add_test(matmul, single_rows_in_a_batch_are_rows);
     tcase_add_test(matmul, batches_keep_their_strides);

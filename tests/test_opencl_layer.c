@@ -1,4 +1,6 @@
 // The OpenCL backend on devices that are unlike the one at hand: opencl_layer.c makes them of it.
+#include <dirent.h>
+#include <sys/wait.h>
 #include "tests/backend_rig.h"
 
 // True if the device at hand now has these peculiarities. Only in a process that has not used
@@ -225,23 +227,68 @@ START_TEST(late_queues_keep_their_order_over_programs) {
 }
 END_TEST
 
+static void run_with_cache(const char *folder) {
+    device_settings settings = {.cache_dir = folder};
+    backend_open("opencl:0", &settings, &api, &device, &err);
+    program_create(&prog, &err);
+    ASSERT_FINE(err);
+    prog->micro_batches = 1;
+    reserve(3 << 20, 65536);
+    check_a_program(1);
+}
+
 START_TEST(binaries_that_are_refused) {
     char folder[] = "/tmp/brim-test-XXXXXX";
     ck_assert_ptr_nonnull(mkdtemp(folder));
     if (become("forgetful")) {
         for (int i = 0; i < 2; i++) { // the second time the cache has an entry, of no use
-            device_settings settings = {.cache_dir = folder};
-            backend_open("opencl:0", &settings, &api, &device, &err);
-            program_create(&prog, &err);
-            ASSERT_FINE(err);
-            prog->micro_batches = 1;
-            reserve(3 << 20, 65536);
-            check_a_program(1);
+            run_with_cache(folder);
             finish();
             start();
         }
     }
     char command[64];
+    snprintf(command, sizeof command, "rm -rf '%s'", folder);
+    ck_assert_int_eq(system(command), 0);
+}
+END_TEST
+
+static int entries(const char *folder) {
+    DIR *directory = opendir(folder);
+    int count = 0;
+    for (struct dirent *e; directory && (e = readdir(directory));)
+        count += strstr(e->d_name, ".kernel") != NULL;
+    if (directory) closedir(directory);
+    return count;
+}
+
+// Runs the program in a process that knows the device by these words; how many entries the cache
+// has then. -1: there is no such device.
+static int entries_after(const char *words, const char *folder) {
+    fflush(NULL);
+    pid_t process = check_fork();
+    if (process == 0) {
+        bool there = become(words);
+        if (there) run_with_cache(folder);
+        _exit(there ? 0 : 77);
+    }
+    int status = 0;
+    ck_assert_int_eq(waitpid(process, &status, 0), process);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 77) return -1;
+    ck_assert_int_eq(status, 0);
+    return entries(folder);
+}
+
+// A driver is given no binary of another one.
+START_TEST(each_driver_has_its_entries) {
+    char folder[] = "/tmp/brim-test-XXXXXX", command[64];
+    ck_assert_ptr_nonnull(mkdtemp(folder));
+    int first = entries_after("slow", folder);
+    if (first >= 0) {
+        ck_assert_int_gt(first, 0);
+        ck_assert_int_eq(entries_after("slow", folder), first);
+        ck_assert_int_eq(entries_after("slow updated", folder), 2 * first);
+    }
     snprintf(command, sizeof command, "rm -rf '%s'", folder);
     ck_assert_int_eq(system(command), 0);
 }
@@ -281,6 +328,7 @@ Suite *opencl_layer_suite(void) {
     tcase_add_test(tests, late_queues_keep_their_order_over_runs);
     tcase_add_test(tests, late_queues_keep_their_order_over_programs);
     tcase_add_test(tests, binaries_that_are_refused);
+    tcase_add_test(tests, each_driver_has_its_entries);
     tcase_add_loop_test(tests, devices_that_cannot_be_used, 0, 4);
     suite_add_tcase(suite, tests);
     return suite;

@@ -133,6 +133,19 @@ START_TEST(densify_leaves_what_can_be_read) {
 }
 END_TEST
 
+START_TEST(densify_transposes_each_matrix_of_a_batch) {
+    MAKE_GRAPH;
+    brim_value x = brim_input(g, "x", BRIM_F32, 2, 3, 4, 5),
+               y = brim_input(g, "y", BRIM_F32, 2, 3, 4, 6);
+    brim_output(total(brim_matmul(brim_permute(x, 0, 1, 3, 2), y)), "sum");
+    TAKE(pass_densify(g, &err));
+    const graph_node *product = find_op(g, OP_MATMUL);
+    ck_assert(product->attr.matmul.transpose_a && !product->attr.matmul.transpose_b);
+    ck_assert_int_eq(count_ops(g, OP_COPY), 0);
+    FREE_GRAPH;
+}
+END_TEST
+
 START_TEST(densify_copies_the_rest_once) {
     MAKE_GRAPH;
     brim_value x = brim_input(g, "x", BRIM_F32, 4, 6);
@@ -374,6 +387,7 @@ Suite *passes_suite(void) {
     suite_add_tcase(s, prune);
     TCase *densify = tcase_create("densify");
     tcase_add_test(densify, densify_leaves_what_can_be_read);
+    tcase_add_test(densify, densify_transposes_each_matrix_of_a_batch);
     tcase_add_test(densify, densify_copies_the_rest_once);
     tcase_add_test(densify, densify_spreads_half_a_batch);
     tcase_add_test(densify, densify_gives_results_a_storage);

@@ -8,6 +8,7 @@
 #include "core/statefile.h"
 #include "optim/loss_scale.h"
 #include "tests/devices.h"
+#include "tests/disk_watch.h"
 #include "tests/test_core.h"
 
 enum { IN = 5, WIDE = 7, OUT = 3, ROWS = 8 };
@@ -40,12 +41,16 @@ static sample make_sample(int step) {
     return s;
 }
 
-static void take_step(brim_trainer *t, int step, brim_step_result *r) {
-    sample s = make_sample(step);
-    brim_trainer_feed(t, "x", s.x, sizeof s.x, &err);
-    brim_trainer_feed(t, "label", s.label, sizeof s.label, &err);
+static void step_on(brim_trainer *t, const sample *s, brim_step_result *r) {
+    brim_trainer_feed(t, "x", s->x, sizeof s->x, &err);
+    brim_trainer_feed(t, "label", s->label, sizeof s->label, &err);
     brim_trainer_step(t, r, &err);
     ASSERT_FINE(err);
+}
+
+static void take_step(brim_trainer *t, int step, brim_step_result *r) {
+    sample s = make_sample(step);
+    step_on(t, &s, r);
 }
 
 static brim_trainer_options options_of(int64_t batch) {
@@ -191,6 +196,17 @@ START_TEST(groups_freeze_and_scale) {
 }
 END_TEST
 
+// What has a name is on the disk: model, state, the folder, and last the name of the latest.
+static void save_watched(brim_trainer *t) {
+    int renames;
+    disk_watch_begin();
+    brim_trainer_save(t, test_directory, &err);
+    const char *missing = disk_watch_end(&renames);
+    ck_assert_msg(!missing, "%s", missing);
+    ck_assert_int_eq(renames, 4);
+    ck_assert_ptr_nonnull(strstr(disk_watch_last(), "/latest"));
+}
+
 START_TEST(resume_is_the_same_run) {
     double p = 0.3;
     float straight[WEIGHTS], resumed[WEIGHTS];
@@ -199,9 +215,11 @@ START_TEST(resume_is_the_same_run) {
     o.precision = BRIM_PRECISION_F16;
     brim_trainer *t = make_trainer(&o, &p);
     for (int i = 0; i < 5; i++) {
-        take_step(t, i, &a);
+        sample s = make_sample(i);
+        if (i == 1) s.x[2][1] = INFINITY; // is skipped, and halves the loss scale
+        step_on(t, &s, &a);
         brim_trainer_note(t, "position", i + 1, &err);
-        if (i == 2) brim_trainer_save(t, test_directory, &err);
+        if (i == 2) save_watched(t);
         ASSERT_FINE(err);
     }
     read_weights(t, straight);
@@ -315,6 +333,7 @@ END_TEST
 START_TEST(overflow_skips_the_step) {
     brim_trainer_options o = options_of(ROWS);
     o.precision = BRIM_PRECISION_F16;
+    o.on_nan = BRIM_NAN_SKIP;
     brim_trainer *t = make_trainer(&o, NULL);
     float before[WEIGHTS], after[WEIGHTS];
     brim_step_result good, bad, next;
@@ -331,6 +350,105 @@ START_TEST(overflow_skips_the_step) {
     ck_assert(!good.skipped && bad.skipped && !next.skipped);
     ck_assert_int_eq(memcmp(before, after, sizeof before), 0);
     ck_assert_double_eq(next.loss_scale, bad.loss_scale / 2);
+    brim_trainer_free(t);
+}
+END_TEST
+
+// What a step that was skipped has left behind: nothing, in moments and their corrections either.
+START_TEST(a_skipped_step_leaves_nothing) {
+    float weights[2][WEIGHTS];
+    for (int skips = 0; skips < 2; skips++) {
+        brim_trainer_options o = options_of(ROWS);
+        o.on_nan = BRIM_NAN_SKIP;
+        brim_step_result r;
+        brim_trainer *t = make_trainer(&o, NULL);
+        take_step(t, 0, &r);
+        if (skips) {
+            sample s = make_sample(1);
+            s.x[2][1] = INFINITY;
+            step_on(t, &s, &r);
+            ck_assert(r.skipped);
+        }
+        take_step(t, 2, &r);
+        read_weights(t, weights[skips]);
+        brim_trainer_free(t);
+    }
+    ck_assert_int_eq(memcmp(weights[0], weights[1], sizeof weights[0]), 0);
+}
+END_TEST
+
+// The distance that all parameters go in a step of plain SGD with a rate of 1.
+static double step_length(float clip, double *norm) {
+    static const char *const names[] = {"in.weight", "in.bias",    "norm.weight",
+                                        "norm.bias", "out.weight", "out.bias"};
+    static const size_t sizes[] = {WEIGHTS, WIDE, WIDE, WIDE, WIDE * OUT, OUT};
+    brim_trainer_options o = options_of(ROWS);
+    o.optimizer = (brim_optimizer){.kind = BRIM_SGD, .lr = 1, .clip = clip};
+    brim_trainer *t = make_trainer(&o, NULL);
+    float before[6][WEIGHTS], after[WEIGHTS];
+    for (int i = 0; i < 6; i++) brim_trainer_read(t, names[i], before[i], sizes[i], &err);
+    brim_step_result r;
+    take_step(t, 0, &r);
+    double sum = 0;
+    for (int i = 0; i < 6; i++) {
+        brim_trainer_read(t, names[i], after, sizes[i], &err);
+        ASSERT_FINE(err);
+        for (size_t k = 0; k < sizes[i]; k++) {
+            double moved = (double)after[k] - before[i][k];
+            sum += moved * moved;
+        }
+    }
+    brim_trainer_free(t);
+    *norm = r.grad_norm;
+    return sqrt(sum);
+}
+
+START_TEST(clipping_shortens_long_steps_alone) {
+    double norm, same;
+    ck_assert_double_eq_tol(step_length(0, &norm), norm, 1e-5 * norm);
+    ck_assert_double_eq_tol(step_length((float)norm / 2, &same), norm / 2, 1e-5 * norm);
+    ck_assert_double_eq_tol(same, norm, 1e-6 * norm); // as it was before it was clipped
+    ck_assert_double_eq_tol(step_length((float)norm * 2, &same), norm, 1e-5 * norm);
+}
+END_TEST
+
+// Rows that are ignored count nowhere, and rows that are there twice change no mean.
+START_TEST(gradients_are_means_over_targets) {
+    brim_trainer_options o = options_of(ROWS);
+    brim_step_result half, twice;
+    sample s = make_sample(0);
+    for (int r = 0; r < ROWS; r++) s.label[r] = r < ROWS / 2 ? r % OUT : -100;
+    brim_trainer *t = make_trainer(&o, NULL);
+    step_on(t, &s, &half);
+    brim_trainer_free(t);
+    memcpy(s.x[ROWS / 2], s.x[0], sizeof s.x / 2);
+    memcpy(&s.label[ROWS / 2], s.label, sizeof s.label / 2);
+    t = make_trainer(&o, NULL);
+    step_on(t, &s, &twice);
+    brim_trainer_free(t);
+    ck_assert_double_eq(half.targets, ROWS / 2);
+    ck_assert_double_eq(twice.targets, ROWS);
+    ck_assert_double_eq_tol(half.loss, twice.loss, 1e-6);
+    ck_assert_double_eq_tol(half.grad_norm, twice.grad_norm, 1e-5 * twice.grad_norm);
+}
+END_TEST
+
+// A step without targets has no gradient, and decay is left: by default of matrices alone.
+START_TEST(vectors_do_not_decay) {
+    brim_trainer_options o = options_of(ROWS);
+    float before[WEIGHTS], after[WEIGHTS], gain[WIDE];
+    brim_step_result r;
+    sample s = make_sample(0);
+    for (int i = 0; i < ROWS; i++) s.label[i] = -100;
+    brim_trainer *t = make_trainer(&o, NULL);
+    read_weights(t, before);
+    step_on(t, &s, &r);
+    read_weights(t, after);
+    brim_trainer_read(t, "norm.weight", gain, WIDE, &err);
+    ASSERT_FINE(err);
+    for (int i = 0; i < WEIGHTS; i++)
+        ck_assert_double_eq_tol(after[i], before[i] * (1 - 0.05 * 0.1), 1e-7);
+    for (int i = 0; i < WIDE; i++) ck_assert(gain[i] == 1);
     brim_trainer_free(t);
 }
 END_TEST
@@ -442,6 +560,10 @@ Suite *trainer_suite(void) {
     tcase_add_test(steps, resume_looks_at_numbers);
     tcase_add_test(steps, notes_are_few_and_short);
     tcase_add_test(steps, overflow_skips_the_step);
+    tcase_add_test(steps, a_skipped_step_leaves_nothing);
+    tcase_add_test(steps, clipping_shortens_long_steps_alone);
+    tcase_add_test(steps, gradients_are_means_over_targets);
+    tcase_add_test(steps, vectors_do_not_decay);
     tcase_add_test(steps, programs_share_parameters);
     tcase_add_test(steps, mistakes_are_named);
     tcase_add_test(steps, feeding_is_checked);

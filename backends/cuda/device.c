@@ -174,7 +174,7 @@ static void start_in_context(backend_device *d, int driver_version, brim_error *
     const device_events events = {d, cuda_await_event, cuda_release_event, d->settings.before_task};
     d->tasks = host_queues_create(&events, err);
     open_queues(d, err);
-    if (!failed(err)) cuda_matmul_open(d, driver_version);
+    if (!failed(err)) cuda_matmul_open(d, driver_version, err);
     read_free_memory(d, err); // last: the library takes its share when it is opened
     cuda_leave(d, before);
 }
@@ -228,6 +228,10 @@ static const char *matmul_library(const backend_device *d) {
     return d->matmul.name;
 }
 
+static const char *warning(const backend_device *d) {
+    return kernel_cache_warning(d->cache);
+}
+
 const backend cuda_backend = {
     .name = "cuda",
     .count = count_devices,
@@ -247,9 +251,11 @@ const backend cuda_backend = {
     .matmul_native = cuda_matmul_serves,
     .load = cuda_load,
     .unload = cuda_unload,
+    .warning = warning,
     .run = cuda_run,
     .wait = cuda_wait,
     .finish = cuda_finish,
     .profile = cuda_profile,
+    .step_through = cuda_step_through,
     .stalls = cuda_stalls,
 };

@@ -103,6 +103,8 @@ brim_status cuda_run(loaded_program *loaded, uint8_t section, int32_t micro_batc
 brim_status cuda_wait(backend_device *d, brim_error *err);
 brim_status cuda_finish(backend_device *d, brim_error *err);
 brim_status cuda_profile(loaded_program *loaded, uint8_t section, double *seconds, brim_error *err);
+brim_status cuda_step_through(loaded_program *loaded, uint8_t section, int32_t micro_batch,
+                              const record_watcher *watcher, brim_error *err);
 
 // timing.c
 brim_status cuda_stalls(loaded_program *loaded, run_stalls *out, brim_error *err);

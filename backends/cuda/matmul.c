@@ -44,7 +44,7 @@ static bool try_library(cuda_matmul *m, const char *name, brim_error *err) {
     return false;
 }
 
-void cuda_matmul_open(backend_device *d, int driver_version) {
+void cuda_matmul_open(backend_device *d, int driver_version, brim_error *err) {
     static const char *const newest[] = {"libcublasLt.so.13", "libcublasLt.so.12", NULL};
     static const char *const older[] = {"libcublasLt.so.12", "libcublasLt.so.13", NULL};
     cuda_matmul *m = &d->matmul;
@@ -57,6 +57,9 @@ void cuda_matmul_open(backend_device *d, int driver_version) {
     for (; *name && !m->handle; name++) {
         brim_error problem = {0};
         if (try_library(m, *name, &problem)) return;
+        // Without it products would have other bits, and nobody would be told why.
+        if (problem.status == BRIM_MEMORY) *err = problem;
+        if (failed(err)) return;
         size_t length = strlen(m->why);
         snprintf(m->why + length, sizeof m->why - length, "%s%.120s", length ? "; " : "",
                  problem.text);

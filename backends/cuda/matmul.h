@@ -1,6 +1,7 @@
 // Matrix products by cuBLASLt, on a stream.
 //
-//   1. cuda_matmul_open(d) once the context is there: no library is no error, `why` says so then
+//   1. cuda_matmul_open(d, version, err) once the context is there: no library is no error, `why`
+//      says so then; one that memory does not suffice for is
 //   2. cuda_matmul_serves, cuda_matmul_workspace while planning
 //   3. cuda_product p; cuda_matmul_prepare(d, &record, &p, err) when a program is loaded
 //   4. cuda_matmul_enqueue(d, &p, stream, err)
@@ -72,7 +73,7 @@ typedef struct cuda_product {
     size_t workspace_bytes;
 } cuda_product;
 
-void cuda_matmul_open(backend_device *d, int driver_version);
+void cuda_matmul_open(backend_device *d, int driver_version, brim_error *err);
 void cuda_matmul_close(backend_device *d);
 bool cuda_matmul_serves(backend_device *d, const matmul_shape *shape);
 brim_status cuda_matmul_workspace(backend_device *d, const matmul_shape *shape, int64_t *bytes,

@@ -287,7 +287,7 @@ static void time_task(loaded_program *l, int32_t i, double *seconds, brim_error 
     CUresult status = d->cu.stream_synchronize(d->queue[QUEUE_COMPUTE]);
     if (!cuda_check(&d->cu, status, "cuStreamSynchronize", err)) return;
     double start = clock_seconds();
-    host_records_run(&l->host, i, err);
+    host_records_run(&l->host, i, 0, err);
     *seconds = clock_seconds() - start;
 }
 
@@ -337,6 +337,31 @@ brim_status cuda_profile(loaded_program *l, uint8_t section, double *seconds, br
     if (cuda_finish(l->device, err) || !cuda_enter(l->device, &before, err)) return err->status;
     l->device->last_run = l;
     profile_section(l, section, seconds, err);
+    cuda_leave(l->device, before);
+    return err->status;
+}
+
+// ---- one record after another -------------------------------------------------------------------
+
+static void run_alone(loaded_program *l, int32_t i, int32_t micro_batch, brim_error *err) {
+    backend_device *d = l->device;
+    CUstream stream = d->queue[QUEUE_COMPUTE];
+    if (is_task(&l->host, i))
+        host_records_run(&l->host, i, micro_batch, err);
+    else if (submit_record(l, i, micro_batch, stream, err))
+        cuda_check(&d->cu, d->cu.stream_synchronize(stream), "cuStreamSynchronize", err);
+}
+
+brim_status cuda_step_through(loaded_program *l, uint8_t section, int32_t micro_batch,
+                              const record_watcher *watcher, brim_error *err) {
+    CUcontext before;
+    if (cuda_finish(l->device, err) || !cuda_enter(l->device, &before, err)) return err->status;
+    l->device->last_run = l;
+    for (int32_t i = 0; i < l->p->records && !failed(err); i++) {
+        if (!(l->p->record[i].sections & section)) continue;
+        run_alone(l, i, micro_batch, err);
+        if (watcher && !failed(err)) watcher->done(watcher->user, i, err);
+    }
     cuda_leave(l->device, before);
     return err->status;
 }

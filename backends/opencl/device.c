@@ -14,6 +14,7 @@ typedef struct found_device {
     cl_platform_id platform;
     cl_device_id id;
     cl_device_type type;
+    cl_int status; // of the question for its type
 } found_device;
 
 // Devices that are CPUs come last: 0 for GPUs, 1 for other accelerators, 2 for CPUs.
@@ -31,9 +32,9 @@ static int find_on_platform(const opencl_driver *cl, cl_platform_id platform, fo
     if (count > MAX_DEVICES) count = MAX_DEVICES;
     int found = 0;
     for (cl_uint i = 0; i < count && found < room; i++) {
-        cl_device_type type = 0;
-        cl->clGetDeviceInfo(id[i], CL_DEVICE_TYPE, sizeof type, &type, NULL);
-        if (!(type & CL_DEVICE_TYPE_CUSTOM)) list[found++] = (found_device){platform, id[i], type};
+        found_device one = {platform, id[i], 0, CL_SUCCESS};
+        one.status = cl->clGetDeviceInfo(id[i], CL_DEVICE_TYPE, sizeof one.type, &one.type, NULL);
+        if (!(one.type & CL_DEVICE_TYPE_CUSTOM)) list[found++] = one;
     }
     return found;
 }
@@ -75,44 +76,56 @@ static int count_devices(char *why, size_t size) {
 
 // ---- describing ---------------------------------------------------------------------------------
 
-static cl_ulong query(const opencl_driver *cl, cl_device_id id, cl_device_info what, size_t bytes) {
-    cl_ulong value = 0; // little-endian hosts only: a narrower value fills the low bytes
-    if (bytes > sizeof value || cl->clGetDeviceInfo(id, what, bytes, &value, NULL) != CL_SUCCESS)
-        return 0;
-    return value;
-}
-#define QUERY(cl, id, what, type) ((type)query(cl, id, what, sizeof(type)))
+// Who is asked. A question that is not answered is an error: what a device is decides which kernels
+// it runs, and so the bits of the results.
+typedef struct asked_device {
+    const opencl_driver *cl;
+    cl_platform_id platform;
+    cl_device_id id;
+    brim_error *err;
+} asked_device;
 
-static void query_text(const opencl_driver *cl, cl_device_id id, cl_device_info what, char *text,
-                       size_t size) {
+static void ask(const asked_device *a, cl_device_info what, size_t bytes, void *value) {
+    opencl_check(a->cl->clGetDeviceInfo(a->id, what, bytes, value, NULL), "clGetDeviceInfo",
+                 a->err);
+}
+
+static cl_ulong query(const asked_device *a, cl_device_info what, size_t bytes) {
+    cl_ulong value = 0; // little-endian hosts only: a narrower value fills the low bytes
+    ask(a, what, bytes < sizeof value ? bytes : sizeof value, &value);
+    return failed(a->err) ? 0 : value;
+}
+#define QUERY(a, what, type) ((type)query(a, what, sizeof(type)))
+
+static void query_text(const asked_device *a, cl_device_info what, char *text, size_t size) {
     char full[1024] = "";
-    if (cl->clGetDeviceInfo(id, what, sizeof full, full, NULL) != CL_SUCCESS) full[0] = '\0';
+    ask(a, what, sizeof full, full);
     full[sizeof full - 1] = '\0';
     char *start = full + strspn(full, " ");
     for (size_t n = strlen(start); n > 0 && start[n - 1] == ' '; n--) start[n - 1] = '\0';
     snprintf(text, size, "%s", start);
 }
 
-static void platform_text(const opencl_driver *cl, cl_platform_id id, cl_platform_info what,
-                          char *text, size_t size) {
+static void platform_text(const asked_device *a, cl_platform_info what, char *text, size_t size) {
     char full[1024] = "";
-    if (cl->clGetPlatformInfo(id, what, sizeof full, full, NULL) != CL_SUCCESS) full[0] = '\0';
+    opencl_check(a->cl->clGetPlatformInfo(a->platform, what, sizeof full, full, NULL),
+                 "clGetPlatformInfo", a->err);
     full[sizeof full - 1] = '\0';
     snprintf(text, size, "%s", full);
 }
 
 // What makes a device unusable, or NULL.
-static const char *unfit(const opencl_driver *cl, cl_device_id id) {
+static const char *unfit(const asked_device *a) {
     char version[256], profile[64];
-    query_text(cl, id, CL_DEVICE_VERSION, version, sizeof version);
-    query_text(cl, id, CL_DEVICE_PROFILE, profile, sizeof profile);
+    query_text(a, CL_DEVICE_VERSION, version, sizeof version);
+    query_text(a, CL_DEVICE_PROFILE, profile, sizeof profile);
     int major = 0, minor = 0;
     sscanf(version, "OpenCL %d.%d", &major, &minor);
     if (major * 10 + minor < 12) return "it offers less than OpenCL 1.2";
     if (strcmp(profile, "FULL_PROFILE") != 0) return "it offers only OpenCL's embedded profile";
-    if (!QUERY(cl, id, CL_DEVICE_AVAILABLE, cl_bool)) return "its driver says it is not available";
-    if (!QUERY(cl, id, CL_DEVICE_COMPILER_AVAILABLE, cl_bool)) return "its driver has no compiler";
-    if (!QUERY(cl, id, CL_DEVICE_ENDIAN_LITTLE, cl_bool)) return "it is big-endian";
+    if (!QUERY(a, CL_DEVICE_AVAILABLE, cl_bool)) return "its driver says it is not available";
+    if (!QUERY(a, CL_DEVICE_COMPILER_AVAILABLE, cl_bool)) return "its driver has no compiler";
+    if (!QUERY(a, CL_DEVICE_ENDIAN_LITTLE, cl_bool)) return "it is big-endian";
     return NULL;
 }
 
@@ -122,10 +135,10 @@ static int32_t power_of_two_below(int64_t x) {
     return p;
 }
 
-static bool has_exact_f32(const opencl_driver *cl, cl_device_id id) {
+static bool has_exact_f32(const asked_device *a) {
     const cl_device_fp_config wanted = CL_FP_DENORM | CL_FP_INF_NAN | CL_FP_ROUND_TO_NEAREST |
                                        CL_FP_FMA | CL_FP_CORRECTLY_ROUNDED_DIVIDE_SQRT;
-    return (QUERY(cl, id, CL_DEVICE_SINGLE_FP_CONFIG, cl_device_fp_config) & wanted) == wanted;
+    return (QUERY(a, CL_DEVICE_SINGLE_FP_CONFIG, cl_device_fp_config) & wanted) == wanted;
 }
 
 // The number that follows `name` at the start of a line of a file; -1 where there is none.
@@ -155,36 +168,48 @@ static int64_t host_memory_free(void) {
     return available < 0 || left < available ? left : available;
 }
 
-static void describe_device(const opencl_driver *cl, const found_device *found,
-                            device_traits *out) {
-    cl_device_id id = found->id;
+static void describe_device(const opencl_driver *cl, const found_device *found, device_traits *out,
+                            brim_error *err) {
+    const asked_device *a = &(asked_device){cl, found->platform, found->id, err};
     bool cpu = rank_of(found->type) == 2;
     *out = (device_traits){.cpu = cpu, .free_bytes = cpu ? host_memory_free() : -1};
+    opencl_check(found->status, "clGetDeviceInfo", err);
     char platform[128], version[128];
-    query_text(cl, id, CL_DEVICE_NAME, out->name, sizeof out->name);
-    platform_text(cl, found->platform, CL_PLATFORM_NAME, platform, sizeof platform);
-    query_text(cl, id, CL_DRIVER_VERSION, version, sizeof version);
+    query_text(a, CL_DEVICE_NAME, out->name, sizeof out->name);
+    platform_text(a, CL_PLATFORM_NAME, platform, sizeof platform);
+    query_text(a, CL_DRIVER_VERSION, version, sizeof version);
     snprintf(out->driver, sizeof out->driver, "%.80s %.40s", platform, version);
     snprintf(out->backend, sizeof out->backend, "opencl");
 
     size_t items[16] = {0}; // of work-group dimensions
-    cl->clGetDeviceInfo(id, CL_DEVICE_MAX_WORK_ITEM_SIZES, sizeof items, items, NULL);
-    size_t group = QUERY(cl, id, CL_DEVICE_MAX_WORK_GROUP_SIZE, size_t);
+    ask(a, CL_DEVICE_MAX_WORK_ITEM_SIZES, sizeof items, items);
+    size_t group = QUERY(a, CL_DEVICE_MAX_WORK_GROUP_SIZE, size_t);
     if (items[0] > 0 && items[0] < group) group = items[0];
     out->max_group = power_of_two_below((int64_t)group);
     out->group = cpu ? 1 : out->max_group < 256 ? out->max_group : 256;
-    out->vec = !cpu                                                                ? 4
-               : QUERY(cl, id, CL_DEVICE_NATIVE_VECTOR_WIDTH_FLOAT, cl_uint) >= 16 ? 16
-                                                                                   : 8;
-    out->local_bytes = (int64_t)QUERY(cl, id, CL_DEVICE_LOCAL_MEM_SIZE, cl_ulong);
-    out->memory_bytes = (int64_t)QUERY(cl, id, CL_DEVICE_GLOBAL_MEM_SIZE, cl_ulong);
-    int64_t base_align = QUERY(cl, id, CL_DEVICE_MEM_BASE_ADDR_ALIGN, cl_uint) / 8;
+    out->vec = !cpu ? 4 : QUERY(a, CL_DEVICE_NATIVE_VECTOR_WIDTH_FLOAT, cl_uint) >= 16 ? 16 : 8;
+    out->local_bytes = (int64_t)QUERY(a, CL_DEVICE_LOCAL_MEM_SIZE, cl_ulong);
+    out->memory_bytes = (int64_t)QUERY(a, CL_DEVICE_GLOBAL_MEM_SIZE, cl_ulong);
+    int64_t base_align = QUERY(a, CL_DEVICE_MEM_BASE_ADDR_ALIGN, cl_uint) / 8;
     out->alignment = 256;
     while (out->alignment < base_align) out->alignment *= 2;
-    int64_t chunk = (int64_t)QUERY(cl, id, CL_DEVICE_MAX_MEM_ALLOC_SIZE, cl_ulong);
+    int64_t chunk = (int64_t)QUERY(a, CL_DEVICE_MAX_MEM_ALLOC_SIZE, cl_ulong);
     out->chunk_bytes = chunk / out->alignment * out->alignment;
-    out->exact_f32 = has_exact_f32(cl, id);
-    out->compute_units = (int32_t)QUERY(cl, id, CL_DEVICE_MAX_COMPUTE_UNITS, cl_uint);
+    out->exact_f32 = has_exact_f32(a);
+    out->compute_units = (int32_t)QUERY(a, CL_DEVICE_MAX_COMPUTE_UNITS, cl_uint);
+}
+
+// Whether the device can be used. It need not have answered what one that is too old cannot.
+static bool check_device(const opencl_driver *cl, const found_device *found, const char *name,
+                         const brim_error *unanswered, brim_error *err) {
+    if (failed(err)) return false;
+    const char *reason = unfit(&(asked_device){cl, found->platform, found->id, err});
+    if (failed(err)) return false;
+    if (reason)
+        brim_fail(err, BRIM_UNSUPPORTED, "%s cannot be used: %s", name, reason);
+    else if (failed(unanswered))
+        *err = *unanswered;
+    return !failed(err);
 }
 
 // Opens the driver and finds device `index`; the driver is closed again on failure.
@@ -205,11 +230,10 @@ static brim_status describe(int index, device_traits *out, brim_error *err) {
     opencl_driver cl;
     found_device found;
     if (!find_device(index, &cl, &found, err)) return err->status;
-    describe_device(&cl, &found, out);
-    const char *reason = unfit(&cl, found.id);
-    if (reason)
-        brim_fail(err, BRIM_UNSUPPORTED, "device opencl:%d (%s) cannot be used: %s", index,
-                  out->name, reason);
+    brim_error unanswered = {0};
+    describe_device(&cl, &found, out, &unanswered);
+    check_device(&cl, &found, out->name, &unanswered, err);
+    brim_error_prefix(err, "device opencl:%d", index);
     opencl_driver_close(&cl);
     return err->status;
 }
@@ -236,18 +260,16 @@ static bool apply_settings(backend_device *d, brim_error *err) {
     return !failed(err);
 }
 
-static void set_build_options(backend_device *d) {
-    const cl_device_fp_config config =
-        QUERY(&d->cl, d->id, CL_DEVICE_SINGLE_FP_CONFIG, cl_device_fp_config);
+static void set_build_options(backend_device *d, const asked_device *a) {
+    const cl_device_fp_config config = QUERY(a, CL_DEVICE_SINGLE_FP_CONFIG, cl_device_fp_config);
     const char *exact = config & CL_FP_CORRECTLY_ROUNDED_DIVIDE_SQRT
                             ? " -cl-fp32-correctly-rounded-divide-sqrt"
                             : "";
     snprintf(d->build_options, sizeof d->build_options, "-cl-std=CL1.2%s", exact);
     char vendor[128], device_version[128], platform_version[160];
-    query_text(&d->cl, d->id, CL_DEVICE_VENDOR, vendor, sizeof vendor);
-    query_text(&d->cl, d->id, CL_DEVICE_VERSION, device_version, sizeof device_version);
-    platform_text(&d->cl, d->platform, CL_PLATFORM_VERSION, platform_version,
-                  sizeof platform_version);
+    query_text(a, CL_DEVICE_VENDOR, vendor, sizeof vendor);
+    query_text(a, CL_DEVICE_VERSION, device_version, sizeof device_version);
+    platform_text(a, CL_PLATFORM_VERSION, platform_version, sizeof platform_version);
     snprintf(d->identity, sizeof d->identity, "%s|%s|%s|%s|%s", vendor, d->traits.name,
              d->traits.driver, device_version, platform_version);
 }
@@ -294,16 +316,18 @@ static void close_device(backend_device *d) {
     free(d);
 }
 
-static void start_device(backend_device *d, brim_error *err) {
-    const char *reason = unfit(&d->cl, d->id);
-    if (reason) {
-        brim_fail(err, BRIM_UNSUPPORTED, "%s cannot be used: %s", d->traits.name, reason);
-        return;
-    }
+static void start_device(backend_device *d, const found_device *found, brim_error *err) {
+    const asked_device *a = &(asked_device){&d->cl, d->platform, d->id, err};
+    brim_error unanswered = {0};
+    describe_device(&d->cl, found, &d->traits, &unanswered);
+    if (!check_device(&d->cl, found, d->traits.name, &unanswered, err)) return;
+    d->traits.one_queue = !d->separate_queues;
     if (!apply_settings(d, err)) return;
-    d->parameter_bytes = (int64_t)QUERY(&d->cl, d->id, CL_DEVICE_MAX_PARAMETER_SIZE, size_t);
-    d->address_bits = QUERY(&d->cl, d->id, CL_DEVICE_ADDRESS_BITS, cl_uint);
-    set_build_options(d);
+    d->parameter_bytes = (int64_t)QUERY(a, CL_DEVICE_MAX_PARAMETER_SIZE, size_t);
+    d->address_bits = QUERY(a, CL_DEVICE_ADDRESS_BITS, cl_uint);
+    d->native_kernels = QUERY(a, CL_DEVICE_EXECUTION_CAPABILITIES, cl_device_exec_capabilities) &
+                        CL_EXEC_NATIVE_KERNEL;
+    set_build_options(d, a);
     d->cache = kernel_cache_open(d->settings.cache_dir, err);
     if (!d->cache) return;
     const cl_context_properties properties[] = {CL_CONTEXT_PLATFORM,
@@ -316,7 +340,7 @@ static void start_device(backend_device *d, brim_error *err) {
     const device_events events = {d, opencl_await_event, opencl_release_event,
                                   d->settings.before_task};
     d->tasks = host_queues_create(&events, err);
-    if (d->tasks) opencl_matmul_open(d);
+    if (d->tasks) opencl_matmul_open(d, err);
 }
 
 static brim_status open_device(int index, const device_settings *settings, backend_device **out,
@@ -334,9 +358,7 @@ static brim_status open_device(int index, const device_settings *settings, backe
     d->host_is_device = rank_of(found.type) == 2;
     if (settings) d->settings = *settings;
     d->separate_queues = !d->host_is_device || d->settings.separate_queues;
-    describe_device(&d->cl, &found, &d->traits);
-    d->traits.one_queue = !d->separate_queues;
-    start_device(d, err);
+    start_device(d, &found, err);
     d->settings.cache_dir = NULL; // the caller's text, used up
     if (failed(err)) {
         brim_error_prefix(err, "device opencl:%d", index);
@@ -353,6 +375,10 @@ static const device_traits *traits(const backend_device *d) {
 
 static const char *matmul_library(const backend_device *d) {
     return d->matmul.name;
+}
+
+static const char *warning(const backend_device *d) {
+    return kernel_cache_warning(d->cache);
 }
 
 const backend opencl_backend = {
@@ -374,9 +400,11 @@ const backend opencl_backend = {
     .matmul_native = opencl_matmul_serves,
     .load = opencl_load,
     .unload = opencl_unload,
+    .warning = warning,
     .run = opencl_run,
     .wait = opencl_wait,
     .finish = opencl_finish,
     .profile = opencl_profile,
+    .step_through = opencl_step_through,
     .stalls = opencl_stalls,
 };

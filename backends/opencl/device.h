@@ -36,6 +36,7 @@ struct backend_device {
     bool host_is_device;            // a CPU: device memory is host memory
     int64_t parameter_bytes;        // that a kernel's arguments may take
     int64_t address_bits;
+    bool native_kernels; // it runs functions of the host in its queues
     char build_options[160];
     char identity[768]; // device, driver and platform with their versions: part of the cache's key
     device_settings settings;
@@ -87,6 +88,8 @@ brim_status opencl_wait(backend_device *d, brim_error *err);
 brim_status opencl_finish(backend_device *d, brim_error *err);
 brim_status opencl_profile(loaded_program *loaded, uint8_t section, double *seconds,
                            brim_error *err);
+brim_status opencl_step_through(loaded_program *loaded, uint8_t section, int32_t micro_batch,
+                                const record_watcher *watcher, brim_error *err);
 
 // timing.c
 brim_status opencl_stalls(loaded_program *loaded, run_stalls *out, brim_error *err);

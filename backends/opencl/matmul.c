@@ -16,22 +16,19 @@ enum { CLBLAST_ROW_MAJOR = 101, CLBLAST_NO_TRANSPOSE = 111, CLBLAST_TRANSPOSE = 
 
 // ---- opening ------------------------------------------------------------------------------------
 
-static bool runs_native_kernels(backend_device *d) {
-    cl_device_exec_capabilities can = 0;
-    d->cl.clGetDeviceInfo(d->id, CL_DEVICE_EXECUTION_CAPABILITIES, sizeof can, &can, NULL);
-    return can & CL_EXEC_NATIVE_KERNEL;
-}
-
-void opencl_matmul_open(backend_device *d) {
+void opencl_matmul_open(backend_device *d, brim_error *err) {
     opencl_matmul *m = &d->matmul;
     brim_error no_library = {0}; // a device without one has kernels/matmul.k
-    if (d->host_is_device && !d->settings.no_native && runs_native_kernels(d)) {
+    if (d->host_is_device && !d->settings.no_native && d->native_kernels) {
         m->native = native_matmul_open(NATIVE_BEST, d->traits.compute_units, &no_library);
         if (m->native) snprintf(m->name, sizeof m->name, "%s", native_matmul_name(m->native));
     } else if (!d->host_is_device || d->settings.clblast) {
         if (dynlib_open(&m->clblast_file, &clblast_table, &m->clblast, &no_library))
             snprintf(m->name, sizeof m->name, "CLBlast (%s), f32 only", m->clblast_file.name);
     }
+    // One that is there and cannot be used now would be missed without a word: other products have
+    // other bits.
+    if (no_library.status == BRIM_MEMORY) *err = no_library;
 }
 
 void opencl_matmul_close(backend_device *d) {

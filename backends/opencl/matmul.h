@@ -1,7 +1,8 @@
 // Matrix products by a library, inside a queue: on CPU devices a host library in a native kernel,
 // on others CLBlast.
 //
-//   1. opencl_matmul_open(d) once the context is there: no library is no error, `why` says so then
+//   1. opencl_matmul_open(d, err) once the context is there: no library is no error, but one that
+//      memory or threads do not suffice for is
 //   2. opencl_matmul_serves, opencl_matmul_workspace while planning
 //   3. opencl_product p; opencl_matmul_prepare(d, &record, &p, err) when a program is loaded
 //   4. opencl_matmul_enqueue(d, &p, queue, waits, wait, event)
@@ -45,7 +46,7 @@ typedef struct opencl_product {
     bool owned;                            // the four are sub-buffers
 } opencl_product;
 
-void opencl_matmul_open(backend_device *d);
+void opencl_matmul_open(backend_device *d, brim_error *err);
 void opencl_matmul_close(backend_device *d);
 bool opencl_matmul_serves(backend_device *d, const matmul_shape *shape);
 brim_status opencl_matmul_workspace(backend_device *d, const matmul_shape *shape, int64_t *bytes,

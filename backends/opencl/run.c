@@ -108,6 +108,17 @@ static void flush(backend_device *d, brim_error *err) {
     }
 }
 
+// Holds what a task waits for until it is done.
+static bool hold_events(loaded_program *l, cl_uint events, brim_error *err) {
+    backend_device *d = l->device;
+    cl_uint held = 0;
+    while (held < events && opencl_check(d->cl.clRetainEvent(l->wait[held]), "clRetainEvent", err))
+        held++;
+    if (held == events) return true;
+    for (cl_uint e = 0; e < held; e++) d->cl.clReleaseEvent(l->wait[e]);
+    return false;
+}
+
 // The device's records that a task waits for are on their way before it is submitted: a driver may
 // keep what was not flushed.
 static void submit_task(loaded_program *l, int32_t i, int32_t micro_batch, brim_error *err) {
@@ -115,8 +126,7 @@ static void submit_task(loaded_program *l, int32_t i, int32_t micro_batch, brim_
     int64_t after[QUEUE_COUNT];
     cl_uint events = gather_all_waits(l, &l->p->record[i]);
     if (events) flush(d, err);
-    if (failed(err)) return;
-    for (cl_uint e = 0; e < events; e++) d->cl.clRetainEvent(l->wait[e]);
+    if (failed(err) || !hold_events(l, events, err)) return;
     host_records_awaited(&l->host, i, after);
     host_records_submit(&l->host, i, micro_batch, after, (void *const *)l->wait, (int32_t)events,
                         err);
@@ -245,7 +255,7 @@ static bool event_seconds(backend_device *d, cl_event event, double *seconds, br
 static void time_task(loaded_program *l, int32_t i, double *seconds, brim_error *err) {
     opencl_check(l->device->cl.clFinish(l->profiling), "clFinish", err);
     double start = clock_seconds();
-    host_records_run(&l->host, i, err);
+    host_records_run(&l->host, i, 0, err);
     *seconds = clock_seconds() - start;
 }
 
@@ -273,5 +283,27 @@ brim_status opencl_profile(loaded_program *l, uint8_t section, double *seconds, 
         if (l->event[i]) event_seconds(d, l->event[i], &seconds[i], err);
     }
     opencl_release_events(l);
+    return err->status;
+}
+
+// ---- one record after another -------------------------------------------------------------------
+
+static void run_alone(loaded_program *l, int32_t i, int32_t micro_batch, brim_error *err) {
+    submission s = {.queue = l->device->queue[QUEUE_COMPUTE], .micro_batch = micro_batch};
+    if (is_task(&l->host, i))
+        host_records_run(&l->host, i, micro_batch, err);
+    else if (enqueue_record(l, i, &s, err))
+        opencl_check(l->device->cl.clFinish(s.queue), "clFinish", err);
+}
+
+brim_status opencl_step_through(loaded_program *l, uint8_t section, int32_t micro_batch,
+                                const record_watcher *watcher, brim_error *err) {
+    if (opencl_finish(l->device, err)) return err->status;
+    l->device->last_run = l;
+    for (int32_t i = 0; i < l->p->records && !failed(err); i++) {
+        if (!(l->p->record[i].sections & section)) continue;
+        run_alone(l, i, micro_batch, err);
+        if (watcher && !failed(err)) watcher->done(watcher->user, i, err);
+    }
     return err->status;
 }

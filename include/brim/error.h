@@ -28,6 +28,7 @@ extern "C" {
     X(FORMAT, "format", "a file's contents are not what its format demands")                       \
     X(DEVICE, "device", "a driver is missing or one of its calls failed")                          \
     X(UNSUPPORTED, "unsupported", "the device or this build cannot do that")                       \
+    X(NOT_FINITE, "not finite", "a loss or a gradient is infinite or NaN")                        \
     X(CANCELLED, "cancelled", "the caller asked to stop")
 
 typedef enum brim_status {

@@ -51,6 +51,10 @@ BRIM_API bool brim_journal_note(brim_journal *journal, const char *name, const c
 BRIM_API bool brim_journal_plot(const brim_journal *journal, const char *svg, brim_error *err);
 
 // Closing NULL is fine, here and below.
+// Lines are with the system as soon as they are written; from here on also a power cut leaves them: to be called before a
+// checkpoint is saved, which would otherwise survive its own log.
+BRIM_API bool brim_journal_sync(brim_journal *journal, brim_error *err);
+
 BRIM_API void brim_journal_close(brim_journal *journal);
 
 // Progress: on a terminal one line that changes in place, elsewhere a plain line every few seconds ----------------------

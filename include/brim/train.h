@@ -62,6 +62,15 @@ typedef struct brim_parameter_group {
     float weight_decay;
 } brim_parameter_group;
 
+// What a step does whose loss or gradients are infinite or NaN. It changes nothing in any case, and the first tensor that
+// went bad is looked for: the step is run once more, and all its tensors are read, under any plan. (With f16, gradients
+// that overflow under a finite loss are no accident: the step is skipped, and the loss scale halves.)
+typedef enum brim_on_nan {
+    BRIM_NAN_STOP, // brim_trainer_step fails with BRIM_NOT_FINITE and names step and tensor; the step does not count, and
+                   // the trainer can be saved, or go on with another step
+    BRIM_NAN_SKIP  // the step counts, as result.skipped, and result.not_finite names the tensor
+} brim_on_nan;
+
 // What a step lacks where no plan fits.
 typedef struct brim_shortfall {
     int64_t vram_missing, ram_missing, disk_missing; // bytes; 0: there is enough of it
@@ -82,6 +91,7 @@ typedef struct brim_trainer_options {
     const brim_parameter_group *groups;
     int group_count;
     uint64_t seed; // of parameters and dropout
+    brim_on_nan on_nan;
     // Budgets, in bytes: all that the device's memory and main memory lose to the trainer, what a driver takes beside our
     // own data included. 0: what is free, less something for the desktop. Where a step needs more than the device may
     // give, the planner decides what is recomputed, what is kept in main memory or in a file on disk and streamed, and
@@ -117,7 +127,9 @@ typedef struct brim_step_result {
     double grad_norm;  // of the mean loss, before clipping
     double lr;
     double loss_scale; // 1 unless f16
-    bool skipped;      // the gradients were not finite: nothing was changed
+    bool skipped;      // the loss or the gradients were not finite: nothing was changed
+    const char *not_finite; // skipped: the first tensor that went bad, in words, until the next step; NULL where the loss
+                            // scale was too large
     double seconds;    // from call to return
     // What streaming cost, as the device measured it. Zeros where nothing is streamed and nothing is updated by the CPU.
     double streaming_seconds; // something was on its way to the device or from it
@@ -196,6 +208,8 @@ BRIM_API brim_status brim_trainer_load_model(brim_trainer *trainer, const char *
 
 typedef struct brim_trainer_info {
     const char *device, *backend;
+    const char *warning;      // once the trainer is prepared: what its user should know, such as a kernel cache that others
+                              // may write to and that is not used therefore; else NULL
     int64_t parameters;       // elements
     int64_t trained;          // of them not frozen
     int64_t device_bytes;     // the arena: all device memory that the trainer uses

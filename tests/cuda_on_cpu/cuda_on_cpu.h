@@ -33,10 +33,13 @@
 //   memory=BYTES         of each device: 8G
 //   overhead=BYTES       that a context takes of them: 256M
 //   pinned=BYTES         the largest piece of host memory that can be pinned: 1024G
+//   pinned_from=BYTES    the smallest one that can be: 0
 //   capability=NN        of each device: 89
 //   driver=N             CUDA version of the driver: 13000
 //   order=random         or submitted: what runs first among what may run; submitted: no adversary
 //   check=1              or 0: accesses of kernels are not looked at
+//   nvrtc=1              or 0: the real NVRTC, where it is installed, is not asked whether it takes the
+//                        kernels: faster
 //   fail=CALL:N:STATUS   the N-th call (1) of that name fails with STATUS (a number of CUDA's or the
 //                        library's; 999, unknown). CALL may be "any"; both numbers may be left out.
 //   record=FILE          a line for each call: name, arguments, status
@@ -87,6 +90,8 @@ CUDA_ON_CPU_API bool cuda_on_cpu_expected(void);
 
 // Counts, records and checks a call of another library. 0, or the status with which it must fail.
 CUDA_ON_CPU_API int cuda_on_cpu_enter(const char *call);
+// Whether kernels are to be shown to the real NVRTC.
+CUDA_ON_CPU_API bool cuda_on_cpu_asks_nvrtc(void);
 // One line on stderr: "cuda_on_cpu: CALL: ...".
 CUDA_ON_CPU_API void cuda_on_cpu_complain(const char *call, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

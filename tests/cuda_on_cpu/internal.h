@@ -10,7 +10,7 @@
 // ---- settings.c ---------------------------------------------------------------------------------
 
 typedef struct driver_settings {
-    int64_t seed, devices, memory, overhead, pinned, capability, driver, check;
+    int64_t seed, devices, memory, overhead, pinned, pinned_from, capability, driver, check, nvrtc;
     bool seeded, in_submitted_order;
     char fail_call[64], failed_call[64];
     int64_t fail_at, fail_status;

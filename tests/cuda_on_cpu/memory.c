@@ -132,7 +132,9 @@ static CUresult take(call_scope *scope, size_t bytes, bool host, uintptr_t *out)
         cuda_on_cpu_complain(scope->name, "0 bytes, or nowhere to put the address");
         return CUDA_ERROR_INVALID_VALUE;
     }
-    if (host && (int64_t)bytes > settings()->pinned) return CUDA_ERROR_OUT_OF_MEMORY;
+    const driver_settings *s = settings();
+    if (host && ((int64_t)bytes > s->pinned || (int64_t)bytes < s->pinned_from))
+        return CUDA_ERROR_OUT_OF_MEMORY;
     int64_t left = settings()->memory - taken(context);
     if (!host && (left < 0 || round_up(bytes, DEVICE_UNIT) > (uintptr_t)left))
         return CUDA_ERROR_OUT_OF_MEMORY;

@@ -79,7 +79,7 @@ static bool asks(int options, const char *const *option, const char *what) {
 // The assembler's word on the kernels is asked for, whether or not the caller wants to hear it.
 static nvrtcResult compile_with_real(nvrtcProgram p, int options, const char *const *option) {
     static const char verbose[] = "--ptxas-options=-v";
-    if (!real.there) return NVRTC_SUCCESS;
+    if (!real.there || !cuda_on_cpu_asks_nvrtc()) return NVRTC_SUCCESS;
     const char *all[MOST_OPTIONS + 1];
     int count = options;
     memcpy(all, option, (size_t)options * sizeof *all);

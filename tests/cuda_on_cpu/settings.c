@@ -11,7 +11,8 @@ static driver_settings current = {.devices = 1,
                                   .pinned = (int64_t)1 << 40,
                                   .capability = 89,
                                   .driver = 13000,
-                                  .check = 1};
+                                  .check = 1,
+                                  .nvrtc = 1};
 static char problem[256];
 
 typedef struct setting {
@@ -25,9 +26,11 @@ static const setting numbers[] = {
     {"memory", &current.memory, 0, (int64_t)1 << 40},
     {"overhead", &current.overhead, 0, (int64_t)1 << 40},
     {"pinned", &current.pinned, 0, (int64_t)1 << 40},
+    {"pinned_from", &current.pinned_from, 0, (int64_t)1 << 40},
     {"capability", &current.capability, 10, 200},
     {"driver", &current.driver, 10000, 20000},
     {"check", &current.check, 0, 1},
+    {"nvrtc", &current.nvrtc, 0, 1},
 };
 enum { NUMBERS = sizeof numbers / sizeof *numbers };
 
@@ -110,4 +113,8 @@ const char *cuda_on_cpu_configure(const char *words) {
     memory_note(NULL);
     take_words(words);
     return *problem ? problem : NULL;
+}
+
+bool cuda_on_cpu_asks_nvrtc(void) {
+    return settings()->nvrtc;
 }

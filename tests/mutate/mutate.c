@@ -1,0 +1,623 @@
+// Makes mutants: texts with one small mistake each, by rules, drawn from a seed.
+//
+//   mutate draw SEED OUT FILE...      draws a file, a rule, and a place in the file where it
+//   applies;
+//                                     writes the file with that mistake to OUT, and says what it is
+//   mutate replace OUT FILE FROM TO   writes FILE with TO for FROM, which must be there exactly
+//   once mutate list FILE...               says every mistake that could be drawn
+//
+// Each is said in one line: path:line, rule, the line as it was, the line as it is, with tabs
+// between. A seed is any text.
+//
+// The rules, on C and the kernels' dialect, where code is: bodies of functions and of macros.
+// Comments, texts, declarations, and tables outside functions are left as they are, but for
+// constants in enums.
+//
+//   operator     + for -, * for /, & for |, << for >>, and so on, also in assignments; a minus lost
+//   constant     one more, one less; for floating point the double and the half
+//   comparison   the bound in or out, the other way round, equal for unequal
+//   index        the next one, or the one before
+//   condition    `if` always or never; && for ||; `!` lost; one side of `?:` always
+//   statement    an assignment, a call, `break` or `continue` dropped; not a call of free, whose
+//                lack no test but a leak checker sees
+//
+// The texts are formatted by clang-format. So "a * b" is a product and "a *b" a pointer; ") {"
+// opens a block and "){" a literal.
+#include <ctype.h>
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { RULE_OPERATOR, RULE_CONSTANT, RULE_COMPARISON, RULE_INDEX, RULE_CONDITION, RULE_STATEMENT };
+enum { RULES = RULE_STATEMENT + 1, MOST_NESTED = 64 };
+static const char *const rule_names[] = {"operator", "constant",  "comparison",
+                                         "index",    "condition", "statement"};
+
+typedef struct text {
+    char *bytes; // with a NUL behind
+    size_t length;
+} text;
+
+// Where a token stands.
+typedef enum context { OUTSIDE, TABLE, ENUM, CODE } context;
+typedef enum token_kind { NAME, NUMBER, LITERAL, SIGN } token_kind;
+
+typedef struct token {
+    token_kind kind;
+    size_t at, length;
+    size_t match; // of a bracket: the token that closes or opens it; 0: none
+    context in;
+    bool header;    // ')' of if, for, while, switch
+    bool statement; // starts one
+    bool block;     // '{' of a block rather than of a literal or table; '}' likewise
+    bool in_macro;
+} token;
+
+typedef struct mistake {
+    int rule;
+    size_t at, length;
+    char *to;
+} mistake;
+
+typedef struct file {
+    const char *path;
+    text text;
+    token *token; // token[0] and the last one are empty, so that each has neighbours
+    size_t tokens;
+    mistake *mistake;
+    size_t mistakes;
+} file;
+
+static void die(const char *what, const char *name) {
+    fprintf(stderr, "mutate: %s: %s\n", name, what);
+    exit(2);
+}
+
+static void *grown(void *list, size_t count, size_t size) {
+    bool full = (count & (count - 1)) == 0; // 0, and powers of two
+    if (full) list = realloc(list, (count ? 2 * count : 1) * size);
+    if (!list) die("out of memory", "a list");
+    return list;
+}
+
+static text read_file(const char *path) {
+    FILE *in = fopen(path, "rb");
+    if (!in) die("cannot be opened", path);
+    fseek(in, 0, SEEK_END);
+    text t = {.length = (size_t)ftell(in)};
+    rewind(in);
+    t.bytes = calloc(t.length + 1, 1);
+    if (!t.bytes || fread(t.bytes, 1, t.length, in) != t.length) die("cannot be read", path);
+    fclose(in);
+    return t;
+}
+
+// ---- tokens
+// --------------------------------------------------------------------------------------------------------
+
+static bool is(const file *f, size_t i, const char *what) {
+    const token *t = &f->token[i];
+    return t->length == strlen(what) && memcmp(f->text.bytes + t->at, what, t->length) == 0;
+}
+
+static bool is_any(const file *f, size_t i, const char *const *list) {
+    for (; *list; list++)
+        if (is(f, i, *list)) return true;
+    return false;
+}
+
+static bool space_before(const file *f, size_t i) {
+    return isspace((unsigned char)f->text.bytes[f->token[i].at - 1]);
+}
+
+static bool space_after(const file *f, size_t i) {
+    return isspace((unsigned char)f->text.bytes[f->token[i].at + f->token[i].length]);
+}
+
+static size_t sign_length(const char *s) {
+    static const char *const longer[] = {"<<=", ">>=", "...", "->", "++", "--", "<<", ">>",
+                                         "<=",  ">=",  "==",  "!=", "&&", "||", "+=", "-=",
+                                         "*=",  "/=",  "%=",  "&=", "|=", "^=", "##", NULL};
+    for (int i = 0; longer[i]; i++)
+        if (strncmp(s, longer[i], strlen(longer[i])) == 0) return strlen(longer[i]);
+    return 1;
+}
+
+static size_t literal_length(const char *s) {
+    size_t n = 1;
+    while (s[n] && s[n] != s[0]) n += s[n] == '\\' ? 2 : 1;
+    return n + 1;
+}
+
+static size_t number_length(const char *s) {
+    size_t n = 1;
+    bool hex = s[0] == '0' && (s[1] == 'x' || s[1] == 'X');
+    while (isalnum((unsigned char)s[n]) || s[n] == '.' ||
+           (!hex && (s[n] == '+' || s[n] == '-') && (s[n - 1] == 'e' || s[n - 1] == 'E')))
+        n++;
+    return n;
+}
+
+static token *add_token(file *f, token_kind kind, size_t at, size_t length, bool in_macro) {
+    f->token = grown(f->token, f->tokens, sizeof *f->token);
+    f->token[f->tokens] = (token){.kind = kind, .at = at, .length = length, .in_macro = in_macro};
+    return &f->token[f->tokens++];
+}
+
+static size_t line_end(const char *s, size_t at) {
+    while (s[at] && !(s[at] == '\n' && s[at - 1] != '\\')) at++;
+    return at;
+}
+
+// Behind "#define NAME(PARAMETERS)", or at the end of any other directive.
+static size_t skip_directive(const char *s, size_t at, size_t *macro_end) {
+    size_t end = line_end(s, at), i = at + 1;
+    while (s[i] == ' ') i++;
+    if (strncmp(s + i, "define ", 7) != 0) return end;
+    for (i += 7; isalnum((unsigned char)s[i]) || s[i] == '_';) i++;
+    if (s[i] == '(') i += strcspn(s + i, ")") + 1;
+    *macro_end = end;
+    return i;
+}
+
+static size_t skip_comment(const char *s, size_t at) {
+    if (s[at + 1] == '/') return line_end(s, at);
+    const char *end = strstr(s + at + 2, "*/");
+    return end ? (size_t)(end + 2 - s) : at + strlen(s + at);
+}
+
+static void read_tokens(file *f) {
+    const char *s = f->text.bytes;
+    size_t macro_end = 0;
+    bool line_start = true;
+    add_token(f, SIGN, 0, 0, false);
+    for (size_t i = 0; s[i];) {
+        bool in_macro = i < macro_end;
+        size_t length = 0;
+        if (s[i] == '\n' || isspace((unsigned char)s[i]) || s[i] == '\\') {
+            line_start |= s[i] == '\n';
+            i++;
+            continue;
+        }
+        if (s[i] == '#' && line_start && !in_macro) {
+            i = skip_directive(s, i, &macro_end);
+            continue;
+        }
+        line_start = false;
+        if (s[i] == '/' && (s[i + 1] == '/' || s[i + 1] == '*')) {
+            i = skip_comment(s, i);
+            continue;
+        }
+        token_kind kind = SIGN;
+        if (isalpha((unsigned char)s[i]) || s[i] == '_') {
+            kind = NAME;
+            while (isalnum((unsigned char)s[i + length]) || s[i + length] == '_') length++;
+        } else if (isdigit((unsigned char)s[i]) ||
+                   (s[i] == '.' && isdigit((unsigned char)s[i + 1]))) {
+            kind = NUMBER;
+            length = number_length(s + i);
+        } else if (s[i] == '"' || s[i] == '\'') {
+            kind = LITERAL;
+            length = literal_length(s + i);
+        } else {
+            length = sign_length(s + i);
+        }
+        add_token(f, kind, i, length, in_macro);
+        i += length;
+    }
+    add_token(f, SIGN, f->text.length, 0, false);
+}
+
+static void match_brackets(file *f) {
+    size_t open[MOST_NESTED];
+    int depth = 0;
+    for (size_t i = 1; i + 1 < f->tokens; i++) {
+        token *t = &f->token[i];
+        if (i > 1 && !t->in_macro && f->token[i - 1].in_macro) depth = 0; // macros are outside
+        if (t->kind != SIGN || t->length != 1) continue;
+        char c = f->text.bytes[t->at];
+        if (strchr("([{", c) && depth < MOST_NESTED) open[depth++] = i;
+        if (!strchr(")]}", c) || depth == 0) continue;
+        size_t begin = open[--depth];
+        t->match = begin;
+        f->token[begin].match = i;
+        static const char *const heads[] = {"if", "for", "while", "switch", NULL};
+        t->header = c == ')' && is_any(f, begin - 1, heads);
+    }
+}
+
+// Is '{' at i that of a block of statements?
+static bool opens_block(const file *f, size_t i) {
+    static const char *const before[] = {"else", "do", ";", "{", "}", ":", NULL};
+    if (is(f, i - 1, ")")) return space_before(f, i);
+    return is_any(f, i - 1, before) && (!is(f, i - 1, "{") || f->token[i - 1].block);
+}
+
+static context inside(const file *f, size_t i, context around) {
+    if (is(f, i - 1, "enum") || is(f, i - 2, "enum")) return ENUM;
+    if (around == CODE) return CODE;
+    if (around == OUTSIDE && is(f, i - 1, ")")) return CODE;
+    return TABLE;
+}
+
+static bool starts_statement(const file *f, size_t i) {
+    const token *before = &f->token[i - 1];
+    if (is(f, i - 1, ";") || is(f, i - 1, "else") || is(f, i - 1, "do")) return true;
+    if (is(f, i - 1, "{") || is(f, i - 1, "}")) return before->block;
+    return before->header;
+}
+
+static void find_contexts(file *f) {
+    context around[MOST_NESTED] = {OUTSIDE};
+    int depth = 0, parens = 0;
+    for (size_t i = 1; i + 1 < f->tokens; i++) {
+        token *t = &f->token[i];
+        t->in = t->in_macro ? CODE : around[depth];
+        bool open = is(f, i, "{"), close = is(f, i, "}");
+        if (is(f, i, "(")) parens++;
+        if (is(f, i, ")") && parens) parens--;
+        if (open) t->block = opens_block(f, i);
+        if (close && t->match) t->block = f->token[t->match].block;
+        t->statement = t->in == CODE && (!parens || is(f, i, "(")) && starts_statement(f, i);
+        if (t->in_macro) continue;
+        if (open && depth + 1 < MOST_NESTED) {
+            around[depth + 1] = inside(f, i, around[depth]);
+            depth++;
+        }
+        if (close && depth) depth--;
+        if (!depth) parens = 0;
+    }
+}
+
+// ---- rules
+// ---------------------------------------------------------------------------------------------------------
+
+static const char *const keywords[] = {"return", "case", "else",   "sizeof", "if",      "while",
+                                       "for",    "do",   "switch", "goto",   "default", NULL};
+
+// The text from one token up to, with, another.
+static char *cut(const file *f, size_t first, size_t last) {
+    size_t at = f->token[first].at, end = f->token[last].at + f->token[last].length;
+    char *copy = calloc(end - at + 1, 1);
+    if (!copy) die("out of memory", f->path);
+    memcpy(copy, f->text.bytes + at, end - at);
+    return copy;
+}
+
+// TO for the tokens first .. last: each %s in it stands for what was there.
+static void add(file *f, int rule, size_t first, size_t last, const char *to) {
+    char *old = cut(f, first, last);
+    size_t room = strlen(to) + 2 * strlen(old) + 1;
+    mistake m = {.rule = rule, .at = f->token[first].at, .length = strlen(old)};
+    m.to = calloc(room, 1);
+    if (!m.to) die("out of memory", f->path);
+    const char *mark = strstr(to, "%s");
+    if (mark)
+        snprintf(m.to, room, "%.*s%s%s", (int)(mark - to), to, old, mark + 2);
+    else
+        snprintf(m.to, room, "%s", to);
+    free(old);
+    f->mistake = grown(f->mistake, f->mistakes, sizeof m);
+    f->mistake[f->mistakes++] = m;
+}
+
+static bool ends_operand(const file *f, size_t i) {
+    const token *t = &f->token[i];
+    if (t->kind == NAME) return !is_any(f, i, keywords);
+    return t->kind == NUMBER || is(f, i, ")") || is(f, i, "]");
+}
+
+typedef struct swap {
+    const char *from, *to[3];
+} swap;
+
+static void try_swaps(file *f, int rule, size_t i, const swap *list) {
+    for (; list->from; list++)
+        for (int k = 0; is(f, i, list->from) && k < 3 && list->to[k]; k++)
+            add(f, rule, i, i, list->to[k]);
+}
+
+static void operators(file *f, size_t i) {
+    static const swap binary[] = {{"+", {"-"}},
+                                  {"-", {"+"}},
+                                  {"*", {"/", "+"}},
+                                  {"/", {"*"}},
+                                  {"%", {"/"}},
+                                  {"&", {"|"}},
+                                  {"|", {"&", "^"}},
+                                  {"^", {"|"}},
+                                  {"<<", {">>"}},
+                                  {">>", {"<<"}},
+                                  {"+=", {"-=", "="}},
+                                  {"-=", {"+="}},
+                                  {"*=", {"/=", "="}},
+                                  {"/=", {"*="}},
+                                  {"|=", {"&=", "="}},
+                                  {"&=", {"|=", "="}},
+                                  {"<<=", {">>="}},
+                                  {">>=", {"<<="}},
+                                  {0}};
+    static const swap functions[] = {{"v_min", {"v_max"}},
+                                     {"v_max", {"v_min"}},
+                                     {"fminf", {"fmaxf"}},
+                                     {"fmaxf", {"fminf"}},
+                                     {"fmin", {"fmax"}},
+                                     {"fmax", {"fmin"}},
+                                     {0}};
+    if (is(f, i + 1, "(")) try_swaps(f, RULE_OPERATOR, i, functions);
+    if (ends_operand(f, i - 1) && space_before(f, i) && space_after(f, i))
+        try_swaps(f, RULE_OPERATOR, i, binary);
+    else if (is(f, i, "-") && !ends_operand(f, i - 1) && !space_after(f, i))
+        add(f, RULE_OPERATOR, i, i, "");
+}
+
+// Does the statement that i is in, outside of brackets, declare something?
+static bool in_declaration(const file *f, size_t i) {
+    for (; i > 0 && !is(f, i - 1, ";") && !is(f, i - 1, "{") && !is(f, i - 1, "}"); i--) {
+        if (is(f, i - 1, "(") || is(f, i - 1, "[")) return false;
+        if ((is(f, i - 1, ")") || is(f, i - 1, "]")) && f->token[i - 1].match)
+            i = f->token[i - 1].match + 1;
+    }
+    return f->token[i].kind == NAME && f->token[i + 1].kind == NAME && !is_any(f, i, keywords);
+}
+
+// Is the '[' at i that of an array's declaration, or of a designator?
+static bool no_index(const file *f, size_t i) {
+    if (is(f, i - 2, ",") && in_declaration(f, i - 2)) return true;
+    if (f->token[i - 1].kind != NAME && !is(f, i - 1, "]") && !is(f, i - 1, ")")) return true;
+    while (is(f, i - 1, "]")) i = f->token[i - 1].match;
+    if (f->token[i - 1].kind != NAME) return false;
+    if (f->token[i - 2].kind == NAME) return !is_any(f, i - 2, keywords);
+    return is(f, i - 2, "*") && space_before(f, i - 2) && !space_after(f, i - 2);
+}
+
+static bool is_floating(const char *number) {
+    if (number[0] == '0' && (number[1] == 'x' || number[1] == 'X')) return false;
+    return strpbrk(number, ".eE") != NULL;
+}
+
+static void add_number(file *f, size_t i, double value, const char *suffix) {
+    char to[64];
+    snprintf(to, sizeof to, "%.9g", value);
+    snprintf(to + strlen(to), sizeof to - strlen(to), "%s%s", strpbrk(to, ".e") ? "" : ".0",
+             suffix);
+    add(f, RULE_CONSTANT, i, i, to);
+}
+
+static void constants(file *f, size_t i) {
+    if (f->token[i].kind != NUMBER) return;
+    if (is(f, i - 1, "{") && is(f, i + 1, "}") && is(f, i, "0")) return; // everything zero
+    if (is(f, i - 1, "[") && no_index(f, i - 1)) return;                 // room
+    char *number = cut(f, i, i), *rest, to[64];
+    if (is_floating(number)) {
+        double value = strtod(number, &rest);
+        add_number(f, i, value ? 2 * value : 1, rest);
+        if (value) add_number(f, i, value / 2, rest);
+    } else {
+        bool hex = number[0] == '0' && (number[1] == 'x' || number[1] == 'X');
+        uint64_t value = strtoull(number, &rest, 0);
+        for (int step = -1; step <= 1; step += 2) {
+            if (!value && step < 0) continue;
+            uint64_t other = value + (uint64_t)(int64_t)step;
+            snprintf(to, sizeof to, hex ? "0x%" PRIx64 "%s" : "%" PRIu64 "%s", other, rest);
+            add(f, RULE_CONSTANT, i, i, to);
+        }
+    }
+    free(number);
+}
+
+static void comparisons(file *f, size_t i) {
+    static const swap others[] = {{"<", {"<=", ">"}},
+                                  {"<=", {"<", ">="}},
+                                  {">", {">=", "<"}},
+                                  {">=", {">", "<="}},
+                                  {"==", {"!="}},
+                                  {"!=", {"=="}},
+                                  {0}};
+    if (space_before(f, i) && space_after(f, i)) try_swaps(f, RULE_COMPARISON, i, others);
+}
+
+static void indices(file *f, size_t i) {
+    if (!is(f, i, "[") || !f->token[i].match || no_index(f, i)) return;
+    size_t last = f->token[i].match - 1;
+    if (last <= i) return;
+    add(f, RULE_INDEX, i + 1, last, "(%s) + 1");
+    add(f, RULE_INDEX, i + 1, last, "(%s) - 1");
+}
+
+// The last token of the expression that starts at i, as far as a comma, a bracket or a semicolon.
+static size_t expression_end(const file *f, size_t i) {
+    static const char *const ends[] = {",", ")", "]", "}", ";", ":", NULL};
+    while (i + 1 < f->tokens && !is_any(f, i, ends)) {
+        if ((is(f, i, "(") || is(f, i, "[") || is(f, i, "{")) && f->token[i].match)
+            i = f->token[i].match;
+        i++;
+    }
+    return i - 1;
+}
+
+// One side of "? a : b" for both. Not where a or b holds another one.
+static void choices(file *f, size_t i) {
+    size_t colon = expression_end(f, i + 1) + 1;
+    if (!is(f, colon, ":")) return;
+    size_t last = expression_end(f, colon + 1);
+    for (size_t k = i + 1; k <= last; k++)
+        if (is(f, k, "?")) return;
+    char *a = cut(f, i + 1, colon - 1), *b = cut(f, colon + 1, last);
+    if (!strchr(a, '\n') && !strchr(b, '\n')) {
+        add(f, RULE_CONDITION, colon + 1, last, a);
+        add(f, RULE_CONDITION, i + 1, colon - 1, b);
+    }
+    free(a);
+    free(b);
+}
+
+static void conditions(file *f, size_t i) {
+    static const swap both[] = {{"&&", {"||"}}, {"||", {"&&"}}, {0}};
+    try_swaps(f, RULE_CONDITION, i, both);
+    if (is(f, i, "!")) add(f, RULE_CONDITION, i, i, "");
+    if (is(f, i, "?")) choices(f, i);
+    if (!is(f, i, "if") || !is(f, i + 1, "(") || !f->token[i + 1].match) return;
+    add(f, RULE_CONDITION, i + 1, f->token[i + 1].match, "(0 && %s)");
+    add(f, RULE_CONDITION, i + 1, f->token[i + 1].match, "(1 || %s)");
+}
+
+// The ';' of the statement that starts at i; 0 where it is a declaration or has a block.
+static size_t statement_end(const file *f, size_t i) {
+    if (f->token[i].kind != NAME && !is(f, i, "*")) return 0;
+    if (is_any(f, i, keywords)) return 0;
+    bool declares = f->token[i].kind == NAME && f->token[i + 1].kind == NAME;
+    bool points = is(f, i + 1, "*") && space_before(f, i + 1) && !space_after(f, i + 1);
+    if (declares || points || is(f, i + 1, ":")) return 0;
+    for (; i + 1 < f->tokens; i++) {
+        if ((is(f, i, "(") || is(f, i, "[") || is(f, i, "{")) && f->token[i].match)
+            i = f->token[i].match;
+        if (is(f, i, ";")) return i;
+        if (is(f, i, "}") && f->token[i].block) return 0;
+    }
+    return 0;
+}
+
+static bool frees(const file *f, size_t i) {
+    const token *t = &f->token[i];
+    return is(f, i + 1, "(") && t->length >= 4 &&
+           memcmp(f->text.bytes + t->at + t->length - 4, "free", 4) == 0;
+}
+
+static void statements(file *f, size_t i) {
+    if (!f->token[i].statement || frees(f, i)) return;
+    size_t last = statement_end(f, i);
+    if (!last) return;
+    char *old = cut(f, i, last), *to = calloc(strlen(old) + 2, 1);
+    if (!to) die("out of memory", f->path);
+    strcpy(to, ";");
+    for (const char *c = old; (c = strchr(c, '\n')); c++) // lines keep their numbers
+        strcat(to, f->token[i].in_macro ? "\\\n" : "\n");
+    add(f, RULE_STATEMENT, i, last, to);
+    free(old);
+    free(to);
+}
+
+static void find_mistakes(file *f) {
+    static void (*const rules[])(file *, size_t) = {operators, constants,  comparisons,
+                                                    indices,   conditions, statements};
+    for (size_t i = 2; i + 2 < f->tokens; i++) {
+        for (int r = 0; r < RULES; r++)
+            if (f->token[i].in == CODE || (f->token[i].in == ENUM && r == RULE_CONSTANT))
+                rules[r](f, i);
+    }
+}
+
+// ---- what is asked for
+// ---------------------------------------------------------------------------------------------
+
+static file open_file(const char *path) {
+    file f = {.path = path, .text = read_file(path)};
+    read_tokens(&f);
+    match_brackets(&f);
+    find_contexts(&f);
+    find_mistakes(&f);
+    return f;
+}
+
+static text with(const text *t, const mistake *m) {
+    text made = {.length = t->length - m->length + strlen(m->to)};
+    made.bytes = calloc(made.length + 1, 1);
+    if (!made.bytes) die("out of memory", "a text");
+    memcpy(made.bytes, t->bytes, m->at);
+    strcpy(made.bytes + m->at, m->to);
+    strcpy(made.bytes + m->at + strlen(m->to), t->bytes + m->at + m->length);
+    return made;
+}
+
+static void print_line(const char *bytes, size_t at) {
+    while (at > 0 && bytes[at - 1] != '\n') at--;
+    while (bytes[at] == ' ') at++;
+    for (; bytes[at] && bytes[at] != '\n'; at++) putchar(bytes[at] == '\t' ? ' ' : bytes[at]);
+}
+
+static void say(const char *path, const text *t, const mistake *m, const char *rule) {
+    text made = with(t, m);
+    int line = 1;
+    for (size_t i = 0; i < m->at; i++) line += t->bytes[i] == '\n';
+    printf("%s:%d\t%s\t", path, line, rule);
+    print_line(t->bytes, m->at);
+    putchar('\t');
+    print_line(made.bytes, m->at);
+    putchar('\n');
+    free(made.bytes);
+}
+
+static void write_file(const char *path, const text *t) {
+    FILE *out = fopen(path, "wb");
+    if (!out || fwrite(t->bytes, 1, t->length, out) != t->length || fclose(out) != 0)
+        die("cannot be written", path);
+}
+
+// splitmix64 (Steele, Lea, Flood 2014), from FNV-1a of the seed's text.
+static uint64_t drawn(uint64_t *state, uint64_t below) {
+    uint64_t x = *state += 0x9e3779b97f4a7c15u;
+    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
+    return (x ^ x >> 31) % below;
+}
+
+static uint64_t state_of(const char *seed) {
+    uint64_t state = 0xcbf29ce484222325u;
+    for (; *seed; seed++) state = (state ^ (unsigned char)*seed) * 0x100000001b3u;
+    return state;
+}
+
+static int draw(const char *seed, const char *out, int files, char **paths) {
+    uint64_t state = state_of(seed), places[RULES] = {0};
+    file f = open_file(paths[drawn(&state, (uint64_t)files)]);
+    for (size_t k = 0; k < f.mistakes; k++) places[f.mistake[k].rule]++;
+    int rule = (int)drawn(&state, RULES);
+    for (int tries = 0; !places[rule] && tries < RULES; tries++) rule = (rule + 1) % RULES;
+    if (!places[rule]) die("no rule applies", f.path);
+    uint64_t place = drawn(&state, places[rule]);
+    for (size_t k = 0; k < f.mistakes; k++) {
+        const mistake *m = &f.mistake[k];
+        if (m->rule != rule || place-- != 0) continue;
+        text made = with(&f.text, m);
+        write_file(out, &made);
+        say(f.path, &f.text, m, rule_names[rule]);
+        return 0;
+    }
+    return 2;
+}
+
+static int replace(const char *out, const char *path, const char *from, char *to) {
+    text t = read_file(path);
+    const char *at = strstr(t.bytes, from);
+    if (!at) die("does not hold the text to be replaced", path);
+    if (strstr(at + 1, from)) die("holds the text to be replaced more than once", path);
+    mistake m = {.at = (size_t)(at - t.bytes), .length = strlen(from), .to = to};
+    text made = with(&t, &m);
+    write_file(out, &made);
+    say(path, &t, &m, "written");
+    return 0;
+}
+
+static int list_all(int files, char **paths) {
+    for (int i = 0; i < files; i++) {
+        file f = open_file(paths[i]);
+        for (size_t k = 0; k < f.mistakes; k++)
+            say(f.path, &f.text, &f.mistake[k], rule_names[f.mistake[k].rule]);
+    }
+    return 0;
+}
+
+int main(int argc, char **argv) {
+    const char *what = argc > 1 ? argv[1] : "";
+    if (strcmp(what, "draw") == 0 && argc > 4) return draw(argv[2], argv[3], argc - 4, argv + 4);
+    if (strcmp(what, "replace") == 0 && argc == 6)
+        return replace(argv[2], argv[3], argv[4], argv[5]);
+    if (strcmp(what, "list") == 0 && argc > 2) return list_all(argc - 2, argv + 2);
+    fprintf(stderr,
+            "usage: mutate draw SEED OUT FILE... | replace OUT FILE FROM TO | list FILE...\n");
+    return 2;
+}

@@ -1,0 +1,142 @@
+// What a loss of power would leave: everything that has a name is on the disk (tests/disk_watch.h).
+// And a system that reads and writes less than it was asked for.
+#include <check.h>
+#include <fcntl.h>
+#include "backends/host_file.h"
+#include "core/files.h"
+#include "core/statefile.h"
+#include "test_core.h"
+#include "tests/disk_watch.h"
+
+#define ASSERT_ON_DISK(expected)                                                                   \
+    do {                                                                                           \
+        int renames;                                                                               \
+        const char *missing = disk_watch_end(&renames);                                            \
+        ck_assert_msg(!missing, "%s", missing);                                                    \
+        ck_assert_int_eq(renames, expected);                                                       \
+    } while (0)
+
+START_TEST(a_file_is_synced_before_it_has_its_name) {
+    brim_error err = {0};
+    const char *path = test_path("synced");
+    disk_watch_begin();
+    file_writer *w = file_create(path, &err);
+    file_write(w, "first ", 6, &err);
+    file_write(w, "second", 6, &err);
+    file_rewrite(w, 0, "FIRST", 5, &err);
+    file_commit(w, &err);
+    ASSERT_FINE(err);
+    ASSERT_ON_DISK(1);
+    disk_watch_begin();
+    file_replace(path, "another", 7, &err);
+    ASSERT_FINE(err);
+    ASSERT_ON_DISK(1);
+}
+END_TEST
+
+static void put_in(const folder_writer *f, const char *name, const char *text) {
+    char path[300];
+    snprintf(path, sizeof path, "%s/%s", folder_path(f), name);
+    FILE *file = fopen(path, "w"); // not synced
+    ck_assert_ptr_nonnull(file);
+    fputs(text, file);
+    ck_assert_int_eq(fclose(file), 0);
+}
+
+static void make_folder(const char *path, bool replace, const char *inner, brim_error *err) {
+    char file[300];
+    folder_writer *f = folder_create(path, err);
+    ASSERT_FINE(*err);
+    put_in(f, "stranger", "not synced by whoever wrote it");
+    snprintf(file, sizeof file, "%s/%s", folder_path(f), inner);
+    ck_assert(folder_make(file, 0777, err));
+    snprintf(file, sizeof file, "%s/deep", inner);
+    put_in(f, file, "in a folder within");
+    snprintf(file, sizeof file, "%s/own", folder_path(f));
+    ck_assert(file_replace(file, "x", 1, err));
+    ck_assert(folder_commit(f, replace, err));
+}
+
+START_TEST(a_folder_is_synced_before_it_has_its_name) {
+    brim_error err = {0};
+    char path[200];
+    strcpy(path, test_path("folder"));
+    disk_watch_begin();
+    make_folder(path, false, "inner", &err);
+    ASSERT_ON_DISK(2); // the folder, and a file in it
+    disk_watch_begin();
+    make_folder(path, true, "other", &err);
+    ASSERT_ON_DISK(2);
+}
+END_TEST
+
+START_TEST(a_state_is_synced_before_it_has_its_name) {
+    brim_error err = {0};
+    disk_watch_begin();
+    state_writer *w = state_create(test_path("state"), &err);
+    state_put_i64(w, "steps", 7, &err);
+    ck_assert(state_commit(w, &err));
+    ASSERT_FINE(err);
+    ASSERT_ON_DISK(1);
+}
+END_TEST
+
+// ---- less at once
+// ---------------------------------------------------------------------------------------------------
+
+enum { BYTES = 1000, MOST = 7 };
+
+static void fill(char data[BYTES]) {
+    for (int i = 0; i < BYTES; i++) data[i] = (char)(i * 37 + i / 256);
+}
+
+START_TEST(files_come_in_parts) {
+    brim_error err = {0};
+    char data[BYTES], path[200];
+    size_t size;
+    fill(data);
+    strcpy(path, test_path("parts"));
+    disk_most_at_once(MOST);
+    file_writer *w = file_create(path, &err);
+    file_write(w, data, BYTES, &err);
+    ck_assert_uint_eq(file_size(w), BYTES);
+    file_rewrite(w, 100, data + 500, 100, &err);
+    file_commit(w, &err);
+    char *text = file_read(path, BYTES, &size, &err);
+    disk_most_at_once(0);
+    ASSERT_FINE(err);
+    memcpy(data + 100, data + 500, 100);
+    ck_assert_uint_eq(size, BYTES);
+    ck_assert_mem_eq(text, data, BYTES);
+    free(text);
+}
+END_TEST
+
+START_TEST(the_disk_tier_comes_in_parts) {
+    brim_error err = {0};
+    char data[BYTES], back[BYTES] = {0};
+    fill(data);
+    host_file file;
+    host_file_open(&file, test_directory, 3 * BYTES, &err);
+    disk_most_at_once(MOST);
+    host_file_write(&file, BYTES, data, BYTES, &err);
+    host_file_read(&file, BYTES, back, BYTES, &err);
+    disk_most_at_once(0);
+    ASSERT_FINE(err);
+    ck_assert_mem_eq(back, data, BYTES);
+    host_file_close(&file);
+}
+END_TEST
+
+Suite *core_sync_suite(void) {
+    Suite *suite = suite_create("core/sync");
+    TCase *tests = tcase_create("sync");
+    tcase_add_unchecked_fixture(tests, make_test_directory, remove_test_directory);
+    tcase_add_test(tests, a_file_is_synced_before_it_has_its_name);
+    tcase_add_test(tests, a_folder_is_synced_before_it_has_its_name);
+    tcase_add_test(tests, a_state_is_synced_before_it_has_its_name);
+    tcase_add_test(tests, files_come_in_parts);
+    tcase_add_test(tests, the_disk_tier_comes_in_parts);
+    suite_add_tcase(suite, tests);
+    return suite;
+}

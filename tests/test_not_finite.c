@@ -1,0 +1,262 @@
+// Steps that are not finite: which tensor is named, what a trainer does then, under every plan.
+#include <check.h>
+#include <math.h>
+#include <string.h>
+#include <brim/brim.h>
+#include "tests/devices.h"
+#include "tests/test_core.h"
+
+enum { IN = 8, WIDE = 64, OUT = 5, ROWS = 6, WEIGHTS = IN * WIDE };
+
+static brim_error err;
+
+// Each input can bring a mistake to another place. `root` is 1: at 0 its square root has no slope.
+typedef struct sample {
+    float x[ROWS][IN], mask[ROWS][OUT], growth[ROWS][1], root[ROWS][1];
+    int32_t label[ROWS];
+} sample;
+
+static brim_loss build(brim_graph *g, int64_t batch, int64_t length, void *user) {
+    (void)length, (void)user;
+    brim_value x = brim_input(g, "x", BRIM_F32, batch, IN);
+    brim_scope_push(g, "first");
+    x = brim_gelu(brim_linear(x, "in", WIDE));
+    brim_scope_pop(g);
+    brim_scope_push(g, "middle.%d", 3);
+    x = brim_mul(x, brim_exp(brim_input(g, "growth", BRIM_F32, batch, 1)));
+    brim_scope_pop(g);
+    brim_scope_push(g, "square");
+    x = brim_linear(x, "before", WIDE);
+    x = brim_add(x, brim_sqrt(brim_mul(brim_mul(x, x), brim_input(g, "root", BRIM_F32, batch, 1))));
+    brim_scope_pop(g);
+    for (int i = 0; i < 6; i++) {
+        brim_scope_push(g, "block.%d", i);
+        x = brim_add(x, brim_gelu(brim_linear(x, "up", WIDE)));
+        brim_scope_pop(g);
+    }
+    brim_scope_push(g, "last");
+    brim_value logits = brim_linear(x, "out", OUT);
+    brim_value p = brim_softmax(brim_add(logits, brim_input(g, "mask", BRIM_F32, batch, OUT)), 1);
+    brim_scope_pop(g);
+    return brim_cross_entropy(p, brim_input(g, "label", BRIM_I32, batch), -100);
+}
+
+static sample good_sample(int step) {
+    sample s = {0};
+    for (int r = 0; r < ROWS; r++) {
+        for (int i = 0; i < IN; i++) s.x[r][i] = sinf((float)(step * 31 + r * 7 + i * 3 + 1));
+        s.label[r] = (step + r) % OUT;
+        s.root[r][0] = 1;
+    }
+    return s;
+}
+
+static brim_status step_on(brim_trainer *t, const sample *s, brim_step_result *r) {
+    brim_trainer_feed(t, "x", s->x, sizeof s->x, &err);
+    brim_trainer_feed(t, "mask", s->mask, sizeof s->mask, &err);
+    brim_trainer_feed(t, "growth", s->growth, sizeof s->growth, &err);
+    brim_trainer_feed(t, "root", s->root, sizeof s->root, &err);
+    brim_trainer_feed(t, "label", s->label, sizeof s->label, &err);
+    return brim_trainer_step(t, r, &err);
+}
+
+static brim_trainer_options options_of(brim_on_nan on_nan) {
+    return (brim_trainer_options){.batch = ROWS / 2,
+                                  .accumulate = 2,
+                                  .device = any_device_under_test(),
+                                  .seed = 3,
+                                  .on_nan = on_nan,
+                                  .optimizer = {.lr = 0.01f}};
+}
+
+static brim_trainer *make_trainer(const brim_trainer_options *o) {
+    err = (brim_error){0};
+    brim_trainer *t = brim_trainer_create(build, NULL, o, &err);
+    ASSERT_FINE(err);
+    return t;
+}
+
+// Under a budget that leaves the device a third of what the step takes with everything there.
+static brim_trainer *make_streaming(brim_trainer_options o) {
+    brim_trainer *whole = make_trainer(&o);
+    brim_trainer_info info = brim_trainer_describe(whole);
+    brim_trainer_free(whole);
+    o.vram_bytes = info.overhead_bytes + info.device_bytes / 3;
+    brim_trainer *t = make_trainer(&o);
+    brim_trainer_prepare(t, &err);
+    ASSERT_FINE(err);
+    ck_assert_int_gt(brim_trainer_describe(t).host_bytes, brim_trainer_describe(t).staging_bytes);
+    return t;
+}
+
+// A mistake, and what is said of it.
+typedef struct mistake {
+    const char *name;
+    void (*make)(brim_trainer *t, sample *s);
+    const char *said[3];
+} mistake;
+
+static void bad_input(brim_trainer *t, sample *s) {
+    (void)t;
+    s->x[4][2] = NAN;
+}
+static void bad_exponent(brim_trainer *t, sample *s) {
+    (void)t;
+    s->growth[1][0] = 100;
+    s->mask[1][2] = -INFINITY;
+}
+static void bad_slope(brim_trainer *t, sample *s) {
+    (void)t;
+    s->root[5][0] = 0;
+}
+static void bad_parameter(brim_trainer *t, sample *s) {
+    (void)s;
+    float bias[WIDE] = {[7] = -INFINITY};
+    brim_trainer_write(t, "block.2.up.bias", bias, WIDE, &err);
+}
+static const mistake mistakes[] = {
+    {"input",
+     bad_input,
+     {"the loss is nan", "input \"x\", f32 [3, 8]: 1 of 24",
+      "nan at [1, 2], in micro-batch 2 of 2"}},
+    {"exponent", bad_exponent, {"the loss is nan", "exp", "in scope \"middle.3\", f32 [3, "}},
+    {"slope",
+     bad_slope,
+     {"gradient's norm is ", "in the backward pass", "in micro-batch 2 of 2"}},
+    {"parameter",
+     bad_parameter,
+     {"the loss is nan",
+      "tensor \"block.2.up.bias\", f32 [64]: 1 of 64 elements, the first -inf at [7]",
+      "in micro-batch 1 of 2"}},
+};
+enum { MISTAKES = sizeof mistakes / sizeof *mistakes };
+
+START_TEST(the_first_bad_tensor_is_named) {
+    const mistake *m = &mistakes[_i / 2];
+    if (!any_device_under_test()) return;
+    brim_trainer_options o = options_of(BRIM_NAN_STOP);
+    brim_trainer *t = _i % 2 ? make_streaming(o) : make_trainer(&o);
+    brim_step_result r;
+    sample s = good_sample(0);
+    step_on(t, &s, &r);
+    ASSERT_FINE(err);
+    s = good_sample(1);
+    m->make(t, &s);
+    ASSERT_FINE(err);
+    step_on(t, &s, &r);
+    ck_assert_int_eq(err.status, BRIM_NOT_FINITE);
+    ck_assert_msg(strncmp(err.text, "step 2: ", 8) == 0, "%s", err.text);
+    for (size_t i = 0; i < sizeof m->said / sizeof *m->said; i++)
+        ck_assert_msg(strstr(err.text, m->said[i]) != NULL, "%s: \"%s\" is not in: %s", m->name,
+                      m->said[i], err.text);
+    ck_assert_int_eq(brim_trainer_describe(t).steps, 1);
+    brim_trainer_free(t);
+}
+END_TEST
+
+static void weights_after(brim_trainer *t, bool mistake_first, float out[WEIGHTS]) {
+    brim_step_result r;
+    for (int i = 0; i < 3; i++) {
+        sample s = good_sample(i);
+        if (i == 1 && mistake_first) {
+            sample bad = s;
+            bad_exponent(t, &bad);
+            step_on(t, &bad, &r);
+            ck_assert_int_eq(err.status, BRIM_NOT_FINITE);
+            err = (brim_error){0};
+        }
+        step_on(t, &s, &r);
+        ASSERT_FINE(err);
+        ck_assert(!r.skipped && !r.not_finite && r.step == i + 1);
+    }
+    brim_trainer_read(t, "first.in.weight", out, WEIGHTS, &err);
+    ASSERT_FINE(err);
+    brim_trainer_free(t);
+}
+
+// The search leaves nothing behind, wherever things are.
+START_TEST(a_stopped_step_changes_nothing) {
+    if (!any_device_under_test()) return;
+    float undisturbed[WEIGHTS], stopped[WEIGHTS];
+    brim_trainer_options o = options_of(BRIM_NAN_STOP);
+    weights_after(make_trainer(&o), false, undisturbed);
+    weights_after(_i ? make_streaming(o) : make_trainer(&o), true, stopped);
+    ck_assert_int_eq(memcmp(undisturbed, stopped, sizeof stopped), 0);
+}
+END_TEST
+
+START_TEST(a_step_is_skipped) {
+    if (!any_device_under_test()) return;
+    float before[WEIGHTS], after[WEIGHTS];
+    brim_trainer_options o = options_of(BRIM_NAN_SKIP);
+    brim_trainer *t = _i ? make_streaming(o) : make_trainer(&o);
+    brim_step_result r;
+    sample s = good_sample(0);
+    step_on(t, &s, &r);
+    brim_trainer_read(t, "first.in.weight", before, WEIGHTS, &err);
+    bad_exponent(t, &s);
+    step_on(t, &s, &r);
+    ASSERT_FINE(err);
+    ck_assert(r.skipped && r.step == 2 && isnan(r.loss));
+    ck_assert_ptr_nonnull(r.not_finite);
+    ck_assert_msg(strstr(r.not_finite, "middle.3") != NULL, "%s", r.not_finite);
+    brim_trainer_read(t, "first.in.weight", after, WEIGHTS, &err);
+    ck_assert_int_eq(memcmp(before, after, sizeof before), 0);
+    s = good_sample(2);
+    step_on(t, &s, &r);
+    ASSERT_FINE(err);
+    ck_assert(!r.skipped && r.step == 3 && isfinite(r.loss));
+    brim_trainer_free(t);
+}
+END_TEST
+
+// Masks are as they should be, also where they are the only thing that is not finite.
+START_TEST(masks_are_no_mistake) {
+    if (!any_device_under_test()) return;
+    brim_trainer_options o = options_of(BRIM_NAN_STOP);
+    brim_trainer *t = make_trainer(&o);
+    brim_step_result r;
+    sample s = good_sample(0);
+    for (int i = 0; i < ROWS; i++) s.mask[i][(s.label[i] + 1) % OUT] = -INFINITY;
+    step_on(t, &s, &r);
+    ASSERT_FINE(err);
+    ck_assert(!r.skipped);
+    brim_trainer_free(t);
+}
+END_TEST
+
+// Gradients that overflow in f16 say that the loss scale is too large, until it cannot fall any
+// more.
+START_TEST(loss_scaling_is_no_mistake) {
+    if (!any_device_under_test()) return;
+    brim_trainer_options o = options_of(BRIM_NAN_STOP);
+    o.precision = BRIM_PRECISION_F16;
+    brim_trainer *t = make_trainer(&o);
+    brim_step_result r;
+    double scale = 0;
+    for (int i = 0; i < 60 && err.status == BRIM_OK; i++) {
+        sample s = good_sample(0);
+        bad_slope(t, &s);
+        if (step_on(t, &s, &r) == BRIM_OK) {
+            ck_assert(r.skipped && !r.not_finite);
+            scale = r.loss_scale;
+        }
+    }
+    ck_assert_double_lt(scale, 1e-4);
+    ASSERT_FAILS(err, BRIM_NOT_FINITE, "in scope \"square");
+    brim_trainer_free(t);
+}
+END_TEST
+
+Suite *not_finite_suite(void) {
+    Suite *s = suite_create("not_finite");
+    TCase *tests = tcase_create("not_finite");
+    tcase_set_timeout(tests, 120);
+    tcase_add_loop_test(tests, the_first_bad_tensor_is_named, 0, 2 * MISTAKES);
+    tcase_add_loop_test(tests, a_stopped_step_changes_nothing, 0, 2);
+    tcase_add_loop_test(tests, a_step_is_skipped, 0, 2);
+    tcase_add_test(tests, masks_are_no_mistake);
+    tcase_add_test(tests, loss_scaling_is_no_mistake);
+    suite_add_tcase(s, tests);
+    return s;
+}
