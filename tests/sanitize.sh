@@ -9,6 +9,7 @@ plain=$(cd "$1" && pwd) build=$(cd "$1/.." && pwd)
 . "$root/tests/checks.sh"
 long=${BRIM_TEST_LONG:-}
 [ "${2:-}" != --long ] || long=1
+unset BRIM_TEST_LONG # all suites, but not what each of them does in hours
 
 # Without optimisation it builds in half the time, and short suites lose little by it.
 flags=() kind=
