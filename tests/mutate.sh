@@ -5,7 +5,7 @@
 #
 # --written and --random leave the others out; an INDEX takes single ones again.
 #
-#   tests/mutate/written.def      mistakes written by hand: all of them must be noticed
+#   tests/mutate/written.def      mistakes written by hand, a sixth of them each day in the short form: all must be noticed
 #   tests/mutate/mutate.c         rules that make mistakes from a seed: 8 in the short form, with a seed of the day, and 240 in the
 #                                 long one (BRIM_TEST_LONG), with a seed of its own
 #   tests/mutate/suites           which suites should notice what
@@ -36,7 +36,12 @@ while [ $# -gt 0 ]; do
     esac
 done
 [ ${#random[@]} -gt 0 ] || mapfile -t random < <(seq "$count")
-[ ${#written[@]} -gt 0 ] || mapfile -t written < <(seq "$(grep -c '^== ' "$source/tests/mutate/written.def")")
+all_written=$(grep -c '^== ' tests/mutate/written.def)
+if [ ${#written[@]} -eq 0 ] && { [ -n "${BRIM_TEST_LONG:-}" ] || [ -n "$only" ]; }; then
+    mapfile -t written < <(seq "$all_written")
+elif [ ${#written[@]} -eq 0 ]; then # the short form takes turns
+    mapfile -t written < <(seq $(($(date -u +%s) / 86400 % 6 + 1)) 6 "$all_written")
+fi
 
 rm -rf "$here"; mkdir -p "$here"/{cache,results,draws,passes}
 # Kernels that were compiled for this user before need not be compiled again.
