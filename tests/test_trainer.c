@@ -93,7 +93,10 @@ START_TEST(schedules) {
     ck_assert_double_eq_tol(brim_schedule_lr(&s, 1, 5000), 0.1, 1e-7);
     s.kind = BRIM_LINEAR;
     ck_assert_double_eq_tol(brim_schedule_lr(&s, 1, 35), 0.775, 1e-7);
+    s.steps = s.warmup; // nothing is left to fall in
+    ck_assert_double_eq_tol(brim_schedule_lr(&s, 1, 35), 1, 1e-12);
     s.kind = BRIM_CONSTANT;
+    s.steps = 110;
     ck_assert_double_eq_tol(brim_schedule_lr(&s, 1, 35), 1, 1e-12);
     ck_assert_double_eq_tol(brim_schedule_lr(&(brim_schedule){0}, 0.25, 1), 0.25, 1e-12);
 }
