@@ -68,6 +68,7 @@ typedef struct plan_case {
     brim_precision precision;
     brim_states states;
     int64_t batch, accumulate, step_batch, vram, ram, disk;
+    bool wide; // one layer of width 256, where states take most of the memory
 } plan_case;
 
 static const plan_case cases[] = {
@@ -102,8 +103,8 @@ static brim_trainer *make(const plan_case *c, int64_t vram, int64_t ram, int64_t
     model = (model_config){.architecture = c->architecture,
                            .vocabulary = 90,
                            .positions = 24,
-                           .width = 32,
-                           .layers = 3,
+                           .width = c->wide ? 256 : 32,
+                           .layers = c->wide ? 1 : 3,
                            .heads = 4,
                            .kv_heads = c->architecture == MODEL_LLAMA ? 2 : 0,
                            .ffn = 80,
@@ -198,11 +199,40 @@ START_TEST(plans_are_what_they_were) {
 }
 END_TEST
 
+static bool fits(const plan_case *c, int64_t vram, int64_t ram) {
+    brim_trainer *t = make(c, vram, ram, 0);
+    brim_trainer_free(t);
+    return t != NULL;
+}
+
+// Where 8-bit states would fit and f32 does not, the error says so; it does not where they are what
+// was asked for, nor where they would not fit either.
+START_TEST(smaller_states_are_named) {
+    plan_case f32 = cases[6], q8;
+    f32.wide = true;
+    q8 = f32;
+    q8.states = BRIM_STATES_Q8;
+    brim_trainer *whole = make(&f32, 0, 0, 0);
+    ASSERT_FINE(err);
+    int64_t all = brim_trainer_describe(whole).device_bytes, vram = OVERHEAD + all * 2 / 5;
+    brim_trainer_free(whole);
+    ck_assert(!fits(&q8, vram, all / 8));
+    ck_assert_ptr_null(strstr(err.text, "--states q8"));
+    ck_assert(!fits(&f32, vram, all / 8));
+    ck_assert_ptr_null(strstr(err.text, "--states q8"));
+    ck_assert(fits(&q8, vram, all * 3 / 8));
+    ck_assert(!fits(&f32, vram, all * 3 / 8));
+    ck_assert_int_gt(lacks.ram_missing, 0); // of what was asked for
+    ASSERT_FAILS(err, BRIM_MEMORY, "; it would fit with optimizer states in 8 bits (--states q8)");
+}
+END_TEST
+
 Suite *plan_fixture_suite(void) {
     Suite *suite = suite_create("plan_fixture");
     TCase *tests = tcase_create("plan_fixture");
     tcase_set_timeout(tests, 120);
     tcase_add_test(tests, plans_are_what_they_were);
+    tcase_add_test(tests, smaller_states_are_named);
     suite_add_tcase(suite, tests);
     return suite;
 }
