@@ -17,8 +17,8 @@ flags=() kind=
 
 lists=$root/tests/sanitizers
 # use_tls: LeakSanitizer breaks off where it looks into the thread-local storage of OpenMP's threads.
-# verify_asan_link_order: tests preload libraries.
-export ASAN_OPTIONS=detect_leaks=1:verify_asan_link_order=0 UBSAN_OPTIONS=print_stacktrace=1
+# Tests preload libraries, and ask for more memory than there is.
+export ASAN_OPTIONS=detect_leaks=1:verify_asan_link_order=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1
 export LSAN_OPTIONS=use_tls=0:print_suppressions=0:suppressions=$lists/leaks.txt
 export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1:suppressions=$lists/races.txt
 # Tests that make races on purpose, and those that measure the process.
@@ -51,8 +51,8 @@ if [ -n "$long" ]; then
         states_q8 model_fixture opencl_queues budgets budget_exact)
 else
     address=(core_error core_dtype core_memory core_units core_files core_dataset core_loader core_safetensors core_statefile
-        core_report graph graph_build nn program program_order lower chain autograd_model passes pass_fuse pass_cast pass_recompute
-        pack layout plan plan_verify stays backend model kernel_cache micro_batches compute_copies trainer)
+        core_report core_sync graph graph_build nn program program_order lower chain autograd_model passes pass_fuse pass_cast pass_recompute
+        pack layout plan plan_verify stays backend model kernel_cache micro_batches compute_copies trainer checkpoint plan_fixture)
     thread=(core_loader host_queues stalls micro_batches trainer)
 fi
 
