@@ -19,12 +19,11 @@ static brim_error err;
 static brim_loss build(brim_graph *g, int64_t batch, int64_t length, void *user) {
     (void)length;
     brim_value x = brim_input(g, "x", BRIM_F32, batch, IN);
-    brim_value label = brim_input(g, "label", BRIM_I32, batch);
     x = brim_layer_norm(brim_gelu(brim_linear(x, "in", WIDE)), "norm", 0);
     x = brim_dropout(x, user ? *(double *)user : 0);
     brim_value logits = brim_linear(x, "out", OUT);
     brim_output(logits, "logits");
-    return brim_cross_entropy(logits, label, -100);
+    return brim_cross_entropy(logits, brim_input(g, "label", BRIM_I32, batch), -100);
 }
 
 typedef struct sample {
