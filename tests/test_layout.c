@@ -67,6 +67,27 @@ START_TEST(access_forms) {
 }
 END_TEST
 
+// A batch is read where it has all of the result's matrices, or one for all of them.
+START_TEST(products_read_whole_batches) {
+    static const struct {
+        shape operand, result;
+        bool suits;
+    } rows[] = {{{2, {4, 5}}, {2, {4, 6}}, true},
+                {{3, {3, 4, 5}}, {3, {3, 4, 6}}, true},
+                {{3, {1, 4, 5}}, {3, {3, 4, 6}}, true},
+                {{3, {3, 4, 5}}, {4, {1, 3, 4, 6}}, true},
+                {{3, {3, 4, 5}}, {4, {2, 3, 4, 6}}, false},
+                {{4, {2, 1, 4, 5}}, {4, {2, 3, 4, 6}}, false},
+                {{4, {2, 1, 4, 5}}, {5, {1, 2, 3, 4, 6}}, false}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        value_layout dense = layout_dense(0, &rows[i].operand);
+        ck_assert_msg(layout_suits_shape(OP_MATMUL, 0, &rows[i].operand, &rows[i].result, &dense) ==
+                          rows[i].suits,
+                      "row %d", (int)i);
+    }
+}
+END_TEST
+
 START_TEST(attention_writes_into_its_concat) {
     MAKE_GRAPH;
     brim_value in[6], d[3];
@@ -184,6 +205,7 @@ Suite *layout_suite(void) {
     TCase *layout = tcase_create("layout");
     tcase_add_test(layout, reshape_of_strides);
     tcase_add_test(layout, access_forms);
+    tcase_add_test(layout, products_read_whole_batches);
     tcase_add_test(layout, attention_writes_into_its_concat);
     tcase_add_test(layout, parts_that_somebody_else_places_are_copied);
     tcase_add_test(layout, parts_along_the_first_axis_are_dense);

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <brim/brim.h>
 #include "core/statefile.h"
+#include "optim/initialize.h"
 #include "optim/loss_scale.h"
 #include "tests/devices.h"
 #include "tests/disk_watch.h"
@@ -19,12 +20,11 @@ static brim_error err;
 static brim_loss build(brim_graph *g, int64_t batch, int64_t length, void *user) {
     (void)length;
     brim_value x = brim_input(g, "x", BRIM_F32, batch, IN);
-    brim_value label = brim_input(g, "label", BRIM_I32, batch);
     x = brim_layer_norm(brim_gelu(brim_linear(x, "in", WIDE)), "norm", 0);
     x = brim_dropout(x, user ? *(double *)user : 0);
     brim_value logits = brim_linear(x, "out", OUT);
     brim_output(logits, "logits");
-    return brim_cross_entropy(logits, label, -100);
+    return brim_cross_entropy(logits, brim_input(g, "label", BRIM_I32, batch), -100);
 }
 
 typedef struct sample {
@@ -99,6 +99,20 @@ START_TEST(schedules) {
     s.steps = 110;
     ck_assert_double_eq_tol(brim_schedule_lr(&s, 1, 35), 1, 1e-12);
     ck_assert_double_eq_tol(brim_schedule_lr(&(brim_schedule){0}, 0.25, 1), 0.25, 1e-12);
+}
+END_TEST
+
+// A seed means the same parameters in every version of the library.
+START_TEST(parameters_follow_from_seed_and_name) {
+    static const float normal[] = {0.743510187f, -0.603951395f, -0.89053458f},
+                       uniform[] = {0.264105439f, 0.782850742f, -0.97047174f};
+    float x[3], y[3];
+    initialize_parameter(x, 3, (brim_init){BRIM_NORMAL, 1}, 7, "h.0.attn.weight");
+    initialize_parameter(y, 3, (brim_init){BRIM_UNIFORM, 1}, 7, "h.0.attn.weight");
+    for (int i = 0; i < 3; i++) {
+        ck_assert_double_eq_tol(x[i], normal[i], 1e-6);
+        ck_assert(y[i] == uniform[i]);
+    }
 }
 END_TEST
 
@@ -577,6 +591,7 @@ Suite *trainer_suite(void) {
     Suite *suite = suite_create("trainer");
     TCase *plain = tcase_create("plain");
     tcase_add_test(plain, schedules);
+    tcase_add_test(plain, parameters_follow_from_seed_and_name);
     tcase_add_test(plain, loss_scale_grows_and_backs_off);
     suite_add_tcase(suite, plain);
 
