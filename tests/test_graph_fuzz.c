@@ -288,7 +288,7 @@ static const struct {
     bool fused; // shows in chains only
 } mistakes[] = {
     {"= v_max(a, b);", "= v_min(a, b);", false},
-    {"1.0f - ", "0.999f - ", false},
+    {"#define WEIGHT(i) load(TY, result, i)", "#define WEIGHT(i) 1.0f", false},
     {"round_to_v(f16, ", "(", true},
 };
 enum { MISTAKES = sizeof mistakes / sizeof *mistakes };
