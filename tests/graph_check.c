@@ -12,6 +12,13 @@
 #include "tests/node_check.h"
 #include "tests/shared_modules.h"
 
+const device_settings graph_setups[GRAPH_SETUPS] = {
+    {.poison = true},
+    {.poison = true, .no_native = true},
+    {.poison = true, .vec = 1, .group = 64},
+    {.poison = true, .vec = 4, .group = 256, .no_native = true},
+};
+
 enum { MICRO_BATCHES = 4, CHAIN_OPERANDS = 24 };
 
 typedef struct checking {
@@ -67,6 +74,7 @@ static void check_nodes(checking *c, int micro_batch) {
                         .of = c->first.of,
                         .values = c->first.values,
                         .later_micro_batch = micro_batch > 0,
+                        .long_sums = true,
                         .differs = take_difference,
                         .user = c};
     node_check_run(&check, &c->err);

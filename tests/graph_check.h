@@ -26,7 +26,10 @@ typedef struct graph_tally {
     int64_t precisions;         // steps with 16-bit types that were held against those without
 } graph_tally;
 
-enum { GRAPH_WHY = 600 };
+enum { GRAPH_WHY = 600, GRAPH_SETUPS = 4 };
+// A device as it is, and as others are: own matrix products; small groups without vectors; large
+// groups with vectors of four.
+extern const device_settings graph_setups[GRAPH_SETUPS];
 
 // Tells shared_modules.h which kernels graph_check will want. Returns how many of them are new and
 // of the second run alone.

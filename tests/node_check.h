@@ -20,6 +20,11 @@ typedef struct node_check {
     void *const *of;        // by value id: the device's elements; NULL: that node is not looked at
     int32_t values;         // of `of`
     bool later_micro_batch; // accumulators hold something already
+    // A sum of n terms one after the other is off by up to n - 1 units of all its terms' sizes
+    // (Higham, Accuracy and Stability of Numerical Algorithms, 4.2), and by as much where it is one
+    // number n times. The oracle's constant is for roundings that have nothing to do with each
+    // other. Set: products are allowed what can be proved.
+    bool long_sums;
     void (*differs)(const node_difference *d, void *user);
     void *user;
     // Added to:

@@ -120,8 +120,9 @@ int draw_integer_leaf(drawer *d, op_case_fill_kind fill, int64_t argument, const
 }
 
 int64_t draw_extent(drawer *d, int64_t limit) {
-    static const int64_t extents[] = {1,  1,  2,  3,  3,  4,  5,  5,  7,   8,   9,   15,  16,
-                                      17, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 255, 257};
+    static const int64_t extents[] = {1,  1,   2,   3,   3,   4,   5,   5,   7,  8,
+                                      9,  15,  16,  17,  17,  31,  32,  33,  63, 64,
+                                      65, 127, 128, 129, 255, 257, 513, 1031};
     for (int tries = 0; tries < 8; tries++) {
         int64_t extent = extents[draw_below(d, sizeof extents / sizeof *extents)];
         if (extent <= limit) return extent;
@@ -202,6 +203,7 @@ static void draw_options(drawer *d) {
     recipe *r = d->r;
     r->training = draw_one_in(d, 2);
     r->fused = d->kind->fused;
+    r->setup = d->kind->setup;
     r->recompute = draw_one_in(d, 2) ? 0 : 1 + draw_below(d, 1000);
     if (!r->training) return;
     static const brim_precision precisions[] = {[BRIM_F32] = BRIM_PRECISION_F32,

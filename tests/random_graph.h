@@ -15,6 +15,7 @@ typedef struct random_graph_kind {
     // Ops in few forms (layouts, constants, head sizes), so that graphs share their kernels.
     bool few_forms;
     brim_dtype low; // the only 16-bit type; F32: both
+    int setup;      // of the recipe
     bool fused;     // chains are fused in the second run: their kernels are new
 } random_graph_kind;
 

@@ -43,7 +43,8 @@ enum { LEAF_DTYPE, LEAF_FILL, LEAF_ARGUMENT, LEAF_RANK, LEAF_EXTENTS };
     X(clip, "1: by the global norm")                                                               \
     X(more_micro_batches, "of the step, beside one")                                               \
     X(recompute, "seed of what is computed again in the second run; 0: nothing")                   \
-    X(fused, "1: chains are fused in the second run")
+    X(fused, "1: chains are fused in the second run")                                              \
+    X(setup, "how the device is driven: see graph_setups")
 
 typedef struct recipe {
 #define X(name, meaning) int64_t name;

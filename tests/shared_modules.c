@@ -29,9 +29,11 @@ static shared **bucket_of(const kernel_spec *spec) {
     return &bucket[hash % BUCKETS];
 }
 
-static shared *find(const kernel_spec *spec) {
+// device NULL: of any device.
+static shared *find(const void *device, const kernel_spec *spec) {
     shared *s = *bucket_of(spec);
-    while (s && (strcmp(s->spec.source, spec->source) || strcmp(s->spec.defines, spec->defines)))
+    while (s && (strcmp(s->spec.source, spec->source) || strcmp(s->spec.defines, spec->defines) ||
+                 (device && s->device && s->device != device)))
         s = s->next;
     return s;
 }
@@ -85,7 +87,7 @@ void shared_modules_begin(bool quickly) {
 void shared_modules_expect(const program *p) {
     for (int32_t i = 0; i < p->kernels; i++) {
         // Others than the generated ones have names and macros in common.
-        if (strcmp(p->kernel[i].file, "chain") != 0 || find(&p->kernel[i])) continue;
+        if (strcmp(p->kernel[i].file, "chain") != 0 || find(NULL, &p->kernel[i])) continue;
         if (expected.count == expected.capacity) {
             int capacity = 2 * expected.capacity + 64;
             shared **grown = realloc(expected.item, (size_t)capacity * sizeof *grown);
@@ -183,9 +185,9 @@ static void compile_together(void *device, shared_module_builder *build, shared 
 void *shared_module_of(void *device, const kernel_spec *spec, shared_module_builder *build,
                        brim_error *err) {
     if (!sharing) return NULL;
-    shared *s = find(spec), *list[TOGETHER];
+    shared *s = find(device, spec), *list[TOGETHER];
     while (s && !s->module && expected.count) compile_together(device, build, list, take(list));
-    if (s && s->module && s->device == device) return s->module;
+    if (s && s->module) return s->module;
     void *module = build(device, spec, err);
     if (!s) s = add(spec);
     if (!s || !module) return module;
