@@ -13,14 +13,25 @@ if [ ! -e "$build/cuda_on_cpu/libcuda.so.1" ]; then
 fi
 with() { "$root/scripts/with-cuda-on-cpu.sh" --build "$build" "$@"; }
 
-# What it says on stderr is for the reader of a failure.
-suites="cuda_on_cpu cuda_cublaslt cuda_cublaslt_refusals cuda cuda_streaming cuda_queues host_queues stalls backend model_fixture micro_batches trainer budgets budget_exact self_check chain ops"
-with "$bin/run_tests" --device cuda $suites 2>said.log | tee suites.log
-[ "${PIPESTATUS[0]}" -eq 0 ] || grep -v 'for tests; seed=' said.log | tail -n 40
-counts=$(tail -n 1 suites.log | sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed, \([0-9]*\) skipped$/\1 \2 \3/p')
-[ -n "$counts" ] || { counts="0 1 0"; tail -n 20 said.log; }
-read -r p f s <<<"$counts"
-passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+# run_suites SETTINGS... -- SUITES...: what is said on stderr is for the reader of a failure.
+run_suites() {
+    local settings=() counts p f s
+    while [ "$1" != -- ]; do settings+=("$1"); shift; done
+    shift
+    with ${settings[@]+"${settings[@]}"} "$bin/run_tests" --device cuda "$@" 2>said.log | tee suites.log
+    [ "${PIPESTATUS[0]}" -eq 0 ] || grep -v 'for tests; seed=' said.log | tail -n 40
+    counts=$(tail -n 1 suites.log | sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed, \([0-9]*\) skipped$/\1 \2 \3/p')
+    [ -n "$counts" ] || { counts="0 1 0"; tail -n 20 said.log; }
+    read -r p f s <<<"$counts"
+    passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+}
+# Whether NVRTC takes the kernels is seen by the suite nvrtc, and in the long form here, too.
+asked=nvrtc=0
+[ -z "${BRIM_TEST_LONG:-}" ] || asked=nvrtc=1
+run_suites -- cuda_on_cpu cuda_cublaslt cuda_cublaslt_refusals cuda cuda_streaming cuda_queues chain
+run_suites $asked -- host_queues stalls backend model_fixture micro_batches trainer not_finite budgets budget_exact self_check ops
+# A thousand graphs: what their kernels touch, the suites before have seen.
+run_suites check=0 nvrtc=0 -- graph_fuzz
 
 # The programs, as users run them. Kernels are not looked at closely here, which is faster.
 for i in $(seq 1 400); do echo "line $i of the text: the quick brown fox jumps over the lazy dog $((i * 7919 % 1000))"; done >text.txt

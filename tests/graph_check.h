@@ -23,6 +23,7 @@ typedef struct graph_tally {
     int64_t of_op[OP_COUNT];             // graphs that it was in, after passes too
     double worst[OP_COUNT];
     int64_t differences, kinks; // derivatives that were held against differences, and could not be
+    int64_t precisions;         // steps with 16-bit types that were held against those without
 } graph_tally;
 
 enum { GRAPH_WHY = 600 };
@@ -36,5 +37,9 @@ graph_verdict graph_check(harness *h, const recipe *r, graph_tally *tally, char 
 // The derivatives of a plain recipe, in the oracle, against differences: of the loss along one
 // direction for each float leaf.
 graph_verdict graph_check_differences(const recipe *r, graph_tally *tally, char why[GRAPH_WHY]);
+
+// A training step with 16-bit types and compute copies, in the oracle and without any rounding,
+// against the one without: casts must change nothing else.
+graph_verdict graph_check_precision(const recipe *r, graph_tally *tally, char why[GRAPH_WHY]);
 
 #endif

@@ -15,6 +15,11 @@ bool draw_one_in(drawer *d, int64_t n) {
     return draw_below(d, n) == 0;
 }
 
+brim_dtype draw_low(drawer *d) {
+    if (d->kind->low != BRIM_F32) return d->kind->low;
+    return draw_one_in(d, 2) ? BRIM_F16 : BRIM_BF16;
+}
+
 // Steps ------------------------------------------------------------------------------------------
 
 recipe_step draw_step_of(recipe_kind kind, int a, int b, int c) {
@@ -199,9 +204,10 @@ static void draw_options(drawer *d) {
     r->fused = d->kind->fused;
     r->recompute = draw_one_in(d, 2) ? 0 : 1 + draw_below(d, 1000);
     if (!r->training) return;
-    static const brim_precision precisions[] = {BRIM_PRECISION_F32, BRIM_PRECISION_F32,
-                                                BRIM_PRECISION_BF16, BRIM_PRECISION_F16};
-    r->precision = precisions[draw_below(d, 4)];
+    static const brim_precision precisions[] = {[BRIM_F32] = BRIM_PRECISION_F32,
+                                                [BRIM_F16] = BRIM_PRECISION_F16,
+                                                [BRIM_BF16] = BRIM_PRECISION_BF16};
+    r->precision = draw_one_in(d, 2) ? precisions[draw_low(d)] : BRIM_PRECISION_F32;
     r->copies = r->precision && !draw_one_in(d, 3);
     r->sgd = draw_one_in(d, 3);
     r->q8 = !r->sgd && draw_one_in(d, 3);
@@ -214,8 +220,7 @@ void random_graph(recipe *out, uint64_t seed, const random_graph_kind *kind) {
     drawer d = {.kind = kind, .r = out, .random = seed};
     out->seed = (int64_t)(seed % 1000000);
     draw_options(&d);
-    static const brim_dtype dtypes[] = {BRIM_F32, BRIM_F32, BRIM_F32, BRIM_BF16, BRIM_F16};
-    d.dtype = out->precision ? BRIM_F32 : dtypes[draw_below(&d, 5)];
+    d.dtype = out->precision || draw_below(&d, 5) < 3 ? BRIM_F32 : draw_low(&d);
     d.g = brim_graph_create(&d.err);
     if (!d.g) return;
     if (out->q8) draw_large_table(&d);

@@ -12,10 +12,10 @@
 typedef struct random_graph_kind {
     int most_steps; // drawn; what they need comes on top
     int64_t most_elements;
-    // Elementwise ops in few forms (layouts, dtypes, constants), so that graphs share their
-    // kernels.
+    // Ops in few forms (layouts, constants, head sizes), so that graphs share their kernels.
     bool few_forms;
-    bool fused; // chains are fused in the second run: their kernels are new
+    brim_dtype low; // the only 16-bit type; F32: both
+    bool fused;     // chains are fused in the second run: their kernels are new
 } random_graph_kind;
 
 void random_graph(recipe *out, uint64_t seed, const random_graph_kind *kind);

@@ -28,6 +28,7 @@ typedef struct drawer {
 
 int64_t draw_below(drawer *d, int64_t n);
 bool draw_one_in(drawer *d, int64_t n);
+brim_dtype draw_low(drawer *d); // a 16-bit type
 
 // Steps. All functions return a step's index.
 recipe_step draw_step_of(recipe_kind kind, int a, int b, int c);

@@ -22,8 +22,9 @@ static shape draw_smaller(drawer *d, shape s) {
     return r;
 }
 
-// Another operand for an elementwise op with x: one that is there, or a leaf.
-static int partner(drawer *d, int x) {
+// Another operand for an elementwise op with x: one that is there, or a leaf. `alike`: of x's shape
+// where forms are few.
+static int partner(drawer *d, int x, bool alike) {
     for (int tries = 0; tries < 6 && !draw_one_in(d, 3); tries++) {
         int y = (int)draw_below(d, d->r->steps);
         shape s;
@@ -34,7 +35,8 @@ static int partner(drawer *d, int x) {
             continue;
         return draw_dense(d, draw_cast_to(d, draw_squashed(d, y), d->of[x].dtype));
     }
-    shape s = draw_smaller(d, d->of[x].shape);
+    shape s = d->of[x].shape;
+    if (!alike || !d->kind->few_forms) s = draw_smaller(d, s);
     return draw_float_leaf(d, d->of[x].dtype, &s);
 }
 
@@ -107,7 +109,7 @@ void draw_binary(drawer *d) {
         STEP_add, STEP_sub, STEP_mul, STEP_div, STEP_maximum, STEP_minimum, STEP_lt,  STEP_le,
         STEP_gt,  STEP_ge,  STEP_eq,  STEP_ne,  STEP_add,     STEP_mul,     STEP_add, STEP_mul};
     recipe_kind kind = kinds[draw_below(d, sizeof kinds / sizeof *kinds)];
-    int x = draw_dense(d, draw_any_float(d, 0)), y = partner(d, x);
+    int x = draw_dense(d, draw_any_float(d, 0)), y = partner(d, x, kind >= STEP_lt);
     if (kind == STEP_div) y = draw_positive(d, y);
     double a = draw_size_of(d, x), b = draw_size_of(d, y);
     double size = kind == STEP_mul   ? a * b
@@ -122,7 +124,7 @@ void draw_binary(drawer *d) {
 }
 
 void draw_where(drawer *d) {
-    int a = draw_dense(d, draw_any_float(d, 0)), b = partner(d, a), c = partner(d, a);
+    int a = draw_dense(d, draw_any_float(d, 0)), b = partner(d, a, true), c = partner(d, a, true);
     shape s;
     if (!shape_broadcast(&d->of[a].shape, &d->of[b].shape, &s) ||
         !shape_broadcast(&s, &d->of[c].shape, &s) || !draw_fits(d, (double)shape_elements(&s)))
@@ -134,7 +136,7 @@ void draw_where(drawer *d) {
 
 void draw_cast(drawer *d) {
     int x = draw_any_float(d, 0);
-    brim_dtype to[] = {BRIM_F32, BRIM_F16, BRIM_BF16, d->dtype};
+    brim_dtype to[] = {BRIM_F32, draw_low(d), draw_low(d), d->dtype};
     draw_cast_to(d, x, to[draw_below(d, 4)]);
 }
 

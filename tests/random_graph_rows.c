@@ -135,8 +135,8 @@ static int reshaped(drawer *d, int x, int rank, const int64_t *dims) {
 // q, k and v from one packed projection, or as leaves with groups and other lengths.
 static void attention_inputs(drawer *d, int *q, int *k, int *v) {
     int64_t batch = 1 + draw_below(d, 3), length = draw_extent(d, 33), heads = 1 + draw_below(d, 3);
-    static const int64_t sizes[] = {2, 4, 8, 16, 3, 5, 17, 32};
-    int64_t size = sizes[draw_below(d, d->kind->few_forms ? 2 : 8)];
+    static const int64_t sizes[] = {4, 2, 8, 16, 3, 5, 17, 32};
+    int64_t size = sizes[draw_below(d, d->kind->few_forms ? 1 : 8)];
     int64_t all = batch * length * heads * size;
     if (3 * all > d->kind->most_elements) length = 1 + draw_below(d, 5), batch = 1;
     if (draw_one_in(d, 2)) {

@@ -182,14 +182,23 @@ static bool ends_with(const char *name, const char *end) {
     return n >= m && strcmp(name + n - m, end) == 0;
 }
 
+// By name, so that a step has the same numbers whatever the passes made of it.
+static int number_of(const char *name) {
+    uint32_t hash = 2166136261u; // FNV-1a
+    for (; *name; name++) hash = (hash ^ (uint8_t)*name) * 16777619u;
+    return (int)(hash % 1000003);
+}
+
 // What the optimizer makes of its own leaves is never negative where a root is taken of it.
-static op_case_leaf leaf_of(const recipe *r, const graph_value *value, value_id v) {
-    op_case_leaf leaf = {
-        .role = value->role, .dtype = value->dtype, .shape = value->shape, .number = (int)v};
+static op_case_leaf leaf_of(const recipe *r, const graph_value *value) {
     const char *name = value->name;
+    op_case_leaf leaf = {.role = value->role,
+                         .dtype = value->dtype,
+                         .shape = value->shape,
+                         .number = number_of(name)};
     char *rest;
-    long step = name ? strtol(name + 1, &rest, 10) : 0;
-    bool of_step = name && (*name == 'x' || *name == 'p') && rest != name + 1;
+    long step = strtol(name + 1, &rest, 10);
+    bool of_step = (*name == 'x' || *name == 'p') && rest != name + 1;
     if (of_step && (!*rest || value->role == ROLE_COPY) && step < r->steps) {
         leaf.fill = (op_case_fill_kind)r->step[step].n[LEAF_FILL];
         leaf.argument = (double)r->step[step].n[LEAF_ARGUMENT];
@@ -215,7 +224,7 @@ leaf_values recipe_fill(const recipe *r, const brim_graph *g, int micro_batch, b
             if (value->control == CONTROL_LOSS_SCALE) leaves.of[v][0] = 8; // f16 overflows late
             continue;
         }
-        op_case_leaf leaf = leaf_of(r, value, v);
+        op_case_leaf leaf = leaf_of(r, value);
         int64_t micro = role_is_variable(value->role) ? 0 : micro_batch;
         op_case_fill(&leaf, (uint32_t)(r->seed * 16 + micro), leaves.of[v]);
     }

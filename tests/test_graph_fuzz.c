@@ -19,6 +19,7 @@
 #include "test_core.h"
 #include "tests/devices.h"
 #include "tests/graph_check.h"
+#include "tests/mistake.h"
 #include "tests/random_graph.h"
 #include "tests/recipe_shrink.h"
 #include "tests/shared_modules.h"
@@ -58,15 +59,16 @@ static long number_of(const char *name, long otherwise) {
 
 typedef struct fuzzer {
     harness h;
-    bool slow; // the stand-in of CUDA: graphs are smaller
+    bool slow;      // the stand-in of CUDA: graphs are smaller
+    brim_dtype low; // see random_graph.h; in the short form each device has one of the two
     uint64_t seed;
     graph_tally ignored; // of tries to make a graph smaller
 } fuzzer;
 
 static graph_verdict look_at(fuzzer *f, const recipe *r, graph_tally *tally, char *why) {
     graph_verdict verdict = graph_check(&f->h, r, tally, why);
-    if (verdict != GRAPH_RIGHT || r->training) return verdict;
-    return graph_check_differences(r, tally, why);
+    if (verdict != GRAPH_RIGHT) return verdict;
+    return (r->training ? graph_check_precision : graph_check_differences)(r, tally, why);
 }
 
 static bool still_fails(const recipe *r, void *user) {
@@ -104,10 +106,10 @@ static void check_one(fuzzer *f, const recipe *r) {
 // With kernels of their own, but few of them: each takes a tenth of a second to compile.
 static void draw_fused(fuzzer *f, uint64_t *seed, recipe *out) {
     random_graph_kind kind = {
-        .most_steps = 5, .most_elements = f->slow ? 200 : 1200, .fused = true};
+        .most_steps = 5, .most_elements = f->slow ? 200 : 1200, .fused = true, .low = f->low};
     for (int tries = 0; tries < 200; tries++) {
         int before = shared_modules_expected();
-        kind.few_forms = *seed % 2;
+        kind.few_forms = *seed % 4;
         random_graph(out, (*seed)++, &kind);
         int fresh = graph_check_expect(&f->h, out);
         if (fresh > 0 && shared_modules_expected() - before <= MOST_NEW_KERNELS) break;
@@ -117,7 +119,7 @@ static void draw_fused(fuzzer *f, uint64_t *seed, recipe *out) {
 }
 
 static void check_graphs(fuzzer *f, long graphs) {
-    random_graph_kind kind = {.most_steps = 12, .few_forms = true};
+    random_graph_kind kind = {.most_steps = 12, .few_forms = true, .low = f->low};
     kind.most_elements = f->slow ? 300 : 2000;
     recipe *list = calloc(TOGETHER, sizeof *list);
     uint64_t seed = f->seed * 1000000000;
@@ -143,6 +145,7 @@ static void work(void) {
     brim_error err = {0};
     fuzzer f = {.slow = strncmp(device, "cuda", 4) == 0};
     bool long_form = getenv("BRIM_TEST_LONG") != NULL;
+    f.low = long_form || getenv("BRIM_TEST_GRAPHS") ? BRIM_F32 : f.slow ? BRIM_BF16 : BRIM_F16;
     f.seed = (uint64_t)number_of("BRIM_TEST_GRAPH_SEED", long_form ? time(NULL) : 1);
     harness_open_with(&f.h, device, &(device_settings){.poison = true}, MEMORY, MEMORY, &err);
     recipe r;
@@ -166,10 +169,10 @@ static void print_report(const report *r) {
     printf(
         "%lld graphs of %lld nodes, %d of them with kernels of their own; %d kernels; %lld runs\n"
         "%lld elements, of %lld of them the bound is loose, %lld are not finite; %lld derivatives "
-        "against differences, %lld at kinks\n",
+        "against differences, %lld at kinks; %lld steps with 16 bits against those without\n",
         (long long)t->graphs, (long long)t->nodes, r->fused, r->kernels, (long long)t->runs,
         (long long)t->elements, (long long)t->loose, (long long)t->not_finite,
-        (long long)t->differences, (long long)t->kinks);
+        (long long)t->differences, (long long)t->kinks, (long long)t->precisions);
     for (int op = 0; op < OP_COUNT; op++)
         printf("%s%s %lld", op ? ", " : "graphs by op: ", op_table[op].name,
                (long long)t->of_op[op]);
@@ -235,6 +238,95 @@ START_TEST(bounds_mean_something) {
     ck_assert_int_lt(t->not_finite * 100, t->elements);
     ck_assert_int_gt(t->differences, t->graphs / 4);
     ck_assert_int_lt(t->kinks * 5, t->differences);
+    ck_assert_int_gt(t->precisions, t->graphs / 20);
+}
+END_TEST
+
+// Mistakes
+// -----------------------------------------------------------------------------------------
+
+// Each must be found within so many graphs, and shrink to so few steps.
+enum { FOUND_WITHIN = 100, LEFT_STEPS = 4 };
+static const struct {
+    const char *from, *to;
+    bool fused; // shows in chains only
+} mistakes[] = {
+    {"= v_max(a, b);", "= v_min(a, b);", false},
+    {"1.0f - ", "0.999f - ", false},
+    {"round_to_v(f16, ", "(", true},
+};
+enum { MISTAKES = sizeof mistakes / sizeof *mistakes };
+
+START_TEST(a_mistake_is_found_and_shrinks) {
+    const char *device = any_device_under_test();
+    if (!device || strncmp(device, "cuda", 4) == 0) return; // once is enough
+    brim_error err = {0};
+    static fuzzer f = {.low = BRIM_F16};
+    harness_open_with(&f.h, device, &(device_settings){.poison = true}, MEMORY, MEMORY, &err);
+    ASSERT_FINE(err);
+    shared_modules_begin(true);
+    random_graph_kind kind = {.most_steps = 6, .most_elements = 100, .few_forms = true};
+    kind.fused = mistakes[_i].fused;
+    kind.low = BRIM_F16;
+    recipe r;
+    char why[GRAPH_WHY] = "", line[RECIPE_TEXT];
+    int graphs = 0;
+    mistake_begin(&f.h, mistakes[_i].from, mistakes[_i].to);
+    while (graphs < FOUND_WITHIN && !*why) {
+        random_graph(&r, (uint64_t)graphs++, &kind);
+        if (graph_check(&f.h, &r, &f.ignored, why) != GRAPH_WRONG) *why = '\0';
+    }
+    ck_assert_msg(mistake_places() > 0, "no kernel holds \"%s\" any more: mend this row",
+                  mistakes[_i].from);
+    ck_assert_msg(*why, "\"%s\" for \"%s\" passes", mistakes[_i].to, mistakes[_i].from);
+    recipe_shrink(&r, still_fails, &f, TRIES);
+    ck_assert_msg(still_fails(&r, &f) && r.steps <= LEFT_STEPS, "graph %d shrank to %d steps: %s",
+                  graphs, r.steps, recipe_print(&r, line, sizeof line));
+    mistake_end(&f.h);
+    ck_assert_msg(!still_fails(&r, &f), "fails without the mistake, too");
+    shared_modules_end();
+    harness_close(&f.h);
+}
+END_TEST
+
+// What is printed ---------------------------------------------------------------------------------
+
+static void draw_any(recipe *r, uint64_t seed) {
+    random_graph(r, seed, &(random_graph_kind){.most_steps = 20, .most_elements = 1000});
+}
+
+START_TEST(recipes_read_back) {
+    for (uint64_t seed = 0; seed < 200; seed++) {
+        recipe r, again;
+        char line[RECIPE_TEXT], second[RECIPE_TEXT];
+        draw_any(&r, seed);
+        ASSERT_QUICKLY(recipe_read(recipe_print(&r, line, sizeof line), &again));
+        ASSERT_QUICKLY(strcmp(line, recipe_print(&again, second, sizeof second)) == 0);
+        ASSERT_QUICKLY(again.steps == r.steps && again.seed == r.seed);
+    }
+    recipe r;
+    ck_assert(!recipe_read("seed=1 ; nothing %0", &r));
+    ck_assert(!recipe_read("seed=1 ; exp %0", &r));
+    ck_assert(!recipe_read("dice=1 ; input 0 0 0 1 3", &r));
+    ck_assert(!recipe_read("seed=1 ; input 0 0 0 1 3 and more", &r));
+}
+END_TEST
+
+START_TEST(printed_programs_compile) {
+    for (uint64_t seed = 0; seed < 4; seed++) {
+        recipe r;
+        char command[600];
+        const char *path = test_path("graph.c");
+        draw_any(&r, seed);
+        FILE *out = fopen(path, "w");
+        ck_assert_ptr_nonnull(out);
+        recipe_print_program(&r, out);
+        fclose(out);
+        snprintf(command, sizeof command,
+                 "cc -std=gnu11 -Wall -Werror -fsyntax-only -I%s -I%s/include %s", BRIM_SOURCE_DIR,
+                 BRIM_SOURCE_DIR, path);
+        ck_assert_msg(system(command) == 0, "%s", command);
+    }
 }
 END_TEST
 
@@ -246,5 +338,15 @@ Suite *graph_fuzz_suite(void) {
     tcase_add_test(tests, every_op_takes_part);
     tcase_add_test(tests, bounds_mean_something);
     suite_add_tcase(suite, tests);
+    TCase *planted = tcase_create("mistakes");
+    tcase_set_timeout(planted, 600);
+    tcase_add_loop_test(planted, a_mistake_is_found_and_shrinks, 0, MISTAKES);
+    suite_add_tcase(suite, planted);
+    TCase *printed = tcase_create("printed");
+    tcase_add_unchecked_fixture(printed, make_test_directory, remove_test_directory);
+    tcase_set_timeout(printed, 60);
+    tcase_add_test(printed, recipes_read_back);
+    tcase_add_test(printed, printed_programs_compile);
+    suite_add_tcase(suite, printed);
     return suite;
 }

@@ -1,14 +1,13 @@
 // The op tests test themselves: with one kernel deliberately broken, they must fail.
-//
-// A backend that stands before the real one replaces a few characters in the text of a program's
-// kernels before they are compiled. Each row is a mistake that a person could make; none of them
+// Each row is a mistake that a person could make; none of them
 // makes a kernel fail to compile or leave its operands.
 #include <check.h>
 #include <stdio.h>
 #include <string.h>
 #include "test_core.h"
-#include "tests/op_check.h"
 #include "tests/devices.h"
+#include "tests/mistake.h"
+#include "tests/op_check.h"
 
 typedef struct mistake {
     op_id op;
@@ -54,28 +53,6 @@ static const mistake mistakes[] = {
 };
 enum { MISTAKES = sizeof mistakes / sizeof *mistakes };
 
-static const mistake *made; // the one in force
-static int places;          // where it was found
-static const backend *real;
-
-static void put_in(arena *memory, kernel_spec *kernel, brim_error *err) {
-    char *text = arena_strdup(memory, "", err);
-    const char *at = kernel->source, *found;
-    while (text && (found = strstr(at, made->from))) {
-        text = arena_printf(memory, err, "%s%.*s%s", text, (int)(found - at), at, made->to);
-        at = found + strlen(made->from);
-        places++;
-    }
-    if (text && at != kernel->source) kernel->source = arena_printf(memory, err, "%s%s", text, at);
-}
-
-static brim_status load_with_mistake(backend_device *device, const program *p, loaded_program **out,
-                                     brim_error *err) {
-    program *changed = (program *)p; // made by the harness for this load alone
-    for (int32_t i = 0; i < p->kernels; i++) put_in(changed->memory, &changed->kernel[i], err);
-    return real->load(device, p, out, err);
-}
-
 START_TEST(a_mistake_is_found) {
     const char *device = any_device_under_test();
     if (!device) return;
@@ -88,19 +65,16 @@ START_TEST(a_mistake_is_found) {
         harness_close(&h);
         return;
     }
-    made = &mistakes[_i];
-    real = h.backend;
-    backend with_mistake = *real;
-    with_mistake.load = load_with_mistake;
-    h.backend = &with_mistake;
+    const mistake *made = &mistakes[_i];
+    mistake_begin(&h, made->from, made->to);
     static op_check_report report;
     for (int i = 0; i < op_case_count; i++)
         if (op_cases[i].op == made->op && strcmp(op_cases[i].name, made->name) == 0)
             op_check_case(&h, &op_cases[i], made->dtype, &report);
-    h.backend = real;
+    mistake_end(&h);
     harness_close(&h);
     ck_assert_int_eq(report.cases, 1);
-    ck_assert_msg(places > 0, "no kernel of %s holds \"%s\" any more: mend this row",
+    ck_assert_msg(mistake_places() > 0, "no kernel of %s holds \"%s\" any more: mend this row",
                   op_table[made->op].name, made->from);
     ck_assert_msg(report.failures > 0, "%s with \"%s\" for \"%s\" passes", op_table[made->op].name,
                   made->to, made->from);

@@ -93,7 +93,10 @@ START_TEST(schedules) {
     ck_assert_double_eq_tol(brim_schedule_lr(&s, 1, 5000), 0.1, 1e-7);
     s.kind = BRIM_LINEAR;
     ck_assert_double_eq_tol(brim_schedule_lr(&s, 1, 35), 0.775, 1e-7);
+    s.steps = s.warmup; // nothing is left to fall in
+    ck_assert_double_eq_tol(brim_schedule_lr(&s, 1, 35), 1, 1e-12);
     s.kind = BRIM_CONSTANT;
+    s.steps = 110;
     ck_assert_double_eq_tol(brim_schedule_lr(&s, 1, 35), 1, 1e-12);
     ck_assert_double_eq_tol(brim_schedule_lr(&(brim_schedule){0}, 0.25, 1), 0.25, 1e-12);
 }
@@ -479,6 +482,34 @@ START_TEST(programs_share_parameters) {
 }
 END_TEST
 
+START_TEST(tensors_are_listed) {
+    static const struct {
+        const char *name;
+        int rank;
+        int64_t elements, first;
+    } rows[] = {{"in.weight", 2, WIDE * IN, WIDE},  {"in.bias", 1, WIDE, WIDE},
+                {"norm.weight", 1, WIDE, WIDE},     {"norm.bias", 1, WIDE, WIDE},
+                {"out.weight", 2, OUT * WIDE, OUT}, {"out.bias", 1, OUT, OUT}};
+    const brim_parameter_group still = {.pattern = "norm.*", .frozen = true};
+    brim_trainer_options o = options_of(ROWS);
+    o.groups = &still;
+    o.group_count = 1;
+    brim_trainer *t = make_trainer(&o, NULL);
+    brim_tensor_info info;
+    ck_assert_int_eq(brim_trainer_tensor_count(t), 6);
+    for (int i = 0; i < 6; i++) {
+        ck_assert(brim_trainer_tensor_info(t, i, &info));
+        ck_assert_str_eq(info.name, rows[i].name);
+        ck_assert_int_eq(info.rank, rows[i].rank);
+        ck_assert_int_eq(info.elements, rows[i].elements);
+        ck_assert_int_eq(info.dim[0], rows[i].first);
+        ck_assert(info.frozen == (strncmp(info.name, "norm.", 5) == 0));
+    }
+    ck_assert(!brim_trainer_tensor_info(t, 6, &info) && !brim_trainer_tensor_info(t, -1, &info));
+    brim_trainer_free(t);
+}
+END_TEST
+
 static brim_loss build_nothing(brim_graph *g, int64_t batch, int64_t length, void *user) {
     (void)g, (void)batch, (void)length, (void)user;
     return (brim_loss){0};
@@ -565,6 +596,7 @@ Suite *trainer_suite(void) {
     tcase_add_test(steps, gradients_are_means_over_targets);
     tcase_add_test(steps, vectors_do_not_decay);
     tcase_add_test(steps, programs_share_parameters);
+    tcase_add_test(steps, tensors_are_listed);
     tcase_add_test(steps, mistakes_are_named);
     tcase_add_test(steps, feeding_is_checked);
     suite_add_tcase(suite, steps);
