@@ -47,7 +47,7 @@ part() { # part NAME COMMAND...: its last line is added up
 if [ -n "$long" ]; then
     # oclgrind runs kernels inside another tool, for minutes, and none of our code that other suites do not run.
     address=($(sed -n 's/^SUITE(\([a-z0-9_]*\))$/\1/p' "$root/tests/suites.def" | grep -vx oclgrind))
-    thread=(core_loader core_files core_report kernel_cache host_kernels backend host_queues stalls native_matmul micro_batches trainer
+    thread=(core_loader core_files core_report kernel_cache backend host_queues stalls native_matmul micro_batches trainer
         states_q8 model_fixture opencl_queues budgets budget_exact)
 else
     address=(core_error core_dtype core_memory core_units core_files core_dataset core_loader core_safetensors core_statefile
