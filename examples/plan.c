@@ -47,8 +47,8 @@ static void print_request(const plan_request *r, const brim_trainer *trainer) {
     printf(", host memory: %s\n", ram);
 }
 
-static void one_plan(const plan_options *o, brim_error *err) {
-    plan_request r = {.options = o, .ram = o->ram};
+static void one_plan(const plan_options *o, brim_shortfall *lacks, brim_error *err) {
+    plan_request r = {.options = o, .ram = o->ram, .shortfall = lacks};
     if (strcmp(o->gpu, "measured") != 0) {
         r.gpu = gpu_preset_find(o->gpu, err);
         if (!r.ram) r.ram = usual_ram;
@@ -81,6 +81,7 @@ static void print_list(void) {
 
 int main(int argc, char **argv) {
     brim_error err = {0};
+    brim_shortfall lacks = {0};
     plan_options o;
     if (plan_options_parse(argc, argv, &o, &err) == BRIM_OK) {
         if (o.list)
@@ -88,8 +89,9 @@ int main(int argc, char **argv) {
         else if (o.table)
             plan_table_print(&o, &err);
         else
-            one_plan(&o, &err);
+            one_plan(&o, &lacks, &err);
     }
     int status = brim_error_report(&err);
-    return err.status == BRIM_MEMORY ? NOTHING_FITS : status;
+    bool fits = !lacks.vram_missing && !lacks.ram_missing && !lacks.disk_missing;
+    return fits ? status : NOTHING_FITS;
 }

@@ -75,9 +75,10 @@ static int try_ram(plan_request *r, int ram_gib, brim_error *err) {
     brim_trainer *trainer = plan_make(r, &missing);
     brim_trainer_free(trainer);
     if (!missing.status) return ram_gib;
-    if (missing.status != BRIM_MEMORY) brim_fail(err, missing.status, "%s", missing.text);
     if (shortfall.vram_missing) return NO_VRAM;
-    return shortfall.disk_missing ? NO_DISK : NO_RAM;
+    if (shortfall.disk_missing) return NO_DISK;
+    if (!shortfall.ram_missing) brim_fail(err, missing.status, "%s", missing.text);
+    return NO_RAM;
 }
 
 static int least_ram(plan_request *r, brim_error *err) {

@@ -214,7 +214,11 @@ static bool check_types(const verifier *v, node_id id) {
                    .input = v->types,
                    .dtype = &first->dtype,
                    .shape = &first->shape};
-    if (!infer_types(&i)) return bad_node(v, id, "%s", i.reason);
+    if (!infer_types(&i)) {
+        if (i.status != BRIM_MEMORY) return bad_node(v, id, "%s", i.reason);
+        brim_fail(v->err, i.status, "%s", i.reason); // no fault of the graph
+        return false;
+    }
     if (i.outputs != n->outputs)
         return bad_node(v, id, "it has %d outputs, %d are expected", n->outputs, i.outputs);
     for (int k = 0; k < n->outputs; k++) {

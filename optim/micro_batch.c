@@ -72,9 +72,9 @@ brim_status plan_micro_batches(compiled *out, brim_graph *first, brim_builder bu
         return compiled_plan(out, first, options->accumulate, target, err);
     chooser c = {.best = out, .options = options, .target = target};
     brim_trainer_options cut = micro_batch_first(options);
-    for (brim_graph *g = first; g && c.slower < ENOUGH_SLOWER;) {
+    for (brim_graph *g = first; g;) {
         try_size(&c, g, &cut);
-        if (cut.batch == 1 || is_broken(&c.why, &c.lacks)) break;
+        if (cut.batch == 1 || is_broken(&c.why, &c.lacks) || c.slower == ENOUGH_SLOWER) break;
         cut.batch = divisor(options->step_batch, cut.batch / 2);
         cut.accumulate = options->step_batch / cut.batch;
         g = training_graph(build, user, &cut, err);

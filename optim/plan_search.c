@@ -60,7 +60,7 @@ static variant *variant_at(search *s, int32_t level) {
 
 // How often a step runs something.
 static double runs(const search *s, uint8_t sections) {
-    if (s->micro_batches == 1) return sections & SECTION_LAST ? 1 : 0;
+    if (s->micro_batches == 1) return 1; // everything is in LAST
     double middle = sections & SECTION_MIDDLE ? (double)s->micro_batches - 2 : 0;
     return middle + ((sections & SECTION_FIRST) != 0) + ((sections & SECTION_LAST) != 0);
 }

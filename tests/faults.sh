@@ -16,13 +16,21 @@ saves="--steps 3 --save-every 1"
 results="--same o/step-3/model.safetensors --same o/step-3/training_state.safetensors"
 load=""; for file in /etc/OpenCL/vendors/*.icd; do [ -e "$file" ] && load="$load --load $(cat "$file")"; done
 
+program=train_gpt_faults
 # each NAME "OPTIONS IN CI" "OPTIONS OF THE LONG FORM" OPTION... -- ARGUMENT...
 each() {
     local name=$1 how=$2; [ -n "$long" ] && how=$3
     shift 3
-    "${with[@]}" "$bin/train_gpt_faults" $load $how "$@" >next.log 2>said.log && pass || { fail "$name"; grep -A 4 WRONG next.log | head -n 40; tail -n 3 said.log; }
+    "${with[@]}" "$bin/$program" $load $how "$@" >next.log 2>said.log && pass || { fail "$name"; grep -A 4 WRONG next.log | head -n 40; tail -n 3 said.log; }
     echo "$name: $(tail -n 1 next.log)"
 }
+
+# Plans for a card on paper, one after the other and by threads.
+program=plan_faults sizes="--layers 2 --heads 2 --dim 32 --seq 64 --tokens-per-step 512"
+each "planning" "--depth 2" "--depth 10" -- $sizes --gpu rtx3060 --compare
+each "planning with a disk" "--depth 2" "--depth 10" -- $sizes --gpu rtx3060 --vram 560M --ram 25M --disk .:1G
+each "a table of plans" "--depth 2 --most 20 --seed $today" "--depth 4" -- --table --model gpt2 --gpu rtx3060
+program=train_gpt_faults
 
 if ! "$bin/devices" 2>/dev/null | grep -q "^opencl:.*(CPU)"; then
     skip "calls that fail" "OpenCL offers no CPU here (Debian's package: pocl-opencl-icd)"

@@ -31,17 +31,17 @@ check "build" build_targets
 # a while, to see who uses it still: a little of it, lest it counts for much.
 export ASAN_OPTIONS=quarantine_size_mb=16:detect_leaks=1
 fuzz() { # fuzz TARGET: inputs that are new and worth keeping go to found.TARGET/, one that fails to failed.TARGET-...
-    local corpus=$root/tests/fuzz/corpus/$1 words=$root/tests/fuzz/words/$1
-    mkdir -p "found.$1"
-    [ ! -f "$words" ] || words="-dict=$words"
+    local corpus=$root/tests/fuzz/corpus/$1 words=$root/tests/fuzz/words/$1 dictionary=()
     [ -d "$corpus" ] || { echo "there is no $corpus"; return 1; }
-    "$build/bin/fuzz_$1" -max_total_time=$seconds -timeout=5 -rss_limit_mb=256 -malloc_limit_mb=32 -print_final_stats=1 \
-        -artifact_prefix="failed.$1-" $([ "${words#-}" = "$words" ] || echo "$words") "found.$1" "$corpus" 2>&1
+    [ ! -f "$words" ] || dictionary=("-dict=$words")
+    mkdir "found.$1"
+    "$build/bin/fuzz_$1" -max_total_time=$seconds -timeout=5 -rss_limit_mb=256 -malloc_limit_mb=32 -artifact_prefix="failed.$1-" \
+        ${dictionary[@]+"${dictionary[@]}"} "found.$1" "$corpus"
 }
 for target in $targets; do
-    if fuzz "$target" >"$target.log"; then
+    if fuzz "$target" >"$target.log" 2>&1; then
         pass
-        tr '\r' '\n' <"$target.log" | grep -a 'DONE' | sed "s/^#\([0-9]*\).*cov: \([0-9]*\) ft: \([0-9]*\).*/$target: \1 inputs, \2 edges, \3 features/"
+        grep -a DONE "$target.log" | sed "s/^#\([0-9]*\).*cov: \([0-9]*\) ft: \([0-9]*\).*/$target: \1 inputs, \2 edges, \3 features/"
     else
         fail "$target: this input, in base64, goes to tests/fuzz/corpus/$target/ once it is understood"
         grep -av '^\(INFO\|#[0-9]\)' "$target.log" | tail -n 40

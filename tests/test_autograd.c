@@ -453,8 +453,12 @@ START_TEST(products_write_16_bits_unless_summed) {
     brim_value few = brim_input(g, "few", BRIM_BF16, 1, 4, 3),
                a = brim_input(g, "a", BRIM_BF16, 2, 3, 4),
                b = brim_input(g, "b", BRIM_BF16, 2, 4, 5);
-    brim_value whole = brim_matmul(a, b), left = brim_matmul_t(few, true, b, false),
-               right = brim_matmul_t(b, true, few, false);
+    brim_value whole = brim_matmul(a, b);
+    brim_input(g, "between", BRIM_F32, 9); // the value behind a product says nothing of it
+    brim_value left = brim_matmul_t(few, true, b, false);
+    brim_input(g, "and", BRIM_F32, 9);
+    brim_value right = brim_matmul_t(b, true, few, false);
+    brim_input(g, "behind", BRIM_F32, 9);
     const struct {
         brim_value product, operand;
         op_id op;

@@ -433,8 +433,11 @@ Suite *budgets_suite(void) {
     tcase_add_test(tests, nor_do_plans_change_halved_gradients);
     tcase_add_test(tests, a_file_holds_what_the_host_cannot);
     tcase_add_test(tests, a_run_goes_on_under_another_budget);
-    tcase_add_test(tests, what_cannot_fit_is_said);
-    tcase_add_test(tests, the_nearest_size_is_said);
     suite_add_tcase(suite, tests);
+    TCase *refusals = tcase_create("refusals");
+    tcase_set_timeout(refusals, 300);
+    tcase_add_test(refusals, what_cannot_fit_is_said);
+    tcase_add_test(refusals, the_nearest_size_is_said);
+    suite_add_tcase(suite, refusals);
     return suite;
 }

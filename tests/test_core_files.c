@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <sys/resource.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <brim/report.h>
@@ -155,7 +156,9 @@ START_TEST(mapped_files) {
     ck_assert(mapfile_open(&file, test_file("m", "abc", 3), &err));
     ck_assert_uint_eq(file.size, 3);
     ck_assert_mem_eq(file.data, "abc", 3);
+    void *mapped = (void *)file.data;
     mapfile_close(&file);
+    ck_assert_int_ne(msync(mapped, 3, MS_ASYNC), 0); // it is there no more
     mapfile_close(&file);
     ck_assert(mapfile_open(&file, test_file("m", "", 0), &err));
     ck_assert(file.size == 0 && file.data);

@@ -237,6 +237,7 @@ START_TEST(the_host_cannot_touch_device_memory) {
         raise(SIGSEGV); // as is expected where the case runs
         return;
     }
+    signal(SIGSEGV, SIG_DFL); // a sanitizer would end the process in its own way
     *(volatile float *)(uintptr_t)rig.space = 1;
 }
 END_TEST

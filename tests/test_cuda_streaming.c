@@ -13,7 +13,9 @@
 #include "tests/some_rates.h"
 
 enum { IN = 6, WIDE = 20, OUT = 3, ROWS = 8, BLOCKS = 3, STEPS = 3, WEIGHTS = WIDE * WIDE };
-enum { LONGEST = 5 }; // seconds from a failure to the end; a run that does not fail takes less
+enum {
+    LONGEST = 60
+}; // seconds of a whole run, on a machine that has other work; a hang takes more
 
 static brim_loss build(brim_graph *g, int64_t batch, int64_t length, void *user) {
     (void)length, (void)user;
@@ -192,7 +194,7 @@ static int in_child(void (*run)(const plan_kind *k, const char *folder), const p
     fflush(NULL);
     pid_t child = fork();
     if (child == 0) {
-        alarm(4 * LONGEST);
+        alarm(LONGEST);
         run(k, folder);
         _exit(err.status);
     }
@@ -210,7 +212,11 @@ static void lose_device(const plan_kind *k, const char *folder) {
     snprintf(words, sizeof words, "fail=any:%lld:%d", (long long)lost_at, lost_by);
     configure(k, words);
     train(&all->options, folder, all->after);
-    if (err.status && !strstr(err.text, "the device is lost")) {
+    // Where another thread has lost it, cuBLASLt may be the first to fail, and has no word for
+    // that.
+    bool named =
+        strstr(err.text, "the device is lost") || strstr(err.text, "cublasLtMatmul failed");
+    if (err.status && !named) {
         fprintf(stderr, "call %lld: %s\n", (long long)lost_at, err.text);
         err.status = BRIM_CANCELLED;
     }

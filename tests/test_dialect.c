@@ -11,8 +11,10 @@
 #define BRIM_CPU 1
 #define GLOBAL
 #define LOCAL_PTR
-// OpenCL C defines what a shift of an int leaves out; C does not.
-#define DEVICE_FN static inline __attribute__((unused, no_sanitize("shift")))
+// On devices the bits of an int that do not fit are lost; C has no word on it.
+#define DEVICE_FN                                                                                  \
+    static inline                                                                                  \
+        __attribute__((unused, no_sanitize("shift"), no_sanitize("signed-integer-overflow")))
 #define UNROLL
 #define BARRIER()
 #define local_id() 0

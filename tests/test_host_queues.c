@@ -412,12 +412,17 @@ END_TEST
 
 Suite *host_queues_suite(void) {
     Suite *suite = suite_create("host_queues");
-    TCase *parts = tcase_create("parts"), *tests = tcase_create("programs");
+    TCase *parts = tcase_create("parts"), *tests = tcase_create("programs"),
+          *races = tcase_create("races");
     tcase_add_unchecked_fixture(parts, make_test_directory, remove_test_directory);
     tcase_add_checked_fixture(parts, begin, NULL);
     tcase_add_unchecked_fixture(tests, make_test_directory, remove_test_directory);
     tcase_add_checked_fixture(tests, begin, NULL);
     tcase_set_timeout(tests, 600);
+    tcase_add_unchecked_fixture(races, make_test_directory, remove_test_directory);
+    tcase_add_checked_fixture(races, begin, NULL);
+    tcase_set_timeout(races, 600);
+    tcase_set_tags(races, "races"); // made on purpose: tests/sanitize.sh leaves them out
     tcase_add_test(parts, tickets_order_queues);
     tcase_add_test(parts, an_error_stops_the_queues);
     tcase_add_test(parts, a_file_has_no_name);
@@ -429,10 +434,11 @@ Suite *host_queues_suite(void) {
     tcase_add_loop_test(tests, tasks_are_profiled, 0, DEVICES_UNDER_TEST);
 #ifdef BRIM_OPENCL_BUILT
     tcase_add_test(tests, random_programs_in_any_order);
-    tcase_add_test(tests, a_missing_wait_is_noticed);
     tcase_add_loop_test(tests, a_full_disk_is_told, 0, 2);
+    tcase_add_test(races, a_missing_wait_is_noticed);
 #endif
     suite_add_tcase(suite, parts);
     suite_add_tcase(suite, tests);
+    suite_add_tcase(suite, races);
     return suite;
 }

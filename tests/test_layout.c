@@ -67,6 +67,27 @@ START_TEST(access_forms) {
 }
 END_TEST
 
+// A batch is read where it has all of the result's matrices, or one for all of them.
+START_TEST(products_read_whole_batches) {
+    static const struct {
+        shape operand, result;
+        bool suits;
+    } rows[] = {{{2, {4, 5}}, {2, {4, 6}}, true},
+                {{3, {3, 4, 5}}, {3, {3, 4, 6}}, true},
+                {{3, {1, 4, 5}}, {3, {3, 4, 6}}, true},
+                {{3, {3, 4, 5}}, {4, {1, 3, 4, 6}}, true},
+                {{3, {3, 4, 5}}, {4, {2, 3, 4, 6}}, false},
+                {{4, {2, 1, 4, 5}}, {4, {2, 3, 4, 6}}, false},
+                {{4, {2, 1, 4, 5}}, {5, {1, 2, 3, 4, 6}}, false}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        value_layout dense = layout_dense(0, &rows[i].operand);
+        ck_assert_msg(layout_suits_shape(OP_MATMUL, 0, &rows[i].operand, &rows[i].result, &dense) ==
+                          rows[i].suits,
+                      "row %d", (int)i);
+    }
+}
+END_TEST
+
 START_TEST(attention_writes_into_its_concat) {
     MAKE_GRAPH;
     brim_value in[6], d[3];
@@ -135,7 +156,7 @@ START_TEST(nested_concats_are_one_storage) {
     MAKE_GRAPH;
     brim_value x = brim_input(g, "x", BRIM_F32, 4, 6);
     brim_value inner[] = {brim_relu(x), brim_neg(x)};
-    brim_value outer[] = {brim_concat(inner, 2, 1), inner[0], brim_abs(x)};
+    brim_value outer[] = {brim_abs(x), brim_concat(inner, 2, 1), inner[0]};
     brim_output(brim_concat(outer, 3, 1), "whole");
     planned p;
     planned_make(&p, g, 1, false, &err);
@@ -143,8 +164,9 @@ START_TEST(nested_concats_are_one_storage) {
     value_id whole = out->first_output;
     ck_assert_int_eq(p.layout.of[in->first_output].storage, whole);
     ck_assert_int_eq(p.layout.of[in->input[1]].storage, whole);
-    ck_assert_int_eq(p.layout.of[in->input[1]].offset, 6);
-    ck_assert_int_eq(p.layout.of[out->input[2]].offset, 18);
+    ck_assert_int_eq(p.layout.of[out->input[0]].offset, 0);
+    ck_assert_int_eq(p.layout.of[in->first_output].offset, 6);
+    ck_assert_int_eq(p.layout.of[in->input[1]].offset, 12);
     ck_assert_int_ne(p.layout.of[in->input[0]].storage, whole);
     planned_free(&p);
 }
@@ -183,6 +205,7 @@ Suite *layout_suite(void) {
     TCase *layout = tcase_create("layout");
     tcase_add_test(layout, reshape_of_strides);
     tcase_add_test(layout, access_forms);
+    tcase_add_test(layout, products_read_whole_batches);
     tcase_add_test(layout, attention_writes_into_its_concat);
     tcase_add_test(layout, parts_that_somebody_else_places_are_copied);
     tcase_add_test(layout, parts_along_the_first_axis_are_dense);

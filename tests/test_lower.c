@@ -284,6 +284,22 @@ END_TEST
 
 // ---- elementwise and views ----------------------------------------------------------------------
 
+// In groups as the device has them, between 64 and 256.
+START_TEST(our_kernel_has_the_device_s_groups) {
+    static const int groups[][2] = {{1, 1}, {32, 64}, {64, 64}, {128, 128}, {512, 256}};
+    brim_value a = input("a", BRIM_F32, 2, 70, 50, 0, 0), b = input("b", BRIM_F32, 2, 50, 60, 0, 0);
+    device.native = false;
+    device.traits.cpu = groups[_i][0] == 1;
+    device.traits.group = groups[_i][0];
+    device.traits.max_group = 1024;
+    device.traits.vec = 4;
+    brim_output(brim_matmul(a, b), "y");
+    lower(1);
+    const launch_record *launch = &record(RECORD_LAUNCH, 0)->as.launch;
+    ck_assert_int_eq(low.program->kernel[launch->kernel].group, groups[_i][1]);
+}
+END_TEST
+
 START_TEST(the_same_chain_is_one_kernel_at_every_size) {
     for (int i = 0; i < 3; i++) {
         char name[8];
@@ -336,8 +352,11 @@ START_TEST(each_way_has_its_queue) {
                 {SPACE_HOST, SPACE_FILE, QUEUE_WRITE}};
     program_create(&low.program, &err);
     ASSERT_FINE(err);
-    lowering l = {
-        .graph = g, .program = low.program, .sections = SECTION_LAST, .node_index = -1, .err = &err};
+    lowering l = {.graph = g,
+                  .program = low.program,
+                  .sections = SECTION_LAST,
+                  .node_index = -1,
+                  .err = &err};
     for (int i = 0; i < 4; i++) {
         lower_transfer(&l, (byte_range){ways[i].from, 64, 32}, (byte_range){ways[i].to, 128, 32},
                        "w");
@@ -369,6 +388,7 @@ Suite *lower_suite(void) {
     tcase_add_test(matmul, a_slice_has_the_rows_of_the_whole);
     tcase_add_test(matmul, a_workspace_is_declared);
     tcase_add_test(matmul, without_a_library_our_kernel_serves);
+    tcase_add_loop_test(matmul, our_kernel_has_the_device_s_groups, 0, 5);
     tcase_add_test(views, the_same_chain_is_one_kernel_at_every_size);
     tcase_add_test(views, the_zeros_of_a_pad_are_written_once);
     tcase_add_test(views, parts_of_a_concat_are_copied_unless_they_are_there);

@@ -113,6 +113,21 @@ START_TEST(prune_gives_a_merged_value_its_name) {
 }
 END_TEST
 
+START_TEST(a_graph_may_begin_with_a_constant) {
+    MAKE_GRAPH;
+    brim_value two = brim_constant(g, 2), x = brim_input(g, "x", BRIM_F32, 3);
+    ck_assert_int_eq(two.id, 0);
+    brim_output(brim_add(brim_mul(x, two), two), "y");
+    TAKE(pass_prune(g, &err));
+    TAKE(pass_densify(g, &err));
+    ck_assert_int_eq(count_ops(g, OP_CONSTANT), 1);
+    const graph_node *mul = find_op(g, OP_MUL), *add = find_op(g, OP_ADD);
+    ck_assert_int_eq(mul->input[1], add->input[1]);
+    ck_assert_int_eq(g->node[g->value[mul->input[1]].producer].op, OP_CONSTANT);
+    FREE_GRAPH;
+}
+END_TEST
+
 // Densify -----------------------------------------------------------------------------------------
 
 START_TEST(densify_leaves_what_can_be_read) {
@@ -386,6 +401,7 @@ Suite *passes_suite(void) {
     tcase_add_test(prune, prune_gives_a_merged_value_its_name);
     suite_add_tcase(s, prune);
     TCase *densify = tcase_create("densify");
+    tcase_add_test(densify, a_graph_may_begin_with_a_constant);
     tcase_add_test(densify, densify_leaves_what_can_be_read);
     tcase_add_test(densify, densify_transposes_each_matrix_of_a_batch);
     tcase_add_test(densify, densify_copies_the_rest_once);

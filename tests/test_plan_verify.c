@@ -99,33 +99,35 @@ START_TEST(each_rule_of_layouts_is_checked) {
     for (value_id v = 0; v < p.g->values; v++)
         if (p.g->value[v].dtype == BRIM_I32) cast_id = v;
     value_id cast_from = p.layout.of[p.g->node[p.g->value[cast_id].producer].input[0]].storage;
-    value_layout columns = {.stride = {1, 4}};
+    value_layout columns = {.stride = {1, 4}}, backwards = {.stride = {-6, 1}, .offset = 18};
     struct {
         value_id v;
         value_layout bad;
+        bool own; // storage
     } cases[] = {
-        {soft_id, columns},                     // the producer cannot write so
-        {any_id, columns},                      // the reader cannot read so
+        {soft_id, columns, true},               // the producer cannot write so
+        {any_id, columns, true},                // the reader cannot read so
+        {soft_id, backwards, true},             // nobody goes backwards
         {new_id, layout_dense(new_id, &s)},     // an update outside of its variable
         {cast_id, layout_dense(cast_from, &s)}, // another dtype than its storage
     };
     ck_assert(new.id >= 0 && !layout_fails(&p));
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         value_layout good = p.layout.of[cases[i].v];
-        if (i < 2) cases[i].bad.storage = cases[i].v;
+        if (cases[i].own) cases[i].bad.storage = cases[i].v;
         // Whoever lies in place of it gets a storage of its own, so that only the one rule is
         // broken.
         p.layout.of[cases[i].v] = cases[i].bad;
         value_layout *kept = brim_calloc_array((size_t)p.g->values, sizeof *kept, &err);
         memcpy(kept, p.layout.of, (size_t)p.g->values * sizeof *kept);
-        for (value_id v = 0; v < p.g->values && i < 2; v++)
+        for (value_id v = 0; v < p.g->values && cases[i].own; v++)
             if (v != cases[i].v && kept[v].storage == cases[i].v)
                 p.layout.of[v] = layout_dense(v, &p.g->value[v].shape);
         brim_error found = {0};
         graph_layout_verify(p.g, &p.schedule, &p.layout, &found);
-        static const char *const reasons[] = {"its producer cannot write",
-                                              "its readers cannot take", "not in its variable",
-                                              "another dtype"};
+        static const char *const reasons[] = {
+            "its producer cannot write", "its readers cannot take",
+            "does not lie inside its storage", "not in its variable", "another dtype"};
         ck_assert_msg(strstr(found.text, reasons[i]), "case %d: %s", (int)i, found.text);
         memcpy(p.layout.of, kept, (size_t)p.g->values * sizeof *kept);
         p.layout.of[cases[i].v] = good;

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <brim/brim.h>
 #include "core/statefile.h"
+#include "optim/initialize.h"
 #include "optim/loss_scale.h"
 #include "tests/devices.h"
 #include "tests/disk_watch.h"
@@ -19,12 +20,11 @@ static brim_error err;
 static brim_loss build(brim_graph *g, int64_t batch, int64_t length, void *user) {
     (void)length;
     brim_value x = brim_input(g, "x", BRIM_F32, batch, IN);
-    brim_value label = brim_input(g, "label", BRIM_I32, batch);
     x = brim_layer_norm(brim_gelu(brim_linear(x, "in", WIDE)), "norm", 0);
     x = brim_dropout(x, user ? *(double *)user : 0);
     brim_value logits = brim_linear(x, "out", OUT);
     brim_output(logits, "logits");
-    return brim_cross_entropy(logits, label, -100);
+    return brim_cross_entropy(logits, brim_input(g, "label", BRIM_I32, batch), -100);
 }
 
 typedef struct sample {
@@ -93,9 +93,26 @@ START_TEST(schedules) {
     ck_assert_double_eq_tol(brim_schedule_lr(&s, 1, 5000), 0.1, 1e-7);
     s.kind = BRIM_LINEAR;
     ck_assert_double_eq_tol(brim_schedule_lr(&s, 1, 35), 0.775, 1e-7);
+    s.steps = s.warmup; // nothing is left to fall in
+    ck_assert_double_eq_tol(brim_schedule_lr(&s, 1, 35), 1, 1e-12);
     s.kind = BRIM_CONSTANT;
+    s.steps = 110;
     ck_assert_double_eq_tol(brim_schedule_lr(&s, 1, 35), 1, 1e-12);
     ck_assert_double_eq_tol(brim_schedule_lr(&(brim_schedule){0}, 0.25, 1), 0.25, 1e-12);
+}
+END_TEST
+
+// A seed means the same parameters in every version of the library.
+START_TEST(parameters_follow_from_seed_and_name) {
+    static const float normal[] = {0.743510187f, -0.603951395f, -0.89053458f},
+                       uniform[] = {0.264105439f, 0.782850742f, -0.97047174f};
+    float x[3], y[3];
+    initialize_parameter(x, 3, (brim_init){BRIM_NORMAL, 1}, 7, "h.0.attn.weight");
+    initialize_parameter(y, 3, (brim_init){BRIM_UNIFORM, 1}, 7, "h.0.attn.weight");
+    for (int i = 0; i < 3; i++) {
+        ck_assert_double_eq_tol(x[i], normal[i], 1e-6);
+        ck_assert(y[i] == uniform[i]);
+    }
 }
 END_TEST
 
@@ -479,6 +496,34 @@ START_TEST(programs_share_parameters) {
 }
 END_TEST
 
+START_TEST(tensors_are_listed) {
+    static const struct {
+        const char *name;
+        int rank;
+        int64_t elements, first;
+    } rows[] = {{"in.weight", 2, WIDE * IN, WIDE},  {"in.bias", 1, WIDE, WIDE},
+                {"norm.weight", 1, WIDE, WIDE},     {"norm.bias", 1, WIDE, WIDE},
+                {"out.weight", 2, OUT * WIDE, OUT}, {"out.bias", 1, OUT, OUT}};
+    const brim_parameter_group still = {.pattern = "norm.*", .frozen = true};
+    brim_trainer_options o = options_of(ROWS);
+    o.groups = &still;
+    o.group_count = 1;
+    brim_trainer *t = make_trainer(&o, NULL);
+    brim_tensor_info info;
+    ck_assert_int_eq(brim_trainer_tensor_count(t), 6);
+    for (int i = 0; i < 6; i++) {
+        ck_assert(brim_trainer_tensor_info(t, i, &info));
+        ck_assert_str_eq(info.name, rows[i].name);
+        ck_assert_int_eq(info.rank, rows[i].rank);
+        ck_assert_int_eq(info.elements, rows[i].elements);
+        ck_assert_int_eq(info.dim[0], rows[i].first);
+        ck_assert(info.frozen == (strncmp(info.name, "norm.", 5) == 0));
+    }
+    ck_assert(!brim_trainer_tensor_info(t, 6, &info) && !brim_trainer_tensor_info(t, -1, &info));
+    brim_trainer_free(t);
+}
+END_TEST
+
 static brim_loss build_nothing(brim_graph *g, int64_t batch, int64_t length, void *user) {
     (void)g, (void)batch, (void)length, (void)user;
     return (brim_loss){0};
@@ -546,6 +591,7 @@ Suite *trainer_suite(void) {
     Suite *suite = suite_create("trainer");
     TCase *plain = tcase_create("plain");
     tcase_add_test(plain, schedules);
+    tcase_add_test(plain, parameters_follow_from_seed_and_name);
     tcase_add_test(plain, loss_scale_grows_and_backs_off);
     suite_add_tcase(suite, plain);
 
@@ -565,6 +611,7 @@ Suite *trainer_suite(void) {
     tcase_add_test(steps, gradients_are_means_over_targets);
     tcase_add_test(steps, vectors_do_not_decay);
     tcase_add_test(steps, programs_share_parameters);
+    tcase_add_test(steps, tensors_are_listed);
     tcase_add_test(steps, mistakes_are_named);
     tcase_add_test(steps, feeding_is_checked);
     suite_add_tcase(suite, steps);

@@ -227,7 +227,7 @@ static int wait_for(job *j) {
 
 // ---- what is right ------------------------------------------------------------------------------
 
-// One line that begins with "error: ", besides what the stand-in for CUDA says.
+// One line that begins with "error: ", besides progress and what the stand-in for CUDA says.
 static bool is_one_error(int slot, const char *file, char text[TEXT_SIZE]) {
     char path[PATH_SIZE];
     size_t bytes;
@@ -236,7 +236,8 @@ static bool is_one_error(int slot, const char *file, char text[TEXT_SIZE]) {
     int errors = 0, others = 0;
     text[0] = '\0';
     while (all && (line = strsep(&rest, "\n"))) {
-        if (!*line || strncmp(line, "cuda_on_cpu", 11) == 0) continue;
+        bool other = strncmp(line, "cuda_on_cpu", 11) == 0 || strncmp(line, "step ", 5) == 0;
+        if (!*line || other) continue;
         *(strncmp(line, "error: ", 7) == 0 ? &errors : &others) += 1;
         snprintf(text + strlen(text), TEXT_SIZE - strlen(text), "\n    %s", line);
     }
@@ -282,8 +283,8 @@ static void tell(const job *j, int64_t n, const char *wrong, const char *text) {
     const fault_site *hit = &j->state->hit;
     char place[TEXT_SIZE];
     place_text(hit, place, sizeof place);
-    printf("%s call %lld, %s at %s: %s%s\n", wrong ? "WRONG" : "     ", (long long)n, n ? hit->call : "none",
-           place, wrong ? wrong : "fine", text);
+    printf("%s call %lld, %s at %s: %s%s\n", wrong ? "WRONG" : "     ", (long long)n,
+           n ? hit->call : "none", place, wrong ? wrong : "fine", text);
     for (int i = 0; i < j->state->left && i < FAULT_MOST_LEFT && wrong; i++) {
         place_text(&j->state->leftover[i], place, sizeof place);
         printf("    kept: %s at %s\n", j->state->leftover[i].call, place);
@@ -352,7 +353,7 @@ static void run_undisturbed(void) {
     for (int i = 0; i < 2; i++) {
         make_folder(-1);
         reset(s, 0);
-        s->listing = true;
+        s->listing = s->tracing = true;
         s->sites = 0;
         begin(&j, -1, false);
         int status = wait_for(&j);

@@ -49,11 +49,12 @@ static char *place_behind(const part *header, const char *text, size_t room) {
 }
 
 // The weights' checksum, where the state says "i64 @" and enough blanks.
-static void put_model_sum(part *state, const part *data) {
+static void put_model_sum(part *state, const part *header, const part *data) {
     enum { DIGITS = 20 };
     char *at = place_behind(state, "\"model_checksum\":\"i64 ", DIGITS), digits[DIGITS + 1];
     if (!at || *at != '@') return;
     checksum sum = checksum_start();
+    checksum_add(&sum, header->bytes, header->size);
     checksum_add(&sum, data->bytes, data->size);
     int64_t value = (int64_t)checksum_value(&sum);
     snprintf(digits, sizeof digits, value < 0 ? "-%019" PRIu64 : "%020" PRIu64,
@@ -91,7 +92,7 @@ static void write_checkpoint(const uint8_t *data, size_t size) {
          model = take_part(&data, &size), all = take_part(&data, &size);
     size_t cut = all.size < SMALL_STATE_BYTES ? all.size : SMALL_STATE_BYTES;
     part state_data = {all.bytes, cut}, model_data = {all.bytes + cut, all.size - cut};
-    put_model_sum(&state, &model_data);
+    put_model_sum(&state, &model, &model_data);
     put_own_sum(&state, &state_data);
     fuzz_write("run/latest", latest.bytes, latest.size);
     write_tensors("run/step-7/training_state.safetensors", &state, &state_data);
@@ -107,6 +108,7 @@ static void make_folders(void) {
     if (made) return;
     mkdir(fuzz_path("run"), 0700);
     mkdir(fuzz_path("run/step-7"), 0700);
+    fuzz_write("run/step-7/config.json", "{}", 2); // attached
     made = true;
 }
 
