@@ -152,25 +152,28 @@ static void draw_fused(fuzzer *f, uint64_t *seed, recipe *out) {
     }
 }
 
-static void check_graphs(fuzzer *f, long graphs) {
+// Those that share their kernels come first: what they need is there when the others are drawn.
+static void draw_graphs(fuzzer *f, uint64_t *seed, recipe *list, long count) {
     random_graph_kind kind = {.most_steps = 12,
                               .most_elements = f->slow ? 300 : 2000,
                               .few_forms = true,
                               .setup = f->setup,
                               .low = f->low};
+    long fused = count / FUSED_ONE_IN;
+    for (long i = 0; i < count - fused; i++) {
+        if (f->wide) kind.most_elements = f->slow ? 300 : *seed % 8 ? 1000 : 8000;
+        random_graph(&list[i], (*seed)++, &kind);
+        expect(f, &list[i]);
+    }
+    for (long i = count - fused; i < count; i++) draw_fused(f, seed, &list[i]);
+}
+
+static void check_graphs(fuzzer *f, long graphs) {
     recipe *list = calloc(TOGETHER, sizeof *list);
     uint64_t seed = f->seed * 1000000000;
     for (long done = 0; list && done < graphs; done += TOGETHER) {
         long count = graphs - done < TOGETHER ? graphs - done : TOGETHER;
-        for (long i = 0; i < count; i++) {
-            if (i % FUSED_ONE_IN) {
-                if (f->wide) kind.most_elements = seed % 8 ? 1000 : 8000;
-                random_graph(&list[i], seed++, &kind);
-                expect(f, &list[i]);
-            } else {
-                draw_fused(f, &seed, &list[i]);
-            }
-        }
+        draw_graphs(f, &seed, list, count);
         for (long i = 0; i < count; i++) check_one(f, &list[i]);
     }
     free(list);
