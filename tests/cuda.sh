@@ -26,10 +26,11 @@ run_suites() {
     passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
 }
 # Whether NVRTC takes the kernels is seen by the suite nvrtc, and in the long form here, too.
-asked=nvrtc=0
-[ -z "${BRIM_TEST_LONG:-}" ] || asked=nvrtc=1
+# The model's fixture compiles kernels that other suites do not, for two minutes.
+asked=nvrtc=0 fixture=
+[ -z "${BRIM_TEST_LONG:-}" ] || asked=nvrtc=1 fixture=model_fixture
 run_suites -- cuda_on_cpu cuda_cublaslt cuda_cublaslt_refusals cuda cuda_streaming cuda_queues chain
-run_suites $asked -- host_queues stalls backend model_fixture micro_batches trainer not_finite budgets budget_exact self_check ops
+run_suites $asked -- host_queues stalls backend $fixture micro_batches trainer not_finite budgets budget_exact self_check ops
 # A thousand graphs: what their kernels touch, the suites before have seen.
 run_suites check=0 nvrtc=0 -- graph_fuzz
 

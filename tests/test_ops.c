@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 #include "autograd/autograd.h"
 #include "backends/lower.h"
@@ -80,18 +81,22 @@ static bool present(const setup *s) {
 }
 
 // The long form (./test.sh --long) leaves nothing out. The short one, which must end within minutes
-// on two cores, leaves out groups of 128, and each generated kernel, as each one on CUDA on the CPU,
-// has f32 and one 16-bit type.
+// on two cores, leaves out groups of 128; ops take turns, from day to day, in what they cost most
+// in: each has f32 every day, each 16-bit type one day in four (products every day), and groups of
+// 64 one day, of 256 the next.
 static bool long_form(void) {
-    return getenv("BRIM_TEST_LONG") != NULL;
+    return getenv("BRIM_TEST_LONG") || getenv("BRIM_TEST_OPS");
+}
+
+static int turn_of(op_id op, int turns) {
+    enum { DAY = 24 * 60 * 60 };
+    return (int)(((int64_t)op + time(NULL) / DAY) % turns);
 }
 
 static bool takes_dtype(const setup *s, op_id op, int dtype) {
     if (!(s->dtypes >> dtype & 1)) return false;
-    bool other_half = dtype != BRIM_F32 && (op % 2 == 0) == (dtype == BRIM_F16);
-    bool generated = op_table[op].family == FAMILY_ELEMENTWISE && s->scope == EVERYTHING;
-    bool takes_turns = generated || s->skip == SKIP_no_cuda_device;
-    return long_form() || !takes_turns || !other_half;
+    if (long_form() || s->scope != EVERYTHING || dtype == BRIM_F32) return true;
+    return turn_of(op, 4) == (dtype == BRIM_F16 ? 0 : 2);
 }
 
 // BRIM_TEST_OPS=",softmax,sum,": these alone, and one that fails is enough, for tests/mutate.sh.
@@ -109,8 +114,9 @@ static bool concerns(const setup *s, op_id op) {
     if (!is_chosen(op)) return false;
     if (s->settings.group == 128 && !long_form()) return false;
     if (s->scope == PRODUCTS) return op == OP_MATMUL;
-    if (s->scope == EVERYTHING || op_table[op].family != FAMILY_ELEMENTWISE || op == OP_FUSED)
-        return true;
+    if (s->scope == EVERYTHING) return true;
+    if (op_table[op].family != FAMILY_ELEMENTWISE || op == OP_FUSED)
+        return long_form() || turn_of(op, 2) == (s->settings.group == 64);
     return (int)op % 3 == (int)(s - setups) % 3;
 }
 
