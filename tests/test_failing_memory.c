@@ -2,6 +2,7 @@
 // says so, and nothing is lost or touched that is not there. (What runs on a device has tests of
 // its own.)
 #include <check.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,10 +13,11 @@
 // ---- allocations that fail (by the linker's --wrap; see CMakeLists.txt)
 // ----------------------------------------------
 
-static long allocations, fail_at; // fail_at 0: none fails
+// Threads of other suites allocate, too. fail_at 0: none fails.
+static atomic_long allocations, fail_at;
 
 static bool fails(void) {
-    return ++allocations == fail_at;
+    return atomic_fetch_add(&allocations, 1) + 1 == fail_at;
 }
 
 void *__real_malloc(size_t bytes);
@@ -67,8 +69,8 @@ static brim_trainer *make(int64_t vram, brim_shortfall *lacks, brim_error *err) 
     return brim_trainer_create(model_build, &model, &o, err);
 }
 
-// As many tries as that, spread evenly over all allocations: the first and the last are among them. 0:
-// each of them.
+// As many tries as that, spread evenly over all allocations: the first and the last are among them.
+// 0: each of them.
 static void fail_one_after_another(int64_t vram, long tries) {
     brim_error err;
     allocations = fail_at = 0;
