@@ -439,7 +439,7 @@ static bool save(run *r, brim_error *err) {
 // Nothing was changed: what was trained until then is kept, so that only the step is lost.
 static void save_before_stop(run *r, bool saved, const brim_error *why) {
     brim_error failed = {0};
-    if (why->status != BRIM_NOT_FINITE) return;
+    if (why->status != BRIM_NOT_FINITE || brim_trainer_describe(r->trainer).steps == 0) return;
     if (!saved) save(r, &failed);
     if (!failed.status)
         printf(
