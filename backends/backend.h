@@ -32,8 +32,8 @@ typedef struct device_traits {
 
 typedef struct device_settings { // how tests and users bend the traits; zero is the default
     int32_t vec, group;
-    bool no_native;   // do not use host libraries inside the queue
-    bool clblast;     // OpenCL: use CLBlast on a CPU device, too
+    bool own_products; // matrix products by our kernel, whatever libraries there are
+    bool clblast;      // OpenCL: by CLBlast on a CPU device, too, and not by a host library
     bool separate_queues; // OpenCL: a queue for each queue_id on a CPU device, too
     int64_t chunk_bytes;  // smaller chunks than the driver asks for
     bool poison;      // fill memory with NaN patterns at start

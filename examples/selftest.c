@@ -63,7 +63,7 @@ static error_t parse(int key, char *argument, struct argp_state *state) {
         o->settings.vec = number(argument, "--vector", &o->err);
         break;
     case KEY_OWN_PRODUCTS:
-        o->settings.no_native = true;
+        o->settings.own_products = true;
         break;
     case ARGP_KEY_ARG:
         brim_fail(&o->err, BRIM_ARGUMENT, "unexpected argument \"%s\" (see --help)", argument);
@@ -191,7 +191,7 @@ int main(int argc, char **argv) {
     int cases = 0, failures = check_ops(&h, o.quick, &cases);
     harness_close(&h);
     putchar('\n');
-    bool bent = o.settings.group || o.settings.vec || o.settings.no_native;
+    bool bent = o.settings.group || o.settings.vec || o.settings.own_products;
     int trainings = bent ? 0 : o.quick ? 1 : 3;
     int training_failures = bent ? 0 : check_training(&o);
     printf("\n%d op cases, %d failed; %d trainings, %d failed; %.0f s\n", cases, failures,

@@ -14,9 +14,9 @@
 
 const device_settings graph_setups[GRAPH_SETUPS] = {
     {.poison = true},
-    {.poison = true, .no_native = true},
+    {.poison = true, .own_products = true},
     {.poison = true, .vec = 1, .group = 64},
-    {.poison = true, .vec = 4, .group = 256, .no_native = true},
+    {.poison = true, .vec = 4, .group = 256, .own_products = true},
 };
 
 enum { MICRO_BATCHES = 4, CHAIN_OPERANDS = 24 };

@@ -274,7 +274,7 @@ enum { WRONG_RECORDS = sizeof wrong_records / sizeof *wrong_records };
 
 START_TEST(wrong_records_are_found_when_loading) {
     const wrong_record *w = &wrong_records[_i % WRONG_RECORDS];
-    if (!open_with(_i / WRONG_RECORDS, (device_settings){.no_native = true})) return;
+    if (!open_with(_i / WRONG_RECORDS, (device_settings){.own_products = true})) return;
     reserve(4096, 4096);
     add_kernel("touch", "KERNEL touch(BUFFER(y)) { PTR(float, y)[0] = 1; }\n", 1);
     add(w->record);

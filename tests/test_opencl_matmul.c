@@ -142,19 +142,19 @@ START_TEST(native_products_in_batches) {
 END_TEST
 
 START_TEST(clblast_products) {
-    check_matmul((device_settings){.no_native = true, .clblast = true},
+    check_matmul((device_settings){.clblast = true},
                  dense(BRIM_F32, BRIM_F32, 61, 83, 97, _i % 4));
 }
 END_TEST
 
 START_TEST(clblast_products_that_need_workspace) {
-    check_matmul((device_settings){.no_native = true, .clblast = true},
+    check_matmul((device_settings){.clblast = true},
                  dense(BRIM_F32, BRIM_F32, 331, 333, 70, _i % 4));
 }
 END_TEST
 
 START_TEST(clblast_products_in_batches) {
-    check_matmul((device_settings){.no_native = true, .clblast = true}, batched(_i % 3));
+    check_matmul((device_settings){.clblast = true}, batched(_i % 3));
 }
 END_TEST
 
@@ -174,12 +174,10 @@ START_TEST(a_product_of_nothing_is_zero) {
 END_TEST
 
 START_TEST(libraries_can_be_declined) {
-    if (!open_with(0, (device_settings){.no_native = true})) return;
+    if (!open_with(0, (device_settings){.own_products = true})) return;
     matmul_shape s = dense(BRIM_F32, BRIM_F32, 5, 7, 3, 0);
-    if (api->traits(device)->cpu) {
-        ck_assert(!api->matmul_native(device, &s));
-        ck_assert_str_eq(api->matmul_library(device), "");
-    }
+    ck_assert(!api->matmul_native(device, &s));
+    ck_assert_str_eq(api->matmul_library(device), "");
     reserve(AT_WORKSPACE, 64);
     add((program_record){
         .kind = RECORD_MATMUL,

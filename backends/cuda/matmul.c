@@ -49,7 +49,7 @@ void cuda_matmul_open(backend_device *d, int driver_version, brim_error *err) {
     static const char *const older[] = {"libcublasLt.so.12", "libcublasLt.so.13", NULL};
     cuda_matmul *m = &d->matmul;
     *m = (cuda_matmul){0};
-    if (d->settings.no_native) {
+    if (d->settings.own_products) {
         snprintf(m->why, sizeof m->why, "switched off");
         return;
     }

@@ -10,9 +10,17 @@
 #include "backends/opencl/matmul.h"
 
 // The device space in chunks that the driver can allocate, and the spaces of the host.
+// A part of a chunk, as a memory object of its own.
+typedef struct memory_part {
+    cl_mem object, chunk;
+    cl_buffer_region region;
+} memory_part;
+
 typedef struct opencl_memory {
     cl_mem *chunk;
     int32_t chunks;
+    memory_part *part; // all that were asked for
+    size_t parts, part_capacity;
     int64_t chunk_bytes; // of each but the last
     int64_t device_bytes;
     void *mapped; // CPU devices: where the chunks lie in our address space, else NULL
@@ -68,6 +76,10 @@ brim_status opencl_read_file(backend_device *d, int64_t offset, void *data, int6
 // with err set where they are outside the space or straddle two chunks.
 cl_mem opencl_chunk(backend_device *d, int64_t offset, int64_t bytes, size_t *within,
                     brim_error *err);
+// The same, and a memory object of little more than those bytes. It is there until the memory is
+// freed.
+cl_mem opencl_part(backend_device *d, int64_t offset, int64_t bytes, size_t *within,
+                   brim_error *err);
 
 // module.c
 // Compiles the kernel's source, or takes it from the cache. The error has the first lines of the

@@ -19,12 +19,14 @@ enum { CLBLAST_ROW_MAJOR = 101, CLBLAST_NO_TRANSPOSE = 111, CLBLAST_TRANSPOSE = 
 void opencl_matmul_open(backend_device *d, brim_error *err) {
     opencl_matmul *m = &d->matmul;
     brim_error no_library = {0}; // a device without one has kernels/matmul.k
-    if (d->host_is_device && !d->settings.no_native && d->native_kernels) {
+    const device_settings *s = &d->settings;
+    if (s->own_products) return;
+    if (d->host_is_device && !s->clblast) {
+        if (!d->native_kernels) return;
         m->native = native_matmul_open(NATIVE_BEST, d->traits.compute_units, &no_library);
         if (m->native) snprintf(m->name, sizeof m->name, "%s", native_matmul_name(m->native));
-    } else if (!d->host_is_device || d->settings.clblast) {
-        if (dynlib_open(&m->clblast_file, &clblast_table, &m->clblast, &no_library))
-            snprintf(m->name, sizeof m->name, "CLBlast (%s), f32 only", m->clblast_file.name);
+    } else if (dynlib_open(&m->clblast_file, &clblast_table, &m->clblast, &no_library)) {
+        snprintf(m->name, sizeof m->name, "CLBlast (%s), f32 only", m->clblast_file.name);
     }
     // One that is there and cannot be used now would be missed without a word: other products have
     // other bits.
@@ -84,22 +86,14 @@ static int64_t operand_bytes(int64_t rows, int64_t columns, int64_t row_stride, 
     return last * (int64_t)brim_dtype_bytes(dtype);
 }
 
-// Finds the memory object of an operand; where sub-buffers are wanted, one of that part alone.
-static bool place(backend_device *d, int64_t offset, int64_t bytes, bool sub_buffer, cl_mem *out,
-                  size_t *at, brim_error *err) {
-    cl_mem chunk = opencl_chunk(d, offset, bytes, at, err);
-    *out = chunk;
-    if (!chunk || !sub_buffer || bytes == 0) {
-        if (sub_buffer) *out = NULL;
-        return chunk != NULL;
-    }
-    size_t start = *at / (size_t)d->traits.alignment * (size_t)d->traits.alignment;
-    cl_buffer_region region = {start, *at - start + (size_t)bytes};
-    cl_int status;
-    *out = d->cl.clCreateSubBuffer(chunk, CL_MEM_READ_WRITE, CL_BUFFER_CREATE_TYPE_REGION, &region,
-                                   &status);
-    *at -= start;
-    return opencl_check(status, "clCreateSubBuffer", err);
+// Where an operand is. CLBlast is given parts of chunks, for no kernel may write to a buffer and a
+// part of it, and it counts what an operand starts after in 32 bits.
+static bool place(backend_device *d, int64_t offset, int64_t bytes, cl_mem *out, size_t *at,
+                  brim_error *err) {
+    *out = d->matmul.native ? opencl_chunk(d, offset, bytes, at, err)
+           : bytes > 0      ? opencl_part(d, offset, bytes, at, err)
+                            : NULL;
+    return !failed(err);
 }
 
 // CLBlast compiles its kernels in the first call on a context: a product of one element, so that
@@ -134,9 +128,9 @@ bool opencl_matmul_prepare(backend_device *d, const matmul_record *r, opencl_pro
                   d->traits.name);
         return false;
     }
-    bool sub = !d->matmul.native;
-    if (sub && !compile_clblast(d, err)) return false;
-    *out = (opencl_product){.record = r, .owned = sub};
+    bool clblast = !d->matmul.native;
+    if (clblast && !compile_clblast(d, err)) return false;
+    *out = (opencl_product){.record = r};
     int64_t bytes_a = operand_bytes(s->transpose_a ? s->k : s->m, s->transpose_a ? s->m : s->k,
                                     s->row_a, s->batch, s->batch_a, s->in);
     int64_t bytes_b = operand_bytes(s->transpose_b ? s->n : s->k, s->transpose_b ? s->k : s->n,
@@ -149,24 +143,15 @@ bool opencl_matmul_prepare(backend_device *d, const matmul_record *r, opencl_pro
                   (long long)wanted, (long long)r->workspace_bytes);
         return false;
     }
-    if (sub && r->workspace % d->traits.alignment != 0) {
+    if (clblast && r->workspace % d->traits.alignment != 0) {
         brim_fail(err, BRIM_ARGUMENT, "a matrix product's workspace at %lld is not aligned to %lld",
                   (long long)r->workspace, (long long)d->traits.alignment);
         return false;
     }
-    return place(d, r->a, bytes_a, sub, &out->a, &out->at_a, err) &&
-           place(d, r->b, bytes_b, sub, &out->b, &out->at_b, err) &&
-           place(d, r->c, bytes_c, sub, &out->c, &out->at_c, err) &&
-           place(d, wanted ? r->workspace : 0, wanted, sub, &out->workspace, &out->at_workspace,
-                 err);
-}
-
-void opencl_matmul_release(backend_device *d, opencl_product *p) {
-    cl_mem part[] = {p->a, p->b, p->c, p->workspace};
-    for (int i = 0; p->owned && i < 4; i++) {
-        if (part[i]) d->cl.clReleaseMemObject(part[i]);
-    }
-    *p = (opencl_product){0};
+    return place(d, r->a, bytes_a, &out->a, &out->at_a, err) &&
+           place(d, r->b, bytes_b, &out->b, &out->at_b, err) &&
+           place(d, r->c, bytes_c, &out->c, &out->at_c, err) &&
+           place(d, wanted ? r->workspace : 0, wanted, &out->workspace, &out->at_workspace, err);
 }
 
 // ---- running ------------------------------------------------------------------------------------

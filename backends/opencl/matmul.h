@@ -37,13 +37,11 @@ typedef struct opencl_matmul {
     char name[128];          // what serves products
 } opencl_matmul;
 
-// A prepared product. The memory objects of CLBlast are sub-buffers, for no kernel may write to a
-// buffer and a part of it.
+// A prepared product. The memory objects are the device's.
 typedef struct opencl_product {
     const matmul_record *record;
     cl_mem a, b, c, workspace;
     size_t at_a, at_b, at_c, at_workspace; // bytes from the start of each
-    bool owned;                            // the four are sub-buffers
 } opencl_product;
 
 void opencl_matmul_open(backend_device *d, brim_error *err);
@@ -54,7 +52,6 @@ brim_status opencl_matmul_workspace(backend_device *d, const matmul_shape *shape
 
 bool opencl_matmul_prepare(backend_device *d, const matmul_record *record, opencl_product *out,
                            brim_error *err);
-void opencl_matmul_release(backend_device *d, opencl_product *p);
 bool opencl_matmul_enqueue(backend_device *d, const opencl_product *p, cl_command_queue queue,
                            cl_uint waits, const cl_event *wait, cl_event *event, brim_error *err);
 

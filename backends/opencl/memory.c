@@ -139,6 +139,10 @@ brim_status opencl_reserve(backend_device *d, const memory_request *request, bri
 void opencl_memory_free(backend_device *d) {
     opencl_memory *m = &d->memory;
     const opencl_driver *cl = &d->cl;
+    // The last one first: NVIDIA's driver (seen with 580.159) crashes where parts that overlap and
+    // were used are released in the order in which they were made.
+    while (m->parts > 0) cl->clReleaseMemObject(m->part[--m->parts].object);
+    free(m->part);
     if (m->host_buffer) {
         cl->clEnqueueUnmapMemObject(d->queue[QUEUE_COMPUTE], m->host_buffer, m->spaces.host, 0,
                                     NULL, NULL);
@@ -182,6 +186,32 @@ cl_mem opencl_chunk(backend_device *d, int64_t offset, int64_t bytes, size_t *wi
         return NULL;
     }
     return m->chunk[chunk];
+}
+
+static bool is_region(const memory_part *p, cl_mem chunk, const cl_buffer_region *region) {
+    return p->chunk == chunk && p->region.origin == region->origin &&
+           p->region.size == region->size;
+}
+
+cl_mem opencl_part(backend_device *d, int64_t offset, int64_t bytes, size_t *within,
+                   brim_error *err) {
+    opencl_memory *m = &d->memory;
+    cl_mem chunk = opencl_chunk(d, offset, bytes, within, err);
+    if (!chunk) return NULL;
+    size_t start = *within - *within % (size_t)d->traits.alignment;
+    memory_part part = {NULL, chunk, {start, *within - start + (size_t)bytes}};
+    *within -= start;
+    for (size_t i = 0; i < m->parts; i++) {
+        if (is_region(&m->part[i], chunk, &part.region)) return m->part[i].object;
+    }
+    if (!brim_grow((void **)&m->part, &m->part_capacity, m->parts + 1, sizeof *m->part, err))
+        return NULL;
+    cl_int status;
+    part.object = d->cl.clCreateSubBuffer(chunk, CL_MEM_READ_WRITE, CL_BUFFER_CREATE_TYPE_REGION,
+                                          &part.region, &status);
+    if (!opencl_check(status, "clCreateSubBuffer", err)) return NULL;
+    m->part[m->parts++] = part;
+    return part.object;
 }
 
 // Moves bytes between the host and the device space, chunk by chunk, after all that was submitted.

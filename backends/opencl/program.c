@@ -273,10 +273,8 @@ void opencl_unload(loaded_program *l) {
     opencl_timing_free(l);
     for (int32_t i = 0; l->record && i < l->p->records; i++) {
         prepared_record *r = &l->record[i];
-        record_kind kind = l->p->record[i].kind;
-        if (kind == RECORD_LAUNCH && r->as.launch.kernel)
+        if (l->p->record[i].kind == RECORD_LAUNCH && r->as.launch.kernel)
             d->cl.clReleaseKernel(r->as.launch.kernel);
-        if (kind == RECORD_MATMUL) opencl_matmul_release(d, &r->as.product);
     }
     for (int32_t i = 0; l->module && l->module_owned && i < l->p->kernels; i++) {
         if (l->module_owned[i] && l->module[i]) d->cl.clReleaseProgram(l->module[i]);

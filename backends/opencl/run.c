@@ -1,6 +1,8 @@
 // Running a loaded program on an OpenCL device.
+#include <stdlib.h>
 #include <string.h>
 #include "backends/opencl/program.h"
+#include "core/alloc.h"
 #include "core/clock.h"
 
 // Where and after what a record is enqueued.
@@ -241,15 +243,27 @@ brim_status opencl_finish(backend_device *d, brim_error *err) {
 
 // ---- profiling ----------------------------------------------------------------------------------
 
-static bool event_seconds(backend_device *d, cl_event event, double *seconds, brim_error *err) {
-    cl_ulong start = 0, end = 0;
-    cl_int status = d->cl.clGetEventProfilingInfo(event, CL_PROFILING_COMMAND_START, sizeof start,
-                                                  &start, NULL);
-    if (status == CL_SUCCESS)
-        status =
-            d->cl.clGetEventProfilingInfo(event, CL_PROFILING_COMMAND_END, sizeof end, &end, NULL);
-    *seconds = end > start ? (double)(end - start) * 1e-9 : 0;
+static bool moment(backend_device *d, cl_event event, cl_profiling_info which, double *seconds,
+                   brim_error *err) {
+    cl_ulong at = 0;
+    cl_int status = d->cl.clGetEventProfilingInfo(event, which, sizeof at, &at, NULL);
+    *seconds = (double)at * 1e-9;
     return opencl_check(status, "clGetEventProfilingInfo", err);
+}
+
+// From the end of `begin`, where there is one, else from the start of `event`, to the end of that.
+static void event_seconds(backend_device *d, cl_event begin, cl_event event, double *seconds,
+                          brim_error *err) {
+    double start, end;
+    cl_profiling_info from = begin ? CL_PROFILING_COMMAND_END : CL_PROFILING_COMMAND_START;
+    if (moment(d, begin ? begin : event, from, &start, err) &&
+        moment(d, event, CL_PROFILING_COMMAND_END, &end, err))
+        *seconds = end > start ? end - start : 0;
+}
+
+// A product of CLBlast is several commands, and its event is that of the last.
+static bool several_commands(const loaded_program *l, int32_t i) {
+    return l->p->record[i].kind == RECORD_MATMUL && !l->device->matmul.native;
 }
 
 static void time_task(loaded_program *l, int32_t i, double *seconds, brim_error *err) {
@@ -259,7 +273,36 @@ static void time_task(loaded_program *l, int32_t i, double *seconds, brim_error 
     *seconds = clock_seconds() - start;
 }
 
+static void profile_record(loaded_program *l, int32_t i, cl_event *begin, brim_error *err) {
+    submission s = {.queue = l->profiling, .event = &l->event[i]};
+    if (several_commands(l, i)) {
+        cl_int status = l->device->cl.clEnqueueMarkerWithWaitList(s.queue, 0, NULL, begin);
+        if (!opencl_check(status, "clEnqueueMarkerWithWaitList", err)) return;
+    }
+    enqueue_record(l, i, &s, err);
+}
+
 // All records on one queue, which is a valid order whatever queues they name.
+static void profile_records(loaded_program *l, uint8_t section, cl_event *begin, double *seconds,
+                            brim_error *err) {
+    backend_device *d = l->device;
+    for (int32_t i = 0; i < l->p->records && !failed(err); i++) {
+        if (!(l->p->record[i].sections & section)) continue;
+        if (is_task(&l->host, i))
+            time_task(l, i, &seconds[i], err);
+        else
+            profile_record(l, i, &begin[i], err);
+    }
+    opencl_check(d->cl.clFinish(l->profiling), "clFinish", err);
+    for (int32_t i = 0; i < l->p->records && !failed(err); i++) {
+        if (l->event[i]) event_seconds(d, begin[i], l->event[i], &seconds[i], err);
+    }
+    for (int32_t i = 0; i < l->p->records; i++) {
+        if (begin[i]) d->cl.clReleaseEvent(begin[i]);
+    }
+    opencl_release_events(l);
+}
+
 brim_status opencl_profile(loaded_program *l, uint8_t section, double *seconds, brim_error *err) {
     backend_device *d = l->device;
     if (opencl_finish(d, err) != BRIM_OK) return err->status;
@@ -270,19 +313,9 @@ brim_status opencl_profile(loaded_program *l, uint8_t section, double *seconds, 
     if (!opencl_check(status, "clCreateCommandQueue (profiling)", err)) return err->status;
     opencl_release_events(l);
     memset(seconds, 0, (size_t)l->p->records * sizeof *seconds);
-    for (int32_t i = 0; i < l->p->records && !failed(err); i++) {
-        submission s = {.queue = l->profiling, .event = &l->event[i]};
-        if (!(l->p->record[i].sections & section)) continue;
-        if (is_task(&l->host, i))
-            time_task(l, i, &seconds[i], err);
-        else
-            enqueue_record(l, i, &s, err);
-    }
-    opencl_check(d->cl.clFinish(l->profiling), "clFinish", err);
-    for (int32_t i = 0; i < l->p->records && !failed(err); i++) {
-        if (l->event[i]) event_seconds(d, l->event[i], &seconds[i], err);
-    }
-    opencl_release_events(l);
+    cl_event *begin = brim_calloc_array((size_t)l->p->records, sizeof *begin, err);
+    if (begin) profile_records(l, section, begin, seconds, err);
+    free(begin);
     return err->status;
 }
 
