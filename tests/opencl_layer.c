@@ -1,5 +1,5 @@
 // An OpenCL layer (an intermediate library that the ICD loader puts between program and driver)
-// that makes a device look and behave like other ones, all within what the standard allows. Loaded
+// that makes a device look and behave like other ones, within what the standard allows. Loaded
 // with OPENCL_LAYERS=this file; which peculiarities it has is said by BRIM_TEST_LAYER, a list of
 // words:
 //
@@ -8,6 +8,8 @@
 //   full      3 MiB in all
 //   unpinned  no memory that is shared with the host
 //   updated   the driver has another version
+//   fragile   it crashes where a sub-buffer is released while a younger one is there; not within the
+//             standard, but as a driver was seen to do
 //   forgetful programs cannot be made of binaries
 //   slow      commands start late, each queue after delays of its own
 //   unordered queues are out of order, and each command waits by an event for the one before it in
@@ -86,14 +88,29 @@ static cl_mem CL_API_CALL create_buffer(cl_context context, cl_mem_flags flags, 
     return NULL;
 }
 
+enum { MOST_PARTS = 256 };
+static cl_mem part[MOST_PARTS]; // sub-buffers, in the order in which they were made
+static int parts;
+
 static cl_mem CL_API_CALL create_sub_buffer(cl_mem buffer, cl_mem_flags flags,
                                             cl_buffer_create_type type, const void *info,
                                             cl_int *status) {
     const cl_buffer_region *region = info;
-    if (!is("small") || region->origin % SMALL_ALIGNMENT == 0)
-        return next->clCreateSubBuffer(buffer, flags, type, info, status);
-    if (status) *status = CL_MISALIGNED_SUB_BUFFER_OFFSET;
-    return NULL;
+    if (is("small") && region->origin % SMALL_ALIGNMENT != 0) {
+        if (status) *status = CL_MISALIGNED_SUB_BUFFER_OFFSET;
+        return NULL;
+    }
+    cl_mem made = next->clCreateSubBuffer(buffer, flags, type, info, status);
+    if (made && parts < MOST_PARTS) part[parts++] = made;
+    return made;
+}
+
+static cl_int CL_API_CALL release_memory(cl_mem object) {
+    int at = parts;
+    while (at > 0 && part[at - 1] != object) at--;
+    if (at > 0 && at < parts && is("fragile")) abort();
+    if (at > 0) memmove(&part[at - 1], &part[at], (size_t)(parts-- - at) * sizeof *part);
+    return next->clReleaseMemObject(object);
 }
 
 static cl_int CL_API_CALL build_program(cl_program program, cl_uint devices,
@@ -281,6 +298,7 @@ CL_API_ENTRY cl_int CL_API_CALL clInitLayer(cl_uint entries, const cl_icd_dispat
     layer.clGetDeviceInfo = device_info;
     layer.clCreateBuffer = create_buffer;
     layer.clCreateSubBuffer = create_sub_buffer;
+    layer.clReleaseMemObject = release_memory;
     layer.clBuildProgram = build_program;
     layer.clCreateProgramWithBinary = program_of_binary;
     layer.clEnqueueNativeKernel = native_kernel;

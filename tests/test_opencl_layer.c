@@ -96,7 +96,7 @@ START_TEST(small_limits) {
 END_TEST
 
 START_TEST(products_in_small_pieces) {
-    if (!become("gpu small") || !open_with(0, (device_settings){0})) return;
+    if (!become("gpu small fragile") || !open_with(0, (device_settings){0})) return;
     matmul_shape s = {.in = BRIM_F32,
                       .out = BRIM_F32,
                       .m = 130,
