@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 #include "backends/worker_pool.h"
 
 enum { PART = 16 << 20 }; // bytes that one thread fills at a time
@@ -61,8 +60,7 @@ static void fill_part(void *context, int item) {
 void host_memory_fill(void *memory, int64_t bytes, uint32_t pattern, brim_error *err) {
     filling f = {memory, bytes, pattern};
     int parts = (int)((bytes + PART - 1) / PART);
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    worker_pool *pool = worker_pool_create(parts < 2 || cores < 2 ? 1 : (int)cores, err);
+    worker_pool *pool = worker_pool_create(worker_pool_cores(parts < 1 ? 1 : parts), err);
     if (!pool) return;
     worker_pool_run(pool, parts, fill_part, &f);
     worker_pool_free(pool);

@@ -1,9 +1,9 @@
 #include "backends/host_queues.h"
 
+#include <limits.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 #include "core/alloc.h"
 #include "core/clock.h"
 
@@ -130,10 +130,7 @@ brim_status host_queues_start(host_queues *h, queue_id queue, brim_error *err) {
 
 worker_pool *host_queues_pool(host_queues *h, brim_error *err) {
     pthread_mutex_lock(&h->lock);
-    if (!h->pool) {
-        long cores = sysconf(_SC_NPROCESSORS_ONLN);
-        h->pool = worker_pool_create(cores < 1 ? 1 : (int)cores, err);
-    }
+    if (!h->pool) h->pool = worker_pool_create(worker_pool_cores(INT_MAX), err);
     worker_pool *pool = h->pool;
     pthread_mutex_unlock(&h->lock);
     return pool;

@@ -1,3 +1,4 @@
+#define _POSIX_C_SOURCE 200809L
 #include "backends/worker_pool.h"
 
 #include <pthread.h>
@@ -5,6 +6,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "core/alloc.h"
 
 struct worker_pool {
@@ -47,6 +49,11 @@ static void *worker(void *argument) {
     }
     pthread_mutex_unlock(&pool->lock);
     return NULL;
+}
+
+int worker_pool_cores(int most) {
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    return cores < 1 ? 1 : cores < most ? (int)cores : most;
 }
 
 worker_pool *worker_pool_create(int threads, brim_error *err) {

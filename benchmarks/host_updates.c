@@ -1,8 +1,8 @@
 #include "benchmarks/host_updates.h"
 
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 #include "backends/host_kernels.h"
 #include "backends/worker_pool.h"
 #include "benchmarks/ceilings.h"
@@ -149,8 +149,7 @@ static void print_processor(int threads, report *r) {
 
 void host_updates_measure(double seconds, const char *filter, report *r, brim_error *err) {
     if (failed(err)) return;
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    int threads = cores < 1 ? 1 : (int)cores;
+    int threads = worker_pool_cores(INT_MAX);
     // Small rates and gradients: the numbers stay ordinary however often they are updated.
     measured m = {.pool = worker_pool_create(threads, err), .scalar = {1e-3f, 1e-4f, 1, 1, 1}};
     for (int k = 0; k < TENSORS; k++) {

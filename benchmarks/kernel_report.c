@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 #include "backends/cuda/device.h"
 #include "backends/worker_pool.h"
 #include "benchmarks/disassembler.h"
@@ -130,9 +129,8 @@ static void list_compilations(kernel_table *t) {
 }
 
 static void compile_all(kernel_table *t) {
-    long processors = sysconf(_SC_NPROCESSORS_ONLN);
-    int threads = processors > MAX_THREADS ? MAX_THREADS : processors < 1 ? 1 : (int)processors;
-    worker_pool *pool = failed(t->err) ? NULL : worker_pool_create(threads, t->err);
+    worker_pool *pool =
+        failed(t->err) ? NULL : worker_pool_create(worker_pool_cores(MAX_THREADS), t->err);
     if (!pool) return;
     worker_pool_run(pool, t->items, compile_one, t);
     worker_pool_free(pool);

@@ -28,20 +28,6 @@ static brim_graph *make_graph(const start_options *o, brim_error *err) {
     return training_graph(model_build, (void *)&o->config, &checked, err);
 }
 
-static void write_variables(training_run *t, brim_error *err) {
-    const brim_graph *g = t->compiled.graph;
-    for (value_id id = 0; id < g->values && !failed(err); id++) {
-        const graph_value *v = &g->value[id];
-        if (v->role != ROLE_PARAMETER && v->role != ROLE_STATE) continue;
-        size_t count = (size_t)shape_elements(&v->shape);
-        float *data = brim_calloc_array(count, sizeof *data, err);
-        if (data && v->role == ROLE_PARAMETER)
-            initialize_parameter(data, count, v->init, 1, v->name);
-        if (data) compiled_write_variable(&t->compiled, &t->target, id, data, err);
-        free(data);
-    }
-}
-
 static void feed(training_run *t, const start_options *o, const char *input, uint32_t state,
                  brim_error *err) {
     size_t count = (size_t)(o->batch * o->length * o->accumulate);
@@ -93,7 +79,7 @@ brim_status start_up(const start_options *o, training_run *t, start_times *times
     if (g) compiled_plan(&t->compiled, g, o->accumulate, &t->target, err);
     times->plan = lap(&since);
     if (!failed(err)) lower_and_load(t, o, times, &since, err);
-    if (!failed(err)) write_variables(t, err);
+    initialize_variables(&t->compiled, &t->target, 1, err);
     times->variables = lap(&since);
     times->until_step = since - start;
     if (!failed(err)) first_step(t, o, err);
@@ -114,9 +100,9 @@ uint8_t training_section(const training_run *t, int64_t i) {
 }
 
 void training_stage(training_run *t) {
-    memcpy((uint8_t *)t->target.backend->host_memory(t->target.device) + t->compiled.lowered.staging,
-           t->compiled.inputs,
-           (size_t)(t->compiled.micro_batches * t->compiled.lowered.slot_bytes));
+    memcpy(
+        (uint8_t *)t->target.backend->host_memory(t->target.device) + t->compiled.lowered.staging,
+        t->compiled.inputs, (size_t)(t->compiled.micro_batches * t->compiled.lowered.slot_bytes));
 }
 
 brim_status training_step(training_run *t, double *submitted, double *seconds, brim_error *err) {

@@ -4,11 +4,11 @@
 
 static const double two_pi = 6.283185307179586;
 
-void philox_fill_uniform(float *out, size_t count, uint64_t seed, uint64_t stream, float low,
-                         float high) {
+void philox_fill_uniform(float *out, size_t first, size_t count, uint64_t seed, uint64_t stream,
+                         float low, float high) {
     double width = (double)high - (double)low;
     for (size_t i = 0; i < count; i += 4) {
-        philox_block block = philox_at(seed, stream, i / 4);
+        philox_block block = philox_at(seed, stream, (first + i) / 4);
         for (size_t k = 0; k < 4 && i + k < count; k++) {
             out[i + k] = (float)(low + width * philox_uniform(block.v[k]));
         }
@@ -25,11 +25,11 @@ static void normal_block(philox_block block, double mean, double std, float out[
     }
 }
 
-void philox_fill_normal(float *out, size_t count, uint64_t seed, uint64_t stream, float mean,
-                        float std) {
+void philox_fill_normal(float *out, size_t first, size_t count, uint64_t seed, uint64_t stream,
+                        float mean, float std) {
     for (size_t i = 0; i < count; i += 4) {
         float four[4];
-        normal_block(philox_at(seed, stream, i / 4), mean, std, four);
+        normal_block(philox_at(seed, stream, (first + i) / 4), mean, std, four);
         for (size_t k = 0; k < 4 && i + k < count; k++) out[i + k] = four[k];
     }
 }

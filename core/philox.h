@@ -46,19 +46,20 @@ static inline float philox_uniform(uint32_t x) {
     return (float)(x >> 8) * 0x1p-24f;
 }
 
-// Fills out with uniform numbers in [low, high), or in [low, high] where the rounding of the scaled
-// number to f32 reaches high. Element i comes from number i of the stream.
-void philox_fill_uniform(float *out, size_t count, uint64_t seed, uint64_t stream, float low,
-                         float high);
+// Fills out with elements first .. first + count - 1 of a stream of uniform numbers in [low, high),
+// or in [low, high] where the rounding of the scaled number to f32 reaches high. first is a
+// multiple of 4. Element i comes from number i of the stream.
+void philox_fill_uniform(float *out, size_t first, size_t count, uint64_t seed, uint64_t stream,
+                         float low, float high);
 
-// Fills out with normal numbers by Box and Muller: of each block of four numbers (x0 x1 x2 x3), the
+// The same with normal numbers by Box and Muller: of each block of four numbers (x0 x1 x2 x3), the
 // pairs (x0, x1) and (x2, x3) give two elements each,
 //     u = ((xa >> 8) + 1) 2^-24 in (0, 1],   v = (xb >> 8) 2^-24,   r = sqrt(-2 ln u)
 //     r cos(2 pi v), r sin(2 pi v)
 // computed in double and rounded to f32 after scaling. The largest deviation is sqrt(48 ln 2)
 // = 5.77 times std.
-void philox_fill_normal(float *out, size_t count, uint64_t seed, uint64_t stream, float mean,
-                        float std);
+void philox_fill_normal(float *out, size_t first, size_t count, uint64_t seed, uint64_t stream,
+                        float mean, float std);
 
 // Where index, 0 <= index < n, goes in a random permutation of [0, n) that (seed, epoch) chooses;
 // nothing is stored. n is 1 .. 2^62.

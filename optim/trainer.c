@@ -181,28 +181,12 @@ static brim_status load_all(brim_trainer *t, brim_error *err) {
     return err->status;
 }
 
-// Parameters by their init, states to zero.
-static brim_status initialize(brim_trainer *t, brim_error *err) {
-    const brim_graph *g = t->training.graph;
-    for (value_id id = 0; id < g->values && !failed(err); id++) {
-        const graph_value *v = &g->value[id];
-        if (v->role != ROLE_PARAMETER && v->role != ROLE_STATE) continue;
-        size_t count = (size_t)shape_elements(&v->shape);
-        float *data = brim_calloc_array(count, sizeof *data, err);
-        if (!data) break;
-        if (v->role == ROLE_PARAMETER)
-            initialize_parameter(data, count, v->init, t->options.seed, v->name);
-        compiled_write_variable(&t->training, &t->target, id, data, err);
-        free(data);
-    }
-    return err->status;
-}
-
 brim_status brim_trainer_prepare(brim_trainer *t, brim_error *err) {
     if (failed(err) || t->prepared) return err->status;
     double start = clock_seconds();
     if (lower_all(t, err) || reserve(t, err) || load_all(t, err) ||
-        compiled_stalls(&t->training, &t->target, &t->measured, err) || initialize(t, err))
+        compiled_stalls(&t->training, &t->target, &t->measured, err) ||
+        initialize_variables(&t->training, &t->target, t->options.seed, err))
         return err->status;
     t->prepared = true;
     t->build_seconds += clock_seconds() - start;

@@ -148,7 +148,7 @@ static inline void add_axpb(int32_t group, queue_id queue, const int32_t *wait, 
 }
 
 static inline void fill_floats(float *x, size_t count, uint64_t stream) {
-    philox_fill_uniform(x, count, 7, stream, -1, 1);
+    philox_fill_uniform(x, 0, count, 7, stream, -1, 1);
 }
 
 #endif

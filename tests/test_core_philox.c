@@ -32,7 +32,7 @@ START_TEST(uniform_numbers) {
     static float values[N];
     ck_assert(philox_uniform(0) == 0);
     ck_assert(philox_uniform(0xffffffff) == 1 - 0x1p-24f);
-    philox_fill_uniform(values, N, 3, 9, -2, 4);
+    philox_fill_uniform(values, 0, N, 3, 9, -2, 4);
     double sum = 0, squares = 0;
     for (int i = 0; i < N; i++) {
         ck_assert(values[i] >= -2 && values[i] < 4);
@@ -49,7 +49,7 @@ END_TEST
 START_TEST(normal_numbers) {
     enum { N = 100003 };
     static float values[N], part[101], other[101];
-    philox_fill_normal(values, N, 3, 9, 2, 0.5f);
+    philox_fill_normal(values, 0, N, 3, 9, 2, 0.5f);
     double sum = 0, squares = 0, fourth = 0;
     int beyond = 0;
     for (int i = 0; i < N; i++) {
@@ -65,17 +65,19 @@ START_TEST(normal_numbers) {
     ck_assert(fabs(fourth / N - 3) < 5 * sqrt(96.0 / N));
     ck_assert(fabs(beyond - 0.05 * N) < 5 * sqrt(0.05 * 0.95 * N));
 
-    philox_fill_normal(part, 101, 3, 9, 2,
-                       0.5f); // an element does not depend on how many are drawn
+    // An element depends neither on how many are drawn nor on where they begin.
+    philox_fill_normal(part, 0, 101, 3, 9, 2, 0.5f);
     ck_assert_mem_eq(part, values, sizeof part);
-    philox_fill_normal(other, 101, 3, 10, 2, 0.5f);
+    philox_fill_normal(part, 20, 101, 3, 9, 2, 0.5f);
+    ck_assert_mem_eq(part, values + 20, sizeof part);
+    philox_fill_normal(other, 0, 101, 3, 10, 2, 0.5f);
     ck_assert_mem_ne(other, values, sizeof other);
-    philox_fill_normal(other, 101, 4, 9, 2, 0.5f);
+    philox_fill_normal(other, 0, 101, 4, 9, 2, 0.5f);
     ck_assert_mem_ne(other, values, sizeof other);
 
     // cos and sin of the pair of the very first block, counter 0 and key 0.
     double u = ((0x6627e8d5 >> 8) + 1) * 0x1p-24, v = (0xe169c58d >> 8) * 0x1p-24;
-    philox_fill_normal(part, 2, 0, 0, 0, 1);
+    philox_fill_normal(part, 0, 2, 0, 0, 0, 1);
     ck_assert(part[0] == (float)(sqrt(-2 * log(u)) * cos(6.283185307179586 * v)));
     ck_assert(part[1] == (float)(sqrt(-2 * log(u)) * sin(6.283185307179586 * v)));
 }

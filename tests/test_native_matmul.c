@@ -104,8 +104,8 @@ START_TEST(the_same_bits_each_time) {
     ck_assert(native_matmul_name(m)[0] != '\0');
     enum { M = 500, N = 260, K = 333 };
     static float a[M * K + 1], b[K * N + 1], first[M * N], again[M * N + 1];
-    philox_fill_uniform(a, M * K, 1, 1, -1, 1);
-    philox_fill_uniform(b, K * N, 1, 2, -1, 1);
+    philox_fill_uniform(a, 0, M * K, 1, 1, -1, 1);
+    philox_fill_uniform(b, 0, K * N, 1, 2, -1, 1);
     matmul_shape s = {.m = M, .n = N, .k = K, .batch = 1, .row_a = K, .row_b = N, .row_c = N};
     ck_assert(native_matmul_serves(m, &s));
     native_matmul_run(m, &s, a, b, first, NULL);
@@ -132,8 +132,8 @@ START_TEST(products_by_each_library) {
     }
     enum { M = 230, N = 140, K = 96, ROW = 240 };
     static float a[ROW * ROW], b[ROW * ROW], c[ROW * ROW];
-    philox_fill_uniform(a, ROW * ROW, 1, 1, -1, 1);
-    philox_fill_uniform(b, ROW * ROW, 1, 2, -1, 1);
+    philox_fill_uniform(a, 0, ROW * ROW, 1, 1, -1, 1);
+    philox_fill_uniform(b, 0, ROW * ROW, 1, 2, -1, 1);
     for (int i = 0; i < ROW * ROW; i++) c[i] = NAN;
     bool ta = _i & 1, tb = _i & 2;
     matmul_shape s = {.m = M,

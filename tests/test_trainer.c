@@ -106,12 +106,27 @@ END_TEST
 START_TEST(parameters_follow_from_seed_and_name) {
     static const float normal[] = {0.743510187f, -0.603951395f, -0.89053458f},
                        uniform[] = {0.264105439f, 0.782850742f, -0.97047174f};
-    float x[3], y[3];
-    initialize_parameter(x, 3, (brim_init){BRIM_NORMAL, 1}, 7, "h.0.attn.weight");
-    initialize_parameter(y, 3, (brim_init){BRIM_UNIFORM, 1}, 7, "h.0.attn.weight");
+    enum { MANY = 200001 };
+    float x[3], y[3], *many[2];
+    worker_pool *pool[2] = {worker_pool_create(1, &err), worker_pool_create(3, &err)};
+    ASSERT_FINE(err);
+    initialize_parameter(x, 3, (brim_init){BRIM_NORMAL, 1}, 7, "h.0.attn.weight", pool[0]);
+    initialize_parameter(y, 3, (brim_init){BRIM_UNIFORM, 1}, 7, "h.0.attn.weight", pool[1]);
     for (int i = 0; i < 3; i++) {
         ck_assert_double_eq_tol(x[i], normal[i], 1e-6);
         ck_assert(y[i] == uniform[i]);
+    }
+    for (int i = 0; i < 2; i++) {
+        many[i] = malloc(MANY * sizeof **many);
+        initialize_parameter(many[i], MANY, (brim_init){BRIM_NORMAL, 1}, 7, "h.0.attn.weight",
+                             pool[i]);
+        ck_assert_mem_eq(many[i], x, sizeof x);
+        ck_assert(many[i][MANY - 1] != many[i][0] && fabsf(many[i][MANY - 1]) < 6);
+    }
+    ck_assert_mem_eq(many[0], many[1], MANY * sizeof **many);
+    for (int i = 0; i < 2; i++) {
+        free(many[i]);
+        worker_pool_free(pool[i]);
     }
 }
 END_TEST
@@ -473,17 +488,17 @@ END_TEST
 START_TEST(programs_share_parameters) {
     brim_trainer_options o = options_of(ROWS);
     brim_trainer *t = make_trainer(&o, NULL);
-    brim_program *program = brim_trainer_program(t, build, NULL, 2, 0, &err);
+    brim_program *other = brim_trainer_program(t, build, NULL, 2, 0, &err);
     brim_step_result r;
     take_step(t, 0, &r);
     sample s = make_sample(0);
     float first[2][OUT], second[2][OUT];
     double sum, count;
     for (int i = 0; i < 2; i++) {
-        brim_program_feed(program, "x", s.x, 2 * sizeof s.x[0], &err);
-        brim_program_feed(program, "label", s.label, 2 * sizeof s.label[0], &err);
-        brim_program_run(program, &sum, &count, &err);
-        brim_program_read(program, "logits", i ? second[0] : first[0], 2 * OUT, &err);
+        brim_program_feed(other, "x", s.x, 2 * sizeof s.x[0], &err);
+        brim_program_feed(other, "label", s.label, 2 * sizeof s.label[0], &err);
+        brim_program_run(other, &sum, &count, &err);
+        brim_program_read(other, "logits", i ? second[0] : first[0], 2 * OUT, &err);
         ASSERT_FINE(err);
         if (i == 0) take_step(t, 1, &r);
     }

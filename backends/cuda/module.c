@@ -2,7 +2,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 #include "backends/cuda/device.h"
 #include "backends/kernel_source.h"
 #include "backends/worker_pool.h"
@@ -22,7 +21,8 @@ _Static_assert(KEY_PARTS + LANGUAGE_OPTIONS <= KERNEL_KEY_PARTS,
 
 // ---- sources and options ------------------------------------------------------------------------
 
-// The API's dialect, the dialect, the kernel; freed with free(). Messages name each file's own lines.
+// The API's dialect, the dialect, the kernel; freed with free(). Messages name each file's own
+// lines.
 static char *gather(const kernel_spec *spec, brim_error *err) {
     const char *name[] = {"dialect_cuda.h", "dialect.h", spec->file};
     const char *part[] = {kernel_source_find(name[0]), kernel_source_find(name[1]), spec->source};
@@ -202,9 +202,8 @@ static void compile_jobs(module_list *list, brim_error *err) {
     int missing = 0;
     for (int32_t i = 0; i < list->jobs; i++) missing += !list->job[i].cached;
     if (!missing) return;
-    long processors = sysconf(_SC_NPROCESSORS_ONLN);
-    int threads = processors > MAX_THREADS ? MAX_THREADS : processors < 1 ? 1 : (int)processors;
-    worker_pool *pool = worker_pool_create(threads < missing ? threads : missing, err);
+    int most = missing < MAX_THREADS ? missing : MAX_THREADS;
+    worker_pool *pool = worker_pool_create(worker_pool_cores(most), err);
     if (!pool) return;
     worker_pool_run(pool, list->jobs, compile_job, list);
     worker_pool_free(pool);

@@ -2,7 +2,6 @@
 // a run only enqueues.
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 #include "backends/opencl/program.h"
 #include "backends/worker_pool.h"
 #include "core/alloc.h"
@@ -30,10 +29,8 @@ static void build_one(void *context, int item) {
 
 static void build_listed(const module_jobs *jobs, int count, brim_error *err) {
     enum { MOST_THREADS = 8 };
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    int threads = cores < 1 || jobs->l->device->host_is_device ? 1 : (int)cores;
-    if (threads > MOST_THREADS) threads = MOST_THREADS;
-    worker_pool *pool = worker_pool_create(threads, err);
+    int most = jobs->l->device->host_is_device ? 1 : MOST_THREADS;
+    worker_pool *pool = worker_pool_create(worker_pool_cores(most), err);
     if (!pool) return;
     worker_pool_run(pool, count, build_one, (void *)jobs);
     worker_pool_free(pool);
