@@ -47,6 +47,7 @@ void initialize_parameter(float *out, size_t count, brim_init init, uint64_t see
 
 brim_status initialize_variables(const compiled *c, const compile_target *target, uint64_t seed,
                                  brim_error *err) {
+    if (failed(err)) return err->status;
     const brim_graph *g = c->graph;
     worker_pool *pool = worker_pool_create(worker_pool_cores(INT_MAX), err);
     for (value_id id = 0; id < g->values && !failed(err); id++) {

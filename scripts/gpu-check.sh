@@ -157,11 +157,11 @@ other_part() { # likewise
 tiny="--layers 2 --heads 3 --dim 24 --seq 31 --batch 3 --accumulate 2"
 
 # A step of everything, its memory watched: what lies outside, what is not freed, and races within a block.
-watch_memory() { # DEVICE TOOL OPTION...
-    local device=$1 tool=$2 out=$work/watched-$2; shift 2
+watched_part() { # DEVICE TOOL OPTION...
+    local device=$1 tool=$2; shift 2
     # shellcheck disable=SC2086  # words
-    compute-sanitizer --tool "$tool" --report-api-errors no --error-exitcode 1 "$@" \
-        "$build/bin/train_gpt" --data "$work/text" --device "$device" $tiny --steps 2 --out "$out"
+    other_part "$tool $device" 150 compute-sanitizer --tool "$tool" --report-api-errors no --error-exitcode 1 "$@" \
+        "$build/bin/train_gpt" --data "$work/text" --device "$device" $tiny --steps 2 --out "$work/watched-$tool"
 }
 
 # All that asks whether things are right, side by side. GPUs are slow at little, and have room for many.
@@ -173,16 +173,16 @@ run_tests() {
     tests_part "tests of the host" 240 $(suites host) &
     for device in "${devices[@]}"; do
         backend=${device%:*}
-        [ "$device" != "$backend:0" ] || tests_part "tests on $backend" 240 --device "$backend" $(suites device | grep -vx budget_exact) &
+        [ "$device" != "$backend:0" ] || tests_part "tests on $backend" 240 --device "$backend" $(suites device | grep -vx 'budgets\|budget_exact') &
         other_part "selftest $device" 240 "$build/bin/selftest" --device "$device" &
         if [ "$backend" = cuda ] && command -v compute-sanitizer >/dev/null; then
-            other_part "memcheck $device" 150 watch_memory "$device" memcheck --leak-check full &
-            other_part "racecheck $device" 150 watch_memory "$device" racecheck &
+            watched_part "$device" memcheck --leak-check full &
+            watched_part "$device" racecheck &
         fi
     done
     wait
     # What a device loses to a process is measured with no other there.
-    tests_part "tests of exact budgets" 60 budget_exact
+    tests_part "tests of budgets" 100 budgets budget_exact
     for row in "$work"/*.row; do
         IFS=$'\t' read -r -a row <"$row"
         note "${row[@]}"
@@ -242,7 +242,7 @@ compare_with_pytorch() {
     done
     [ -n "$python" ] || { note "PyTorch" "left out" 0 "no python3 with torch and a GPU"; return; }
     local precision size
-    for precision in f32 bf16; do
+    for precision in bf16 f32; do
         for size in "" "$gpt2"; do
             # shellcheck disable=SC2086  # words
             run_part "PyTorch $precision${size:+, 85M}" 75 "$python" benchmarks/compare_pytorch.py --bin "$build/bin" --device "$device" \

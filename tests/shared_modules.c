@@ -1,7 +1,7 @@
 #include "tests/shared_modules.h"
 
+#include <pthread.h>
 #include <stdlib.h>
-
 #include <string.h>
 #include "tests/shared_modules_wraps.h"
 
@@ -182,9 +182,8 @@ static void compile_together(void *device, shared_module_builder *build, shared 
     free(source);
 }
 
-void *shared_module_of(void *device, const kernel_spec *spec, shared_module_builder *build,
+static void *module_of(void *device, const kernel_spec *spec, shared_module_builder *build,
                        brim_error *err) {
-    if (!sharing) return NULL;
     shared *s = find(device, spec), *list[TOGETHER];
     while (s && !s->module && expected.count) compile_together(device, build, list, take(list));
     if (s && s->module) return s->module;
@@ -194,5 +193,16 @@ void *shared_module_of(void *device, const kernel_spec *spec, shared_module_buil
     s->module = module;
     s->device = device;
     count++;
+    return module;
+}
+
+// For GPUs, backends compile on several threads.
+void *shared_module_of(void *device, const kernel_spec *spec, shared_module_builder *build,
+                       brim_error *err) {
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    if (!sharing) return NULL;
+    pthread_mutex_lock(&lock);
+    void *module = module_of(device, spec, build, err);
+    pthread_mutex_unlock(&lock);
     return module;
 }
