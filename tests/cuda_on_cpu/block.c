@@ -226,6 +226,7 @@ static block_run *prepare(launch *l) {
         now->scheduler = fiber_of_this_thread();
     }
     block_run *b = now;
+    fiber_is_here(b->scheduler);
     b->launch = l;
     b->failed = false;
     b->threads = (int)(l->block.x * l->block.y * l->block.z);

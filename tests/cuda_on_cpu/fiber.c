@@ -22,6 +22,7 @@ struct fiber {
     const void *lowest;
     size_t extent;
     void *kept;
+    pthread_t thread; // whose own stack it is
 };
 
 #ifdef __SANITIZE_ADDRESS__
@@ -103,15 +104,21 @@ void fiber_switch(fiber *from, fiber *to) {
 }
 #endif
 
-fiber *fiber_of_this_thread(void) {
-    fiber *f = calloc(1, sizeof *f);
+void fiber_is_here(fiber *f) {
     pthread_attr_t attributes;
-    if (f && pthread_getattr_np(pthread_self(), &attributes) == 0) {
+    if (f->extent && pthread_equal(f->thread, pthread_self())) return;
+    f->thread = pthread_self();
+    if (pthread_getattr_np(f->thread, &attributes) == 0) {
         void *lowest;
         pthread_attr_getstack(&attributes, &lowest, &f->extent);
         f->lowest = lowest;
         pthread_attr_destroy(&attributes);
     }
+}
+
+fiber *fiber_of_this_thread(void) {
+    fiber *f = calloc(1, sizeof *f);
+    if (f) fiber_is_here(f);
     return f;
 }
 
