@@ -315,7 +315,6 @@ static void add_programs(run *r, brim_error *err) {
     char *config = model_config_text(&r->config, err);
     if (config) brim_trainer_attach(r->trainer, "config.json", config, err);
     free(config);
-    brim_trainer_prepare(r->trainer, err);
 }
 
 static void load_weights(run *r, brim_error *err) {
@@ -340,17 +339,23 @@ static void open_log(run *r, brim_error *err) {
     r->progress = brim_progress_open(stdout, err);
 }
 
-static void print_start(const run *r) {
+// Before memory is reserved, which takes a while where it is much.
+static void print_plan(const run *r) {
     brim_trainer_info info = brim_trainer_describe(r->trainer);
-    char arena[32];
     printf("%s: %lld parameters, %lld layers of width %lld, %lld heads\n", info.device,
            (long long)info.parameters, (long long)r->config.layers, (long long)r->config.width,
            (long long)r->config.heads);
+    if (r->options.explain || info.host_bytes > info.staging_bytes || info.recomputed)
+        brim_trainer_explain(r->trainer, stdout);
+    fflush(stdout);
+}
+
+static void print_ready(const run *r) {
+    brim_trainer_info info = brim_trainer_describe(r->trainer);
+    char arena[32];
     printf("device memory %s, planned and reserved; %d kernels, ready in %.2f s\n",
            brim_bytes_text(info.device_bytes, arena, sizeof arena), info.kernels,
            info.build_seconds);
-    if (r->options.explain || info.host_bytes > info.staging_bytes || info.recomputed)
-        brim_trainer_explain(r->trainer, stdout);
     if (info.pinned_bytes < info.host_bytes)
         printf("the driver could not pin %s of main memory: copies of it pass through small pinned "
                "buffers\n",
@@ -574,6 +579,8 @@ static void start(run *r, brim_error *err) {
     if (!err->status) create_trainer(r, err);
     if (o->plan || err->status) return;
     add_programs(r, err);
+    if (!err->status) print_plan(r);
+    brim_trainer_prepare(r->trainer, err);
     load_weights(r, err);
     open_log(r, err);
 }
@@ -597,7 +604,7 @@ int main(int argc, char **argv) {
         brim_trainer_explain(r.trainer, stdout);
     } else if (err.status == BRIM_OK) {
         catch_signals();
-        print_start(&r);
+        print_ready(&r);
         train(&r, &err);
         if (err.status == BRIM_OK) finish(&r, &err);
     }

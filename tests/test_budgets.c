@@ -425,9 +425,20 @@ START_TEST(the_nearest_size_is_said) {
 }
 END_TEST
 
+// NVIDIA's driver keeps 2 MiB of a process's first training (seen on an H200), which is more than the
+// budgets here are apart: that one comes before what is measured.
+static void train_once(void) {
+    const char *device = any_device_under_test();
+    if (!device || strncmp(device, "cuda", 4) != 0) return;
+    trial t = random_trial(3);
+    outcome first = train(&t, &(budget){0});
+    forget(&first);
+}
+
 Suite *budgets_suite(void) {
     Suite *suite = suite_create("budgets");
     TCase *tests = tcase_create("budgets");
+    tcase_add_checked_fixture(tests, train_once, NULL);
     tcase_set_timeout(tests, 600);
     tcase_add_loop_test(tests, every_plan_gives_the_same_bits, 0, PARTS);
     tcase_add_test(tests, nor_do_plans_change_halved_gradients);
@@ -436,6 +447,7 @@ Suite *budgets_suite(void) {
     suite_add_tcase(suite, tests);
     TCase *refusals = tcase_create("refusals");
     tcase_set_timeout(refusals, 300);
+    tcase_add_checked_fixture(refusals, train_once, NULL);
     tcase_add_test(refusals, what_cannot_fit_is_said);
     tcase_add_test(refusals, the_nearest_size_is_said);
     suite_add_tcase(suite, refusals);
