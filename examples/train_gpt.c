@@ -1,6 +1,4 @@
 // Trains a language model on the user's own text. See --help.
-#include <dirent.h>
-#include <errno.h>
 #include <float.h>
 #include <math.h>
 #include <signal.h>
@@ -9,14 +7,10 @@
 #include "model.h"
 #include "sample.h"
 #include "text_figures.h"
+#include "train_gpt_model.h"
 #include "train_gpt_options.h"
 
-enum {
-    TEXT_VOCABULARY = 256,
-    GPT2_VOCABULARY = 50257,
-    EVALUATION_BATCHES = 16,
-    SAMPLE_LENGTH = 256
-};
+enum { EVALUATION_BATCHES = 16, SAMPLE_LENGTH = 256 };
 static const double held_out_fraction = 0.02;
 
 static volatile sig_atomic_t interrupted;
@@ -64,105 +58,8 @@ static void join(char out[4096], const char *dir, const char *file) {
     snprintf(out, 4096, "%s/%s", dir, file);
 }
 
-// True where a folder holds anything that a run has saved, even if it broke off before it wrote
-// "latest".
-static bool holds_checkpoints(const char *dir, brim_error *err) {
-    errno = 0;
-    DIR *folder = opendir(dir);
-    bool found = false, none = !folder && (errno == ENOENT || errno == ENOTDIR);
-    for (struct dirent *entry; folder && !found && (entry = readdir(folder));)
-        found = strcmp(entry->d_name, "latest") == 0 || strncmp(entry->d_name, "step-", 5) == 0;
-    if (errno && !found && !none) // it may hold what would be written over
-        brim_fail(err, BRIM_IO, "folder %s cannot be read: %s", dir, strerror(errno));
-    if (folder) closedir(folder);
-    return found;
-}
-
 static bool is_text(const run *r) {
     return brim_dataset_kind_of(r->data) == BRIM_DATA_TEXT;
-}
-
-// Sizes
-// ----------------------------------------------------------------------------------------------------------------
-
-static int64_t or_else(int64_t given, int64_t otherwise) {
-    return given ? given : otherwise;
-}
-
-static void fresh_config(run *r, brim_error *err) {
-    const train_options *o = &r->options;
-    model_config c = o->sizes;
-    c.architecture = o->architecture > 0 ? (model_architecture)o->architecture : MODEL_GPT2;
-    c.positions = o->sequence;
-    if (!c.vocabulary) c.vocabulary = is_text(r) ? TEXT_VOCABULARY : GPT2_VOCABULARY;
-    r->config = model_config_complete(&c);
-    model_config_check(&r->config, err);
-}
-
-typedef struct given_size {
-    const char *option;
-    int64_t given, kept;
-} given_size;
-
-// What the command line says of sizes must agree with what is continued.
-static void check_given(const run *r, const char *file, brim_error *err) {
-    const model_config *given = &r->options.sizes, *c = &r->config;
-    int64_t ffn = c->architecture == MODEL_LLAMA ? c->ffn : 4 * c->width;
-    const given_size sizes[] = {{"layers", given->layers, c->layers},
-                                {"heads", given->heads, c->heads},
-                                {"kv-heads", given->kv_heads, or_else(c->kv_heads, c->heads)},
-                                {"dim", given->width, c->width},
-                                {"ffn", given->ffn, ffn},
-                                {"vocab", given->vocabulary, c->vocabulary}};
-    int architecture = r->options.architecture;
-    if (architecture >= 0 && architecture != (int)c->architecture)
-        brim_fail(err, BRIM_ARGUMENT, "--arch %s contradicts %s, which says %s",
-                  model_architecture_name((model_architecture)architecture), file,
-                  model_architecture_name(c->architecture));
-    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
-        if (sizes[i].given && sizes[i].given != sizes[i].kept)
-            brim_fail(err, BRIM_ARGUMENT, "--%s %lld contradicts %s, which says %lld",
-                      sizes[i].option, (long long)sizes[i].given, file, (long long)sizes[i].kept);
-}
-
-// A file of a model's folder, or of the newest checkpoint in a run's.
-static void checkpoint_file(char out[4096], const char *dir, const char *file, brim_error *err) {
-    if (holds_checkpoints(dir, err))
-        brim_checkpoint_file(out, 4096, dir, file, err);
-    else
-        join(out, dir, file);
-}
-
-static void choose_config(run *r, brim_error *err) {
-    train_options *o = &r->options;
-    char file[4096];
-    bool holds = holds_checkpoints(o->out, err);
-    if (err->status) return;
-    if (o->resume && !holds) {
-        brim_fail(err, BRIM_ARGUMENT,
-                  "--resume: %s holds no checkpoint, so there is nothing to go on from", o->out);
-        return;
-    }
-    if (!o->resume && holds) {
-        brim_fail(err, BRIM_ARGUMENT,
-                  "%s holds checkpoints of an earlier run; give --resume, or another --out",
-                  o->out);
-        return;
-    }
-    if (o->init)
-        checkpoint_file(file, o->init, "config.json", err);
-    else if (o->resume)
-        brim_checkpoint_file(file, sizeof file, o->out, "config.json", err);
-    else {
-        fresh_config(r, err);
-        return;
-    }
-    model_config_read(file, &r->config, err);
-    if (err->status) return;
-    check_given(r, file, err);
-    if (o->sequence > r->config.positions)
-        brim_fail(err, BRIM_ARGUMENT, "--seq %lld is longer than the model's %lld positions (%s)",
-                  (long long)o->sequence, (long long)r->config.positions, file);
 }
 
 // Data
@@ -227,7 +124,7 @@ static void choose_steps(run *r) {
         int64_t batches = brim_loader_batches_per_epoch(&r->train) * o->epochs;
         r->steps = (batches + reads_in_step(r) - 1) / reads_in_step(r);
     } else {
-        r->steps = or_else(o->steps, 1000);
+        r->steps = o->steps ? o->steps : 1000;
     }
 }
 
@@ -321,7 +218,7 @@ static void load_weights(run *r, brim_error *err) {
     const train_options *o = &r->options;
     char file[4096];
     if (o->init) {
-        checkpoint_file(file, o->init, "model.safetensors", err);
+        train_model_file(file, o->init, "model.safetensors", err);
         brim_trainer_load_model(r->trainer, file, model_prefix(&r->config), err);
     }
     if (o->resume && brim_trainer_resume(r->trainer, o->out, err) == BRIM_OK)
@@ -563,7 +460,7 @@ static void start(run *r, brim_error *err) {
                   "--prompt needs text data; token files say nothing of the tokens' spelling");
     // Before anything of the folder is read: another run might still change it.
     r->lock = brim_folder_lock(o->out, err);
-    if (!err->status) choose_config(r, err);
+    if (!err->status) train_model_choose(o, is_text(r), &r->config, err);
     if (err->status) return;
     if (!o->sequence) o->sequence = r->config.positions;
     check_vocabulary(r, err);
