@@ -12,6 +12,7 @@
 #ifndef BRIM_TESTS_DISK_WATCH_H
 #define BRIM_TESTS_DISK_WATCH_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 void disk_watch_begin(void);
@@ -21,5 +22,8 @@ const char *disk_watch_last(void); // the path that the last rename gave
 // From now on a call reads or writes at most so many bytes, and every second one is interrupted
 // before it begins; 0: as they are.
 void disk_most_at_once(size_t bytes);
+
+// Whether the file system has only files with names, as some network ones.
+void disk_has_names_only(bool yes);
 
 #endif

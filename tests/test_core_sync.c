@@ -1,7 +1,9 @@
 // What a loss of power would leave: everything that has a name is on the disk (tests/disk_watch.h).
 // And a system that reads and writes less than it was asked for.
 #include <check.h>
+#include <dirent.h>
 #include <fcntl.h>
+#include <sys/stat.h>
 #include "backends/host_file.h"
 #include "core/files.h"
 #include "core/statefile.h"
@@ -128,6 +130,39 @@ START_TEST(the_disk_tier_comes_in_parts) {
 }
 END_TEST
 
+static int entries(const char *directory) {
+    struct dirent **list;
+    int count = scandir(directory, &list, NULL, NULL);
+    for (int i = 0; i < count; i++) free(list[i]);
+    if (count >= 0) free(list);
+    return count;
+}
+
+START_TEST(the_disk_tier_has_no_name) { // _i: the file system has only files with names
+    brim_error err = {0};
+    char data[BYTES], back[BYTES] = {0};
+    fill(data);
+    int before = entries(test_directory);
+    host_file file;
+    disk_has_names_only(_i);
+    host_file_open(&file, test_directory, BYTES, &err);
+    disk_has_names_only(false);
+    host_file_write(&file, 0, data, BYTES, &err);
+    host_file_read(&file, 0, back, BYTES, &err);
+    ASSERT_FINE(err);
+    ck_assert_mem_eq(back, data, BYTES);
+    struct stat status;
+    ck_assert_int_eq(fstat(file.descriptor, &status), 0);
+    ck_assert_int_eq(status.st_mode & 0777, 0600);
+    ck_assert_int_eq(status.st_nlink, 0);
+    ck_assert_int_eq(entries(test_directory), before);
+    int descriptor = file.descriptor;
+    host_file_close(&file);
+    ck_assert_int_eq(fcntl(descriptor, F_GETFD), -1);
+    host_file_close(&file); // nothing is left to close
+}
+END_TEST
+
 Suite *core_sync_suite(void) {
     Suite *suite = suite_create("core/sync");
     TCase *tests = tcase_create("sync");
@@ -137,6 +172,7 @@ Suite *core_sync_suite(void) {
     tcase_add_test(tests, a_state_is_synced_before_it_has_its_name);
     tcase_add_test(tests, files_come_in_parts);
     tcase_add_test(tests, the_disk_tier_comes_in_parts);
+    tcase_add_loop_test(tests, the_disk_tier_has_no_name, 0, 2);
     suite_add_tcase(suite, tests);
     return suite;
 }
