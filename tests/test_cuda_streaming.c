@@ -114,6 +114,7 @@ static struct {
     int64_t calls; // with its kernels in the cache, and but for closing
     float weights[WEIGHTS];
     float after[WEIGHTS]; // a failure
+    char failed[60];      // the call
 } * all;
 
 static void configure(const plan_kind *k, const char *words) {
@@ -161,17 +162,21 @@ static void train_with_failure(const plan_kind *k, int64_t n) {
     snprintf(words, sizeof words, "fail=any:%lld:999", (long long)n);
     configure(k, words);
     err = (brim_error){0};
+    int64_t before = rig.calls("any");
     alarm(LONGEST);
     train(&all->options, NULL, weights);
     alarm(0);
     const char *call = rig.failed();
     bool failed = err.status != BRIM_OK;
-    ck_assert_msg(failed || has_another_way(call) || !*call,
+    // How often threads ask for events differs from run to run: the last calls may be of closing,
+    // which goes as far as it goes.
+    bool closing = n > calls_before_closing - before;
+    ck_assert_msg(failed || has_another_way(call) || !*call || closing,
                   "call %lld, %s, fails and nobody says so", (long long)n, call);
     ck_assert_msg(!failed || !strchr(err.text, '\n'), "call %lld, %s: %s", (long long)n, call,
                   err.text);
-    ck_assert_msg(!*rig.alive(), "call %lld, %s, fails (%s) and leaves %s", (long long)n, call,
-                  err.text, rig.alive());
+    ck_assert_msg(!*rig.alive() || closing, "call %lld, %s, fails (%s) and leaves %s", (long long)n,
+                  call, err.text, rig.alive());
     ck_assert_msg(failed || is_of_products(call) || !memcmp(weights, all->weights, sizeof weights),
                   "call %lld, %s, fails and leaves other results", (long long)n, call);
 }
@@ -212,14 +217,16 @@ static void lose_device(const plan_kind *k, const char *folder) {
     snprintf(words, sizeof words, "fail=any:%lld:%d", (long long)lost_at, lost_by);
     configure(k, words);
     train(&all->options, folder, all->after);
-    // Where another thread has lost it, cuBLASLt may be the first to fail, and has no word for
-    // that.
-    bool named =
-        strstr(err.text, "the device is lost") || strstr(err.text, "cublasLtMatmul failed");
-    if (err.status && !named) {
-        fprintf(stderr, "call %lld: %s\n", (long long)lost_at, err.text);
-        err.status = BRIM_CANCELLED;
-    }
+    const char *call = rig.failed();
+    snprintf(all->failed, sizeof all->failed, "%s", call);
+    if (!err.status) return;
+    // A library's call that fails loses no device; and where one cannot be asked, none is found.
+    bool none = strncmp(call, "cu", 2) != 0 || strncmp(call, "cublas", 6) == 0 ||
+                strcmp(call, "cuInit") == 0 || strncmp(call, "cuDevice", 8) == 0;
+    if (none) err.status = BRIM_DEVICE;
+    if (none || strstr(err.text, "the device is lost")) return;
+    fprintf(stderr, "call %lld, %s: %s\n", (long long)lost_at, call, err.text);
+    err.status = BRIM_CANCELLED;
 }
 
 static void go_on(const plan_kind *k, const char *folder) {
@@ -248,10 +255,12 @@ START_TEST(a_lost_device_costs_no_checkpoint) {
         lost_by = statuses[i % 4];
         int status = in_child(lose_device, k, folder);
         ck_assert_msg(status == BRIM_OK || status == BRIM_DEVICE || status == BRIM_MEMORY,
-                      "call %lld: status %d", (long long)lost_at, status);
+                      "call %lld, %s: status %d", (long long)lost_at, all->failed, status);
         lost += status != BRIM_OK;
         ck_assert_int_eq(in_child(go_on, k, folder), BRIM_OK);
-        ck_assert_mem_eq(all->after, all->weights, sizeof all->weights);
+        ck_assert_msg(is_of_products(all->failed) ||
+                          !memcmp(all->after, all->weights, sizeof all->weights),
+                      "call %lld, %s: other weights in the end", (long long)lost_at, all->failed);
         folder_remove(folder, &err);
         ASSERT_FINE(err);
     }
@@ -261,11 +270,15 @@ END_TEST
 
 Suite *cuda_streaming_suite(void) {
     Suite *suite = suite_create("cuda_streaming");
-    TCase *tests = tcase_create("cuda_streaming");
-    tcase_add_checked_fixture(tests, start_shared, finish_shared);
-    tcase_set_timeout(tests, 3600);
-    tcase_add_loop_test(tests, every_call_may_fail, 0, KINDS);
-    tcase_add_loop_test(tests, a_lost_device_costs_no_checkpoint, 0, KINDS);
-    suite_add_tcase(suite, tests);
+    TCase *calls = tcase_create("calls");
+    tcase_add_checked_fixture(calls, start_shared, finish_shared);
+    tcase_set_timeout(calls, 3600);
+    tcase_add_loop_test(calls, every_call_may_fail, 0, KINDS);
+    suite_add_tcase(suite, calls);
+    TCase *lost = tcase_create("lost");
+    tcase_add_checked_fixture(lost, start_shared, finish_shared);
+    tcase_set_timeout(lost, 3600);
+    tcase_add_loop_test(lost, a_lost_device_costs_no_checkpoint, 0, KINDS);
+    suite_add_tcase(suite, lost);
     return suite;
 }

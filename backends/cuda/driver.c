@@ -33,7 +33,7 @@ void cuda_driver_close(cuda_driver *cu) {
 }
 
 // After these the context answers every call with an error, whatever it is.
-static bool loses_device(CUresult status) {
+bool cuda_loses_device(CUresult status) {
     static const CUresult list[] = {CUDA_ERROR_ILLEGAL_ADDRESS,
                                     CUDA_ERROR_LAUNCH_TIMEOUT,
                                     CUDA_ERROR_LAUNCH_FAILED,
@@ -58,7 +58,7 @@ bool cuda_check(const cuda_driver *cu, CUresult status, const char *call, brim_e
     if (cu->get_error_string(status, &text) != CUDA_SUCCESS || !text) text = "no description";
     brim_fail(err, status == CUDA_ERROR_OUT_OF_MEMORY ? BRIM_MEMORY : BRIM_DEVICE,
               "CUDA: %s failed with %s (%d): %s%s", call, name, (int)status, text,
-              loses_device(status) ? "; the device is lost to this process" : "");
+              cuda_loses_device(status) ? "; the device is lost to this process" : "");
     return false;
 }
 

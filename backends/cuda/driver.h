@@ -67,6 +67,9 @@ typedef struct cuda_driver {
 bool cuda_driver_open(cuda_driver *cu, brim_error *err);
 void cuda_driver_close(cuda_driver *cu);
 
+// Whether nothing that is asked of the device after that status will succeed.
+bool cuda_loses_device(CUresult status);
+
 // True if status is CUDA_SUCCESS; else err says which call failed, with the driver's name and text
 // for it.
 bool cuda_check(const cuda_driver *cu, CUresult status, const char *call, brim_error *err);

@@ -294,7 +294,13 @@ bool cuda_matmul_enqueue(backend_device *d, const cuda_product *p, CUstream stre
                          brim_error *err) {
     static const float one = 1, zero = 0;
     const cuda_matmul *m = &d->matmul;
-    return CHECK(m, cublasLtMatmul, m->handle, p->form.product, &one, pointer(p->b), p->form.a,
-                 pointer(p->a), p->form.b, &zero, pointer(p->c), p->form.c, pointer(p->c),
-                 p->form.c, &p->algorithm, pointer(p->workspace), p->workspace_bytes, stream);
+    cublasStatus_t status = m->lt.cublasLtMatmul(
+        m->handle, p->form.product, &one, pointer(p->b), p->form.a, pointer(p->a), p->form.b, &zero,
+        pointer(p->c), p->form.c, pointer(p->c), p->form.c, &p->algorithm, pointer(p->workspace),
+        p->workspace_bytes, stream);
+    if (status == CUBLAS_STATUS_SUCCESS) return true;
+    // The library has no word for a device that is lost.
+    CUresult state = d->cu.stream_synchronize(stream);
+    if (cuda_loses_device(state)) return cuda_check(&d->cu, state, "cublasLtMatmul", err);
+    return check(&m->lt, status, "cublasLtMatmul", err);
 }
