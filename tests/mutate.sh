@@ -128,11 +128,12 @@ run_suite() {
     local slot=$1 program=$2 spec=$3 tap=$1/report command
     local env=(XDG_CACHE_HOME="$slot/cache" HOME="$slot/home" TEMP=/tmp CK_TAP_LOG_FILE_NAME="$tap"
         ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:hard_rss_limit_mb=4000)
-    command=("$program" "${spec%%[/@]*}")
+    local suite=${spec#cuda:}
+    command=("$program" "${suite%%[/@]*}")
+    case "$spec" in cuda:*) command=("$source/scripts/with-cuda-on-cpu.sh" --build "$build" "$program" --device cuda "${suite%%[/@]*}") ;; esac
     case "$spec" in
         */*) env+=(CK_RUN_CASE="${spec#*/}") ;;
         *@*) env+=(BRIM_TEST_OPS=",${spec#*@}," CK_RUN_CASE=devices) ;;
-        cuda:*) command=("$source/scripts/with-cuda-on-cpu.sh" --build "$build" "$program" --device cuda "${spec#cuda:}") ;;
         train) env+=(LD_LIBRARY_PATH="$slot/lib") command=("$source/tests/mutate/train.sh" "$build/bin") ;;
     esac
     rm -f "$tap"

@@ -98,6 +98,7 @@ static brim_trainer *make_trainer(trial *t, const budget *b) {
                                     .disk = b->disk ? "/tmp" : NULL,
                                     .disk_bytes = b->disk};
     err = (brim_error){0};
+    lacks = (brim_shortfall){0};
     return brim_trainer_create(model_build, &t->model, &options, &err);
 }
 

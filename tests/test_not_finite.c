@@ -210,6 +210,33 @@ START_TEST(a_step_is_skipped) {
 }
 END_TEST
 
+enum { BROAD = 3000 };
+
+static brim_loss build_broad(brim_graph *g, int64_t batch, int64_t length, void *user) {
+    (void)length, (void)user;
+    brim_value x = brim_input(g, "x", BRIM_F32, batch, BROAD);
+    brim_value few = brim_linear(brim_slice(x, 1, 7, 2), "few", OUT);
+    return brim_cross_entropy(few, brim_input(g, "label", BRIM_I32, batch), -100);
+}
+
+// The first of all values is also the largest by far.
+START_TEST(a_broad_input_is_named) {
+    if (!any_device_under_test()) return;
+    static float x[ROWS][BROAD];
+    brim_trainer_options o = options_of(BRIM_NAN_STOP);
+    err = (brim_error){0};
+    brim_trainer *t = brim_trainer_create(build_broad, NULL, &o, &err);
+    sample s = good_sample(0);
+    x[1][8] = INFINITY;
+    brim_trainer_feed(t, "x", x, sizeof x, &err);
+    brim_trainer_feed(t, "label", s.label, sizeof s.label, &err);
+    ASSERT_FINE(err);
+    ck_assert_int_eq(brim_trainer_step(t, NULL, &err), BRIM_NOT_FINITE);
+    ck_assert_msg(strstr(err.text, "input \"x\"") && strstr(err.text, "at [1, 8]"), "%s", err.text);
+    brim_trainer_free(t);
+}
+END_TEST
+
 // Masks are as they should be, also where they are the only thing that is not finite.
 START_TEST(masks_are_no_mistake) {
     if (!any_device_under_test()) return;
@@ -255,6 +282,7 @@ Suite *not_finite_suite(void) {
     tcase_add_loop_test(tests, the_first_bad_tensor_is_named, 0, 2 * MISTAKES);
     tcase_add_loop_test(tests, a_stopped_step_changes_nothing, 0, 2);
     tcase_add_loop_test(tests, a_step_is_skipped, 0, 2);
+    tcase_add_test(tests, a_broad_input_is_named);
     tcase_add_test(tests, masks_are_no_mistake);
     tcase_add_test(tests, loss_scaling_is_no_mistake);
     suite_add_tcase(s, tests);

@@ -23,6 +23,20 @@ static run_stalls sum(stall_log *log) {
     return out;
 }
 
+// A span that had no room is told by whoever sums, also where the log passed through another.
+START_TEST(an_error_is_taken_along) {
+    stall_log log = {0}, from = {0};
+    run_stalls out;
+    stall_log_work(&from, QUEUE_READ, 5, 6);
+    brim_fail(&from.error, BRIM_MEMORY, "no room");
+    stall_log_take(&log, &from, 1);
+    ck_assert_int_eq(stall_log_sum(&log, &out, &err), BRIM_MEMORY);
+    ASSERT_FAILS(err, BRIM_MEMORY, "no room");
+    stall_log_free(&log);
+    stall_log_free(&from);
+}
+END_TEST
+
 // Quarters are exact.
 START_TEST(spans_are_summed) {
     stall_log log = {0};
@@ -290,6 +304,7 @@ Suite *stalls_suite(void) {
     tcase_add_checked_fixture(tests, begin, NULL);
     tcase_set_timeout(tests, 120);
     tcase_add_test(sums, spans_are_summed);
+    tcase_add_test(sums, an_error_is_taken_along);
     tcase_add_test(sums, nothing_comes_to_nothing);
     tcase_add_test(sums, spans_of_another_clock);
     tcase_add_loop_test(tests, sums_make_sense, 0, 2 * DEVICES_UNDER_TEST);

@@ -29,9 +29,9 @@ static bool gather(backend_device *d, const kernel_spec *spec, module_source *ou
 }
 
 static kernel_key key_of(const backend_device *d, const module_source *source) {
-    return (kernel_key){.part = {"opencl", d->identity, source->options, source->part[0],
-                                 source->part[1], source->part[2]},
-                        .parts = 6};
+    kernel_key key = {.part = {"opencl", d->identity, source->options}, .parts = 3};
+    for (int i = 0; i < PARTS; i++) key.part[key.parts++] = source->part[i];
+    return key;
 }
 
 // The first lines of the compiler's log, on one line.
