@@ -30,14 +30,23 @@ void random_run_before_task(queue_id queue) {
 
 // ---- running ------------------------------------------------------------------------------------
 
+// One of two sections is stepped through, by every third seed.
+static void run_section(const random_target *t, loaded_program *loaded, uint8_t section,
+                        int32_t micro_batch, bool stepped, brim_error *err) {
+    if (stepped)
+        t->api->step_through(loaded, section, micro_batch, NULL, err);
+    else
+        t->api->run(loaded, section, micro_batch, err);
+}
+
 static void run_sections(const random_target *t, loaded_program *const *loaded, program *const *p,
-                         int programs, int sections, uint8_t *const memory[SPACES],
+                         int programs, int sections, uint32_t seed, uint8_t *const memory[SPACES],
                          brim_error *err) {
     int which = 0;
     int32_t micro_batch = 0;
     for (int i = 0; i < sections && !failed(err); i++) {
         uint8_t section = micro_batch_section(p[which], micro_batch);
-        t->api->run(loaded[which], section, micro_batch, err);
+        run_section(t, loaded[which], section, micro_batch, seed % 3 == 0 && i % 2, err);
         random_program_interpret(p[which], section, micro_batch, memory);
         if (++micro_batch < p[which]->micro_batches) continue;
         micro_batch = 0;
@@ -85,7 +94,7 @@ const char *random_run(const random_target *t, program *const *p, int programs, 
     }
     for (int i = 0; i < programs; i++) t->api->load(t->device, p[i], &loaded[i], err);
     time_runs(t, loaded, programs, seed, err);
-    if (!failed(err)) run_sections(t, loaded, p, programs, sections, memory, err);
+    if (!failed(err)) run_sections(t, loaded, p, programs, sections, seed, memory, err);
     time_runs(t, loaded, programs, seed, err);
     const char *difference = compare(t, memory, bytes, err);
     for (int i = 0; i < programs; i++) t->api->unload(loaded[i]);

@@ -185,6 +185,55 @@ START_TEST(host_memory_is_filled) {
 }
 END_TEST
 
+// ---- kernels of the host ------------------------------------------------------------------------
+
+static void count_up(const host_argument *argument, int64_t first, int64_t count) {
+    uint8_t *times = argument[0].buffer;
+    for (int64_t i = first; i < first + count; i++) times[i]++;
+}
+
+// Threads share the elements: each is somebody's, once.
+START_TEST(each_element_has_one_thread) {
+    enum { ELEMENTS = 200007, BEHIND = 500, BYTES = ELEMENTS + BEHIND };
+    static const host_kernel kernel = {"count", 1, count_up};
+    static const record_access access = {{SPACE_HOST, 0, ELEMENTS}, true};
+    const kernel_argument argument[] = {{ARGUMENT_BUFFER, {.offset = 0}},
+                                        {ARGUMENT_I64, {.i64 = ELEMENTS}}};
+    const char *name = device_under_test(_i);
+    if (!name) return;
+    const backend *api;
+    backend_device *device;
+    program *p;
+    loaded_program *loaded;
+    memory_request request = {.device_bytes = 64, .host_bytes = BYTES};
+    backend_open(name, &(device_settings){.cache_dir = ""}, &api, &device, &err);
+    api->reserve(device, &request, &err);
+    program_create(&p, &err);
+    p->host_bytes = BYTES;
+    p->micro_batches = 1;
+    program_add_record(p,
+                       &(program_record){.kind = RECORD_HOST,
+                                         .queue = QUEUE_HOST,
+                                         .sections = SECTION_LAST,
+                                         .node = -1,
+                                         .accesses = 1,
+                                         .access = &access,
+                                         .as.host = {&kernel, 2, argument}},
+                       &err);
+    api->load(device, p, &loaded, &err);
+    ASSERT_FINE(err);
+    uint8_t *times = api->host_memory(device);
+    memset(times, 0, BYTES);
+    for (int i = 0; i < 3; i++) api->run(loaded, SECTION_LAST, 0, &err);
+    api->finish(device, &err);
+    ASSERT_FINE(err);
+    for (int64_t i = 0; i < BYTES; i++) ASSERT_QUICKLY(times[i] == (i < ELEMENTS ? 3 : 0));
+    api->unload(loaded);
+    program_free(p);
+    api->close(device);
+}
+END_TEST
+
 // ---- random programs ----------------------------------------------------------------------------
 
 static random_target open_target(const char *name, bool separate) {
@@ -428,6 +477,7 @@ Suite *host_queues_suite(void) {
     tcase_add_test(parts, a_file_has_no_name);
     tcase_add_test(parts, a_file_that_does_not_fit_is_named);
     tcase_add_test(parts, host_memory_is_filled);
+    tcase_add_loop_test(parts, each_element_has_one_thread, 0, DEVICES_UNDER_TEST);
     tcase_add_loop_test(tests, random_programs_on_the_device, 0, 2 * DEVICES_UNDER_TEST);
     tcase_add_loop_test(tests, programs_take_turns, 0, 2 * DEVICES_UNDER_TEST);
     tcase_add_loop_test(tests, threads_end_with_the_device, 0, DEVICES_UNDER_TEST);
