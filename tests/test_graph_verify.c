@@ -73,6 +73,8 @@ static void extra_node(brim_graph *g, value_id first_output) {
 #define VALUE(id) g->value[p->id]
 #define CORRUPTIONS(X)                                                                             \
     X(value_dtype, "there is no dtype 9", VALUE(product).dtype = (brim_dtype)9)                    \
+    X(value_next_dtype, "there is no dtype 4",                                                     \
+      VALUE(product).dtype = (brim_dtype)BRIM_DTYPE_COUNT)                                         \
     X(value_other_dtype, "the result is f32 and cannot be bf16", VALUE(product).dtype = BRIM_BF16) \
     X(second_dtype, "output 1 is [4] i32, [4] f32 is expected",                                    \
       g->value[p->norm->first_output + 1].dtype = BRIM_I32)                                        \

@@ -239,6 +239,13 @@ START_TEST(smaller_states_are_named) {
     ck_assert(!fits(&f32, vram, all * 3 / 8));
     ck_assert_int_gt(lacks.ram_missing, 0); // of what was asked for
     ASSERT_FAILS(err, BRIM_MEMORY, "; it would fit with optimizer states in 8 bits (--states q8)");
+    // To the byte.
+    int64_t least = lacks.ram_bytes;
+    ck_assert(!fits(&f32, vram, least - 1));
+    ck_assert_int_eq(lacks.ram_missing, 1);
+    ck_assert_int_eq(lacks.ram_bytes, least);
+    ASSERT_FAILS(err, BRIM_MEMORY, "(--states q8)");
+    ck_assert(fits(&f32, vram, least));
 }
 END_TEST
 
