@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "backends/lower_rules.h"
+#include "backends/lower_split.h"
 #include "graph/passes.h"
 #include "tests/test_core.h"
 
@@ -367,6 +368,29 @@ START_TEST(each_way_has_its_queue) {
 }
 END_TEST
 
+// Every row and element is one group's, and no group is without any.
+START_TEST(splits_are_whole) {
+    static const device_traits devices[] = {
+        {.cpu = true, .vec = 16, .group = 1, .compute_units = 2},
+        {.cpu = true, .vec = 16, .group = 1, .compute_units = 64},
+        {.vec = 4, .group = 256, .compute_units = 40},
+        {.vec = 1, .group = 64, .compute_units = 8},
+    };
+    static const int64_t sizes[] = {
+        1, 2, 15, 16, 17, 1000, 100003, 1 << 20, 5000011, 400000009, (int64_t)1 << 33};
+    for (size_t d = 0; d < sizeof devices / sizeof *devices; d++)
+        for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+            const device_traits *t = &devices[d];
+            int64_t n = sizes[i];
+            row_split rows = split_rows(t, n, 7), flat = split_elements(t, n);
+            ck_assert(rows.per >= 1 && flat.per >= 1);
+            ck_assert(rows.per * rows.groups >= n && rows.per * (rows.groups - 1) < n);
+            ck_assert(flat.per * flat.groups >= n && flat.per * (flat.groups - 1) < n);
+            ck_assert_int_eq(flat.per % (t->group * t->vec), 0);
+        }
+}
+END_TEST
+
 Suite *lower_suite(void) {
     Suite *suite = suite_create("lower");
     TCase *staging = tcase_create("staging"), *matmul = tcase_create("matmul"),
@@ -391,6 +415,7 @@ Suite *lower_suite(void) {
     tcase_add_loop_test(matmul, our_kernel_has_the_device_s_groups, 0, 5);
     tcase_add_test(views, the_same_chain_is_one_kernel_at_every_size);
     tcase_add_test(views, the_zeros_of_a_pad_are_written_once);
+    tcase_add_test(views, splits_are_whole);
     tcase_add_test(views, parts_of_a_concat_are_copied_unless_they_are_there);
     return suite;
 }

@@ -501,6 +501,11 @@ START_TEST(mistakes_are_named) {
     expect_refused(NULL, &o, BRIM_ARGUMENT, "builder");
     o.batch = -2;
     expect_refused(build, &o, BRIM_ARGUMENT, "options.batch");
+    o = options_of(2);
+    o.step_batch = 7;
+    expect_refused(build, &o, BRIM_ARGUMENT, "options.step_batch is 7, with batch 2");
+    o.step_batch = 8;
+    brim_trainer_free(make_trainer(&o, NULL));
     o = options_of(ROWS);
     o.optimizer.beta2 = 1.5f;
     expect_refused(build, &o, BRIM_ARGUMENT, "beta2");
