@@ -9,13 +9,13 @@
 #include "backends/opencl/driver.h"
 #include "backends/opencl/matmul.h"
 
-// The device space in chunks that the driver can allocate, and the spaces of the host.
 // A part of a chunk, as a memory object of its own.
 typedef struct memory_part {
     cl_mem object, chunk;
     cl_buffer_region region;
 } memory_part;
 
+// The device space in chunks that the driver can allocate, and the spaces of the host.
 typedef struct opencl_memory {
     cl_mem *chunk;
     int32_t chunks;
