@@ -63,14 +63,26 @@ static void time_runs(const random_target *t, loaded_program *const *loaded, int
         t->api->stalls(loaded[i], &stalls, err);
 }
 
+// All bytes of a space, in two parts.
+static void move_space(const random_target *t, memory_space space, bool write, uint8_t *data,
+                       int64_t bytes, brim_error *err) {
+    int64_t first = bytes / 3;
+    const byte_range part[] = {{space, 0, first}, {space, first, bytes - first}};
+    for (int i = 0; i < 2; i++) {
+        if (write)
+            device_write_range(t->api, t->device, &part[i], data + part[i].offset, err);
+        else
+            device_read_range(t->api, t->device, &part[i], data + part[i].offset, err);
+    }
+}
+
 static const char *compare(const random_target *t, uint8_t *const memory[SPACES],
                            int64_t bytes, brim_error *err) {
     static char difference[120];
     uint8_t *there = malloc((size_t)bytes);
     difference[0] = '\0';
     for (int s = 0; s < SPACES && !*difference && !failed(err); s++) {
-        byte_range range = {(memory_space)s, 0, bytes};
-        device_read_range(t->api, t->device, &range, there, err);
+        move_space(t, (memory_space)s, false, there, bytes, err);
         for (int64_t i = 0; i < bytes && !*difference && !failed(err); i++)
             if (there[i] != memory[s][i])
                 snprintf(difference, sizeof difference, "byte %lld of the %s space is %d, not %d",
@@ -89,8 +101,7 @@ const char *random_run(const random_target *t, program *const *p, int programs, 
         memory[s] = malloc((size_t)bytes);
         for (int64_t i = 0; i < bytes; i++)
             memory[s][i] = (uint8_t)philox_at(seed, 10 + (uint64_t)s, (uint64_t)i).v[0];
-        byte_range range = {(memory_space)s, 0, bytes};
-        device_write_range(t->api, t->device, &range, memory[s], err);
+        move_space(t, (memory_space)s, true, memory[s], bytes, err);
     }
     for (int i = 0; i < programs; i++) t->api->load(t->device, p[i], &loaded[i], err);
     time_runs(t, loaded, programs, seed, err);

@@ -235,6 +235,19 @@ START_TEST(a_kernel_that_does_not_compile) {
 }
 END_TEST
 
+START_TEST(errors_of_a_device_have_its_name) {
+    if (!open_with(_i, (device_settings){0})) return;
+    const char *name = api->traits(device)->name;
+    brim_error of_device = {0}, of_caller = {0};
+    brim_fail(&of_device, BRIM_DEVICE, "a call failed");
+    brim_fail(&of_caller, BRIM_ARGUMENT, "a wrong offset");
+    ck_assert_int_eq(device_named(api, device, &of_device), BRIM_DEVICE);
+    ck_assert_int_eq(device_named(api, device, &of_caller), BRIM_ARGUMENT);
+    ck_assert_int_eq(strncmp(of_device.text, name, strlen(name)), 0);
+    ck_assert_str_eq(of_caller.text, "a wrong offset");
+}
+END_TEST
+
 START_TEST(wrong_arguments_are_found_when_loading) {
     if (!open_with(_i, (device_settings){0})) return;
     reserve(4096, 64);
@@ -374,6 +387,7 @@ Suite *backend_suite(void) {
     tcase_add_loop_test(tests, waits_order_the_queues, 0, devices);
     tcase_add_loop_test(tests, profile_tells_seconds, 0, devices);
     tcase_add_loop_test(tests, a_kernel_that_does_not_compile, 0, devices);
+    tcase_add_loop_test(tests, errors_of_a_device_have_its_name, 0, devices);
     tcase_add_loop_test(tests, wrong_arguments_are_found_when_loading, 0, devices);
     tcase_add_loop_test(tests, wrong_records_are_found_when_loading, 0, devices * WRONG_RECORDS);
     tcase_add_loop_test(tests, a_program_larger_than_memory_is_not_loaded, 0, devices);
