@@ -193,9 +193,11 @@ check_suites() {
 is_known() { # DESCRIPTION: is it on the list of those that change nothing?
     local place before after
     IFS=$'\t' read -r place _ before after <<<"$1"
-    awk -v path="${place%:*}" -v before="- $before" -v after="+ $after" '
+    # By the environment: awk's -v takes backslashes for escapes.
+    path=${place%:*} before="- $before" after="+ $after" awk '
         /^[^-+ #]/ { file = $0; old = "" }
-        /^- / { old = $0 } /^\+ / && file == path && old == before && $0 == after { found = 1 }
+        /^- / { old = $0 }
+        /^\+ / && file == ENVIRON["path"] && old == ENVIRON["before"] && $0 == ENVIRON["after"] { found = 1 }
         END { exit !found }' FS='\n' tests/mutate/equivalent.def
 }
 
