@@ -134,7 +134,7 @@ suites() {
     local name kind
     for name in $(sed -n 's/^SUITE(\([a-z0-9_]*\)).*/\1/p' tests/suites.def); do
         kind=host
-        ! grep -qE '"opencl|device_under_test|opencl_rig|backend_rig' "tests/test_$name.c" || kind=device
+        ! grep -qE '"opencl|device_under_test|backend_rig' "tests/test_$name.c" || kind=device
         [ $kind != "$1" ] || echo "$name"
     done
 }
@@ -182,7 +182,10 @@ run_tests() {
     done
     wait
     # What a device loses to a process is measured with no other there.
-    tests_part "tests of budgets" 100 budgets budget_exact
+    for device in "${devices[@]}"; do
+        backend=${device%:*}
+        [ "$device" != "$backend:0" ] || tests_part "tests of budgets, $backend" 90 --device "$backend" budgets budget_exact
+    done
     for row in "$work"/*.row; do
         IFS=$'\t' read -r -a row <"$row"
         note "${row[@]}"

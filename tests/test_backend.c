@@ -313,11 +313,13 @@ END_TEST
 START_TEST(devices_by_name) {
     const char *name = device_under_test(_i);
     if (!name) return;
-    char backend_name[16], listed[32];
+    char backend_name[16], listed[32], next[32], why[300];
     snprintf(backend_name, sizeof backend_name, "%.*s", (int)strcspn(name, ":"), name);
     snprintf(listed, sizeof listed, "%s (", name);
-    static const char *const wrong[] = {
-        "opencl:99", "cuda:99", "vulkan", "opencl:", "cuda:x", "opencl:1:2", ":0", "cuda:-1"};
+    snprintf(next, sizeof next, "%s:%d", backend_name,
+             find_backend(backend_name)->count(why, sizeof why));
+    const char *const wrong[] = {"opencl:99", "cuda:99",    "vulkan", "opencl:", "cuda:x",
+                                 next,        "opencl:1:2", ":0",     "cuda:-1"};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         err = (brim_error){0};
         backend_open(wrong[i], NULL, &api, &device, &err);
