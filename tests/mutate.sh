@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Mutants: small mistakes put into the product, one at a time. The suites that should notice must fail.
-# usage: tests/mutate.sh BIN_DIR [--count N] [--seed TEXT] [--jobs N] [--written [INDEX...] | --random [INDEX...]]
+# usage: tests/mutate.sh BIN_DIR [--count N] [--seed TEXT] [--jobs N] [--areas AREA,...] [--written [INDEX...] | --random [INDEX...]]
 # Ends with "N passed, N failed, N skipped".
 #
-# --written and --random leave the others out; an INDEX takes single ones again.
+# --written and --random leave the others out; an INDEX takes single ones again. --areas draws from these of tests/mutate/suites alone.
 #
 #   tests/mutate/written.def      mistakes written by hand, a sixth of them each day in the short form: all must be noticed
 #   tests/mutate/mutate.c         rules that make mistakes from a seed: 8 in the short form, with a seed of the day, and 240 in the
@@ -24,12 +24,15 @@ build=$(cd "$1/.." && pwd) here=$build/mutate; shift
 cd "$source" || exit 1
 
 if [ -n "${BRIM_TEST_LONG:-}" ]; then count=240 seed=brim jobs=2; else count=8 seed=$(date -u +%F) jobs=1; fi
+# Areas take turns, so that each has its share.
+areas=(kernels planner shapes lowering io passes autograd training kernels planner devices lowering io)
 written=() random=() only='' most_unknown=2
 while [ $# -gt 0 ]; do
     case "$1" in
         --count) count=$2; shift 2 ;;
         --seed) seed=$2; shift 2 ;;
         --jobs) jobs=$2; shift 2 ;;
+        --areas) IFS=, read -ra areas <<<"$2"; shift 2 ;;
         --written) only=written; shift; written=("$@"); break ;;
         --random) only=random; shift; random=("$@"); break ;;
         *) echo "mutate.sh: $1 is not known; usage: see its head"; exit 2 ;;
@@ -224,12 +227,13 @@ judge() {
 
 # ---- random ones ---------------------------------------------------------------------------------------------------
 
-# Areas take turns, so that each has its share.
-areas=(kernels planner shapes lowering io passes autograd training kernels planner devices lowering io)
 git ls-files core graph autograd backends optim | grep -E '\.c$|\.k$|/dialect\.h$' >"$here/files"
 while read -r file; do
     row=$(suites_for "$file"); [ -z "$row" ] || echo "$file" >>"$here/results/files.${row%% *}"
 done <"$here/files"
+for area in "${areas[@]}"; do
+    [ -e "$here/results/files.$area" ] || { echo "mutate.sh: area $area has no files (tests/mutate/suites)"; exit 2; }
+done
 
 # draw_one SLOT INDEX
 draw_one() {
