@@ -117,8 +117,7 @@ static int cpu_kernel(lowering *l, const attention_launch *a, const char *entry)
                         a->segments != NULL);
 }
 
-// Forward
-// ----------------------------------------------------------------------------------------------------------------
+// ---- forward ------------------------------------------------------------------------------------
 
 void lower_attention(lowering *l) {
     attention_launch a = {.s = shape_of(l)};
@@ -147,8 +146,7 @@ int64_t workspace_attention(const lowering *l) {
     return 0;
 }
 
-// Backward
-// ---------------------------------------------------------------------------------------------------------------
+// ---- backward -----------------------------------------------------------------------------------
 
 // The operands of ATTENTION_BACKWARD in the order of op.def.
 typedef struct backward_operands {

@@ -34,8 +34,7 @@ static char *read_text(const char *file, brim_error *err) {
     return text;
 }
 
-// Families
-// ---------------------------------------------------------------------------------------------------
+// ---- families -----------------------------------------------------------------------------------
 
 // A whole number of the file and where it goes.
 typedef struct size_field {
@@ -109,8 +108,7 @@ static const family *family_of(const model_config *c) {
     return NULL;
 }
 
-// Reading
-// -----------------------------------------------------------------------------------------------------
+// ---- reading ------------------------------------------------------------------------------------
 
 // The file's object, and where what is wrong goes.
 typedef struct source {
@@ -253,8 +251,7 @@ brim_status model_config_read(const char *file, model_config *out, brim_error *e
     return err->status ? err->status : model_config_check(out, err);
 }
 
-// Writing
-// -----------------------------------------------------------------------------------------------------
+// ---- writing ------------------------------------------------------------------------------------
 
 static bool add_number(cJSON *json, const char *name, double value) {
     return cJSON_AddNumberToObject(json, name, value) != NULL;
@@ -326,8 +323,7 @@ char *model_config_text(const model_config *c, brim_error *err) {
     return text;
 }
 
-// Checking
-// ----------------------------------------------------------------------------------------------------
+// ---- checking -----------------------------------------------------------------------------------
 
 enum { LARGEST_HEAD = 256 };
 

@@ -7,8 +7,7 @@
 enum { NOTHING_FITS = 2, GPT2_VOCABULARY = 50257 };
 static const int64_t gib = (int64_t)1 << 30, usual_ram = (int64_t)64 << 30;
 
-// One plan
-// ------------------------------------------------------------------------------------------------
+// ---- one plan -----------------------------------------------------------------------------------
 
 static void choose_model(plan_request *r, brim_error *err) {
     const plan_options *o = r->options;

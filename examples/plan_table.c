@@ -54,8 +54,7 @@ static void find_alike(table *t) {
     }
 }
 
-// Cells
-// ------------------------------------------------------------------------------------------------
+// ---- cells --------------------------------------------------------------------------------------
 
 // Masters in f32 and two states in f32 or 8 bits have to lie somewhere. Where that alone is too
 // much, which is quickly told, the planner need not be asked.
@@ -126,8 +125,7 @@ static int start_threads(table *t, pthread_t thread[MOST_THREADS]) {
     return started;
 }
 
-// Printing
-// ------------------------------------------------------------------------------------------------
+// ---- printing -----------------------------------------------------------------------------------
 
 static int column_width(const model_preset *model) {
     return (int)strlen(model->name) + 2;

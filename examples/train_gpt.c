@@ -62,8 +62,7 @@ static bool is_text(const run *r) {
     return brim_dataset_kind_of(r->data) == BRIM_DATA_TEXT;
 }
 
-// Data
-// -----------------------------------------------------------------------------------------------------------------
+// ---- data ---------------------------------------------------------------------------------------
 
 enum { CHUNK = 1 << 16 };
 
@@ -128,8 +127,7 @@ static void choose_steps(run *r) {
     }
 }
 
-// The trainer
-// ------------------------------------------------------------------------------------------------------------
+// ---- the trainer --------------------------------------------------------------------------------
 
 // The library takes 0 for "the default"; on the command line it is meant.
 static float not_the_default(double value) {
@@ -261,8 +259,7 @@ static void print_ready(const run *r) {
     fflush(stdout);
 }
 
-// Steps
-// ----------------------------------------------------------------------------------------------------------------
+// ---- steps --------------------------------------------------------------------------------------
 
 // The steps of the --seq option and of the whole step's arrays.
 static int64_t micro_tokens(const run *r) {
@@ -374,8 +371,7 @@ static void train(run *r, brim_error *err) {
     if (evaluated != step && !interrupted) evaluate(r, step, err);
 }
 
-// The end
-// --------------------------------------------------------------------------------------------------------------
+// ---- the end ------------------------------------------------------------------------------------
 
 static void print_time(const run *r) {
     brim_trainer_info info = brim_trainer_describe(r->trainer);

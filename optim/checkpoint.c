@@ -29,8 +29,7 @@ static bool join(char out[PATH_BYTES], const char *dir, const char *file, brim_e
     return false;
 }
 
-// Attachments and notes
-// --------------------------------------------------------------------------------------------------
+// ---- attachments and notes ----------------------------------------------------------------------
 
 // The name of a file in a checkpoint, and of nothing elsewhere.
 static bool can_be_attached(const char *file) {
@@ -82,8 +81,7 @@ int64_t brim_trainer_noted(const brim_trainer *t, const char *name, int64_t othe
     return n ? n->value : otherwise;
 }
 
-// Tensors
-// ----------------------------------------------------------------------------------------------------------------
+// ---- tensors ------------------------------------------------------------------------------------
 
 // Reads a variable, of four bytes an element, from its home; the caller frees it. NULL on error.
 static float *fetch(brim_trainer *t, value_id id, size_t *bytes, brim_error *err) {
@@ -109,8 +107,7 @@ static bool next_state(const brim_trainer *t, value_id *id) {
     return false;
 }
 
-// Save
-// -------------------------------------------------------------------------------------------------------------------
+// ---- save ---------------------------------------------------------------------------------------
 
 static void write_parameters(brim_trainer *t, safetensors_writer *w, checksum *sum,
                              brim_error *err) {
@@ -219,8 +216,7 @@ brim_status brim_trainer_save(brim_trainer *t, const char *dir, brim_error *err)
     return err->status;
 }
 
-// Resume
-// -----------------------------------------------------------------------------------------------------------------
+// ---- resume -------------------------------------------------------------------------------------
 
 // Also where that cannot be found out: whoever reads it then says why.
 static bool exists(const char *path) {

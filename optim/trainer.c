@@ -135,8 +135,7 @@ brim_program *brim_trainer_program(brim_trainer *t, brim_builder build, void *us
     return failed(err) ? NULL : p;
 }
 
-// Preparation
-// ----------------------------------------------------------------------------------------------------------
+// ---- preparation --------------------------------------------------------------------------------
 
 static int64_t larger(int64_t a, int64_t b) {
     return a > b ? a : b;
@@ -193,8 +192,7 @@ brim_status brim_trainer_prepare(brim_trainer *t, brim_error *err) {
     return BRIM_OK;
 }
 
-// Steps
-// ----------------------------------------------------------------------------------------------------------------
+// ---- steps --------------------------------------------------------------------------------------
 
 brim_status brim_trainer_feed(brim_trainer *t, const char *input, const void *data, size_t bytes,
                               brim_error *err) {
@@ -307,8 +305,7 @@ brim_status brim_program_run(brim_program *p, double *loss_sum, double *loss_cou
     return BRIM_OK;
 }
 
-// What it runs on
-// --------------------------------------------------------------------------------------------------------
+// ---- what it runs on ----------------------------------------------------------------------------
 
 brim_trainer_info brim_trainer_describe(const brim_trainer *t) {
     if (!t) return (brim_trainer_info){0};

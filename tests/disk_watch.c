@@ -117,8 +117,7 @@ void disk_most_at_once(size_t bytes) {
     watch.interrupt = true;
 }
 
-// ---- wrapped calls
-// ---------------------------------------------------------------------------------------------------
+// ---- wrapped calls ------------------------------------------------------------------------------
 
 static bool interrupted(size_t *size) {
     if (!watch.most) return false;

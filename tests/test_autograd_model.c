@@ -21,8 +21,7 @@ static void teardown(void) {
     brim_graph_free(g);
 }
 
-// A whole model
-// ------------------------------------------------------------------------------------
+// ---- a whole model ------------------------------------------------------------------------------
 
 // Two layers with all that a language model has; returns the loss.
 static brim_value small_model(void) {

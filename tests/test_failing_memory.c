@@ -10,8 +10,7 @@
 #include "examples/model.h"
 #include "tests/test_core.h"
 
-// ---- allocations that fail (by the linker's --wrap; see CMakeLists.txt)
-// ----------------------------------------------
+// ---- allocations that fail (by the linker's --wrap; see CMakeLists.txt) -------------------------
 
 // Threads of other suites allocate, too. fail_at 0: none fails.
 static atomic_long allocations, fail_at;
@@ -38,8 +37,7 @@ void *__wrap_realloc(void *old, size_t bytes) {
     return fails() ? NULL : __real_realloc(old, bytes);
 }
 
-// ---- trainers
-// --------------------------------------------------------------------------------------------------------
+// ---- trainers -----------------------------------------------------------------------------------
 
 static const brim_rates card = {.name = "some card",
                                 .memory_bytes = 8ll << 30,

@@ -281,8 +281,7 @@ START_TEST(bounds_mean_something) {
 }
 END_TEST
 
-// Mistakes
-// -----------------------------------------------------------------------------------------
+// ---- mistakes -----------------------------------------------------------------------------------
 
 // Each must be found within so many graphs, and shrink to so few steps.
 enum { FOUND_WITHIN = 100, LEFT_STEPS = 4 };

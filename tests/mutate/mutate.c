@@ -1,10 +1,12 @@
 // Makes mutants: texts with one small mistake each, by rules, drawn from a seed.
 //
-//   mutate draw SEED OUT FILE...      draws a file, a rule, and a place in the file where it
-//   applies;
-//                                     writes the file with that mistake to OUT, and says what it is
-//   mutate replace OUT FILE FROM TO   writes FILE with TO for FROM, which must be there exactly
-//   once mutate list FILE...               says every mistake that could be drawn
+//   mutate draw SEED OUT FILE...
+//       draws a file, a rule, and a place in the file where it applies; writes the file with that
+//       mistake to OUT, and says what it is
+//   mutate replace OUT FILE FROM TO
+//       writes FILE with TO for FROM, which must be there exactly once
+//   mutate list FILE...
+//       says every mistake that could be drawn
 //
 // Each is said in one line: path:line, rule, the line as it was, the line as it is, with tabs
 // between. A seed is any text.
@@ -95,8 +97,7 @@ static text read_file(const char *path) {
     return t;
 }
 
-// ---- tokens
-// --------------------------------------------------------------------------------------------------------
+// ---- tokens -------------------------------------------------------------------------------------
 
 static bool is(const file *f, size_t i, const char *what) {
     const token *t = &f->token[i];
@@ -272,8 +273,7 @@ static void find_contexts(file *f) {
     }
 }
 
-// ---- rules
-// ---------------------------------------------------------------------------------------------------------
+// ---- rules --------------------------------------------------------------------------------------
 
 static const char *const keywords[] = {"return", "case", "else",   "sizeof", "if",      "while",
                                        "for",    "do",   "switch", "goto",   "default", NULL};
@@ -511,8 +511,7 @@ static void find_mistakes(file *f) {
     }
 }
 
-// ---- what is asked for
-// ---------------------------------------------------------------------------------------------
+// ---- what is asked for --------------------------------------------------------------------------
 
 static file open_file(const char *path) {
     file f = {.path = path, .text = read_file(path)};
