@@ -131,7 +131,8 @@ static bool interrupted(size_t *size) {
 int __real_open(const char *path, int flags, mode_t mode);
 int __wrap_open(const char *path, int flags, mode_t mode);
 int __wrap_open(const char *path, int flags, mode_t mode) {
-    if (!watch.names_only || (flags & O_TMPFILE) != O_TMPFILE) return __real_open(path, flags, mode);
+    if (!watch.names_only || (flags & O_TMPFILE) != O_TMPFILE)
+        return __real_open(path, flags, mode);
     errno = EOPNOTSUPP;
     return -1;
 }

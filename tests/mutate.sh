@@ -38,6 +38,9 @@ while [ $# -gt 0 ]; do
         *) echo "mutate.sh: $1 is not known; usage: see its head"; exit 2 ;;
     esac
 done
+for index in "${written[@]}" "${random[@]}"; do
+    [[ $index =~ ^[1-9][0-9]*$ ]] || { echo "mutate.sh: $index is no index; usage: see its head"; exit 2; }
+done
 [ ${#random[@]} -gt 0 ] || mapfile -t random < <(seq "$count")
 all_written=$(grep -c '^== ' tests/mutate/written.def)
 if [ ${#written[@]} -eq 0 ] && { [ -n "${BRIM_TEST_LONG:-}" ] || [ -n "$only" ]; }; then
