@@ -1,9 +1,6 @@
 // Plans as they were: models of several kinds on cards that are not there, under budgets that press
 // in different ways. What is chosen, what it is expected to take, and a checksum of the whole plan
-// stand in tests/fixtures/plans.txt. Whoever changes the planner for the better writes them anew,
-// and reads what has changed:
-//
-//     BRIM_TEST_WRITE_PLANS=tests/fixtures/plans.txt build/bin/run_tests plan_fixture
+// stand in tests/fixtures/plans.txt.
 #include <check.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -13,6 +10,7 @@
 #include "core/checksum.h"
 #include "examples/model.h"
 #include "optim/trainer.h"
+#include "tests/lines_as_they_were.h"
 #include "tests/test_core.h"
 
 enum { OVERHEAD = 1 << 20 };
@@ -93,7 +91,7 @@ static const plan_case cases[] = {
     {BALANCED, "opencl", MODEL_GPT2, BRIM_PRECISION_BF16, BRIM_STATES_F32, 0, 0, 8, 400, 0, 0},
     {SLOW_LINK, "opencl", MODEL_LLAMA, BRIM_PRECISION_F32, BRIM_STATES_F32, 0, 0, 8, 350, 0, 0},
 };
-enum { CASES = sizeof cases / sizeof *cases, LINE_BYTES = 600 };
+enum { CASES = sizeof cases / sizeof *cases };
 
 static brim_error err;
 static brim_shortfall lacks;
@@ -195,22 +193,13 @@ static void plan_one(int index, char line[LINE_BYTES]) {
 }
 
 START_TEST(plans_are_what_they_were) {
-    const char *to = getenv("BRIM_TEST_WRITE_PLANS"),
-               *path = BRIM_SOURCE_DIR "/tests/fixtures/plans.txt";
-    FILE *out = to ? fopen(to, "w") : NULL, *in = to ? NULL : fopen(path, "r");
-    ck_assert_msg(out || in, "%s cannot be opened", to ? to : path);
+    lines_as_they_were lines = lines_open("plans.txt");
     for (int i = 0; i < CASES; i++) {
-        char line[LINE_BYTES], was[LINE_BYTES + 1] = "";
+        char line[LINE_BYTES];
         plan_one(i, line);
-        if (out) {
-            fprintf(out, "%s\n", line);
-            continue;
-        }
-        if (fgets(was, sizeof was, in)) was[strcspn(was, "\n")] = '\0';
-        ck_assert_msg(strcmp(line, was) == 0, "the plan is\n%s\nand was\n%s", line, was);
+        lines_next(&lines, line);
     }
-    if (out) ck_assert_int_eq(fclose(out), 0);
-    if (in) fclose(in);
+    lines_close(&lines);
 }
 END_TEST
 
