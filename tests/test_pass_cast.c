@@ -113,6 +113,19 @@ START_TEST(cast_computes_the_loss_in_f32) {
 }
 END_TEST
 
+// A cast that the user wrote and one that the pass made are one.
+START_TEST(casts_are_shared_with_the_user_s) {
+    MAKE_GRAPH;
+    brim_value x = brim_input(g, "x", BRIM_F32, 3, 4), w = brim_parameter(g, "w", normal, 4, 4);
+    brim_output(brim_neg(brim_cast(w, BRIM_BF16)), "mine");
+    brim_output(brim_matmul(x, w), "product");
+    TAKE(pass_cast(g, BRIM_BF16, &err));
+    TAKE(pass_prune(g, &err));
+    ck_assert_int_eq(count_ops(g, OP_CAST), 2); // of w and x
+    FREE_GRAPH;
+}
+END_TEST
+
 START_TEST(cast_refuses_what_is_not_forward) {
     MAKE_GRAPH;
     brim_value x = brim_input(g, "x", BRIM_F32, 4);
@@ -134,6 +147,7 @@ Suite *pass_cast_suite(void) {
     tcase_add_test(cast, cast_adapts_constants);
     tcase_add_test(cast, cast_keeps_the_loss_in_f32);
     tcase_add_test(cast, cast_computes_the_loss_in_f32);
+    tcase_add_test(cast, casts_are_shared_with_the_user_s);
     tcase_add_test(cast, cast_refuses_what_is_not_forward);
     suite_add_tcase(s, cast);
     return s;

@@ -82,6 +82,9 @@ START_TEST(prune_keeps_names_draws_and_phases_apart) {
     ck_assert_int_eq(count_ops(g, OP_RELU), 2);
     ck_assert_int_eq(count_ops(g, OP_DROPOUT), 4);
     ck_assert_int_eq(count_ops(g, OP_CAST), 4);
+    // What is drawn after a pass is a third draw.
+    brim_value more = brim_dropout(graph_value_of(g, 0), 0.5);
+    ck_assert_uint_eq(g->node[g->value[more.id].producer].attr.dropout.stream, 2);
     FREE_GRAPH;
     g = brim_graph_create(&err); // what a later phase made may not be read by an earlier one
     x = brim_input(g, "x", BRIM_F32, 4);

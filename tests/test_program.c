@@ -363,6 +363,20 @@ START_TEST(malformed_records_are_refused) {
 }
 END_TEST
 
+START_TEST(nothing_is_added_after_an_error) {
+    int records = made->records, kernels = made->kernels;
+    program_record record = {.kind = RECORD_FILL, .label = "late"};
+    kernel_spec kernel = {
+        .name = "late", .file = "late.k", .source = "", .defines = "", .group = 1};
+    brim_fail(&err, BRIM_IO, "earlier");
+    ck_assert_int_eq(program_add_record(made, &record, &err), -1);
+    ck_assert_int_eq(program_add_kernel(made, &kernel, &err), -1);
+    ck_assert_int_eq(made->records, records);
+    ck_assert_int_eq(made->kernels, kernels);
+    ASSERT_FAILS(err, BRIM_IO, "earlier");
+}
+END_TEST
+
 // ---- text ---------------------------------------------------------------------------------------
 
 START_TEST(the_text_is_stable) {
@@ -417,6 +431,7 @@ Suite *program_suite(void) {
     tcase_add_test(alone, copies_belong_to_a_queue);
     tcase_add_test(alone, results_must_be_declared_as_written);
     tcase_add_test(alone, malformed_records_are_refused);
+    tcase_add_test(alone, nothing_is_added_after_an_error);
     tcase_add_test(text, the_text_is_stable);
     suite_add_tcase(suite, order);
     suite_add_tcase(suite, alone);
