@@ -54,11 +54,22 @@ static const brim_rates cards[] = {
      .disk_read = 2e9,
      .disk_write = 2e9,
      .launch = 5e-7},
+    {.name = "little memory",
+     .memory_bytes = OVERHEAD + 700000,
+     .overhead_bytes = OVERHEAD,
+     .memory = 300e9,
+     .matmul_16 = 3e12,
+     .matmul_32 = 1e12,
+     .link_in = 6e9,
+     .link_out = 6e9,
+     .link_both = 8e9,
+     .host = 20e9,
+     .launch = 2e-6},
 };
-enum { BALANCED, SLOW_LINK, SLOW_HOST };
+enum { BALANCED, SLOW_LINK, SLOW_HOST, LITTLE_MEMORY };
 
 // Budgets are in thousandths of what everything on the device takes; where that is too little, the
-// nearest one that works. ram and disk 0: as much as is wanted, and none.
+// nearest one that works. vram and ram 0: what is there; disk 0: none.
 typedef struct plan_case {
     int card;
     const char *device;
@@ -90,6 +101,8 @@ static const plan_case cases[] = {
      2000},
     {BALANCED, "opencl", MODEL_GPT2, BRIM_PRECISION_BF16, BRIM_STATES_F32, 0, 0, 8, 400, 0, 0},
     {SLOW_LINK, "opencl", MODEL_LLAMA, BRIM_PRECISION_F32, BRIM_STATES_F32, 0, 0, 8, 350, 0, 0},
+    {LITTLE_MEMORY, "opencl", MODEL_GPT2, BRIM_PRECISION_F32, BRIM_STATES_F32, 8, 1, 0, 0, 0, 0},
+    {LITTLE_MEMORY, "opencl", MODEL_LLAMA, BRIM_PRECISION_BF16, BRIM_STATES_F32, 0, 0, 16, 0, 0, 0},
 };
 enum { CASES = sizeof cases / sizeof *cases };
 
@@ -180,7 +193,7 @@ static void plan_one(int index, char line[LINE_BYTES]) {
     brim_trainer_info info = brim_trainer_describe(t);
     brim_trainer_free(t);
     int64_t all = info.device_bytes;
-    int64_t vram = OVERHEAD + all * c->vram / 1000, ram = all * c->ram / 1000,
+    int64_t vram = c->vram ? OVERHEAD + all * c->vram / 1000 : 0, ram = all * c->ram / 1000,
             disk = all * c->disk / 1000;
     t = make(c, vram, ram, disk);
     if (!t && err.status == BRIM_MEMORY && lacks.vram_bytes)
