@@ -50,7 +50,7 @@ double node_flops(const brim_graph *g, const graph_node *node) {
 
 double node_bytes(const brim_graph *g, const graph_node *node) {
     double bytes = 0;
-    if (op_is_view(node->op) && node->op != OP_CONCAT && node->op != OP_PAD) return 0;
+    if (op_is_view(node->op)) return 0;
     for (int32_t i = 0; i < node->inputs; i++) bytes += input_bytes(g, node, i);
     for (int32_t j = 0; j < node->outputs; j++) bytes += value_bytes(g, node->first_output + j);
     return bytes;
