@@ -1,5 +1,6 @@
 #include "graph/cost.h"
 
+#include <math.h>
 #include "graph/layout.h"
 
 double value_bytes(const brim_graph *g, value_id v) {
@@ -18,7 +19,7 @@ double input_bytes(const brim_graph *g, const graph_node *node, int input) {
         return 0; // only written
     if (node->op != OP_EMBEDDING || input != 0) return all;
     double rows = value_bytes(g, node->first_output);
-    return rows < all ? rows : all;
+    return fmin(rows, all);
 }
 
 // Of B sequences with H heads of size D: 4 B H T S D for q k^T and p v; where it is causal, half of
@@ -62,5 +63,5 @@ double node_seconds(const brim_graph *g, const graph_node *node, const brim_rate
     bool wide = node->inputs > 0 && g->value[node->input[0]].dtype == BRIM_F32;
     double moving = bytes / rates->memory;
     double computing = flops / (wide ? rates->matmul_32 : rates->matmul_16);
-    return (moving > computing ? moving : computing) + rates->launch;
+    return fmax(moving, computing) + rates->launch;
 }
