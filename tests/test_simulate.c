@@ -204,6 +204,14 @@ static const course courses[] = {
     // The kernel waits for the update of the step before.
     {.row = {{QUEUE_COMPUTE, 1, .wait = {2}}, {QUEUE_HOST, 5, .wait = {1}}},
      .expected = {.seconds = 6, .busy = {1, [QUEUE_HOST] = 5}, .waited = {[QUEUE_HOST] = 5}}},
+    // It waits for a read, which waits for the update before: only the third step meets one, of the
+    // first, which ends 4 seconds after the second step does.
+    {.row = {{QUEUE_COMPUTE, 1, .wait = {2}},
+             {QUEUE_READ, 1, .wait = {3}},
+             {QUEUE_HOST, 5, .wait = {1}}},
+     .expected = {.seconds = 6,
+                  .busy = {1, [QUEUE_HOST] = 6, [QUEUE_READ] = 1},
+                  .waited = {[QUEUE_READ] = 5}}},
     // Sections: the first, each in the middle, the last.
     {.row = {{QUEUE_COMPUTE, 1, SECTION_FIRST},
              {QUEUE_COMPUTE, 10, SECTION_MIDDLE},
