@@ -48,7 +48,7 @@ static brim_dtype gradient_dtype(const tape *t, const graph_node *node, value_id
 }
 
 // What is wanted: its gradient has the dtype that was asked for already while it is made, if there
-// is but one.
+// is but one, and no rule reads it.
 static void mark_wanted(tape *t, const value_id *wrt, const brim_dtype *dtype, int count) {
     const brim_graph *g = t->graph;
     for (node_id n = 0; n < g->nodes; n++)
@@ -56,7 +56,8 @@ static void mark_wanted(tape *t, const value_id *wrt, const brim_dtype *dtype, i
     for (int i = 0; i < count; i++) {
         value_state *state = &t->value[wrt[i]];
         state->depends = has_gradient(g, wrt[i]);
-        if (dtype && state->uses <= 1) state->dtype = dtype[i];
+        bool leaf = g->value[wrt[i]].producer < 0;
+        if (dtype && leaf && state->uses <= 1) state->dtype = dtype[i];
     }
 }
 

@@ -26,19 +26,17 @@ brim_value derive_to_input(const rule_context *c, brim_value gradient, int input
     shape target = to->shape;
     int32_t extra = from->shape.rank - target.rank;
     brim_attr attr = {.reduce = {0, false}};
-    bool has_ones = false;
     for (int32_t i = 0; i < from->shape.rank; i++) {
         bool missing = i < extra;
         bool one = !missing && target.dim[i - extra] == 1 && from->shape.dim[i] != 1;
         if (missing || one) attr.reduce.axes |= 1u << i;
-        has_ones |= one;
     }
     if (attr.reduce.axes) {
         // An f32 sum is not written as 16 bits by SUM itself; the caller casts it.
         brim_dtype dtype = c->dtype[input] == from->dtype ? from->dtype : BRIM_F32;
         gradient = graph_op_as(c->graph, OP_SUM, &gradient, 1, &attr, dtype);
     }
-    return has_ones ? brim_reshape_dims(gradient, target.rank, target.dim) : gradient;
+    return brim_reshape_dims(gradient, target.rank, target.dim);
 }
 
 bool derive_only_first(const rule_context *c) {
@@ -50,5 +48,5 @@ bool derive_only_first(const rule_context *c) {
                   *c->node->scope ? "\"" : "", i);
         return false;
     }
-    return c->gradient_out[0].id >= 0;
+    return true;
 }

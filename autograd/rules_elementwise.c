@@ -64,8 +64,11 @@ void derive_square(const rule_context *c, brim_value *dx) {
 void derive_pow(const rule_context *c, brim_value *dx) {
     double p = c->node->attr.scalar[0];
     if (p == 0) return;
-    brim_value dy = derive_wide(derive_dy(c)), a = derive_wide(c->in[0]);
-    brim_value slope = p == 1 ? dy : brim_mul(dy, p == 2 ? a : brim_pow(a, p - 1));
+    brim_value slope = derive_wide(derive_dy(c));
+    if (p != 1) {
+        brim_value a = derive_wide(c->in[0]);
+        slope = brim_mul(slope, p == 2 ? a : brim_pow(a, p - 1));
+    }
     dx[0] = brim_scale(slope, p);
 }
 

@@ -2,11 +2,6 @@
 // op saved.
 #include "autograd/rules.h"
 
-static brim_value like(brim_value x, brim_value other) {
-    const graph_value *v = derive_value(x), *o = derive_value(other);
-    return v && o && v->dtype != o->dtype ? brim_cast(x, o->dtype) : x;
-}
-
 void derive_softmax(const rule_context *c, brim_value *dx) {
     brim_value inputs[2] = {c->out[0], derive_dy(c)};
     dx[0] = graph_op(c->graph, OP_SOFTMAX_BACKWARD, inputs, 2, NULL);
@@ -47,7 +42,7 @@ void derive_rms_norm(const rule_context *c, brim_value *dx) {
 }
 
 void derive_cross_entropy(const rule_context *c, brim_value *dx) {
-    if (!derive_only_first(c) || !c->wanted[0]) return;
+    if (!derive_only_first(c)) return;
     brim_value inputs[4] = {c->in[0], c->in[1], c->out[1], derive_dy(c)};
     dx[0] = graph_op(c->graph, OP_CROSS_ENTROPY_BACKWARD, inputs, 4, &c->node->attr);
 }
@@ -69,7 +64,7 @@ void derive_attention(const rule_context *c, brim_value *dx) {
                             c->in[2],
                             c->out[0],
                             c->out[1],
-                            like(derive_dy(c), c->out[0]),
+                            derive_dy(c),
                             segments ? c->in[3] : GRAPH_INVALID};
     brim_value dq =
         graph_op(c->graph, OP_ATTENTION_BACKWARD, inputs, segments ? 7 : 6, &c->node->attr);

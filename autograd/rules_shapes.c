@@ -42,7 +42,6 @@ void derive_concat(const rule_context *c, brim_value *dx) {
 }
 
 void derive_embedding(const rule_context *c, brim_value *dx) {
-    if (!c->wanted[0]) return;
     brim_attr attr = {.rows = derive_value(c->in[0])->shape.dim[0]};
     brim_value inputs[2] = {c->in[1], derive_dy(c)};
     dx[0] = graph_op_as(c->graph, OP_EMBEDDING_BACKWARD, inputs, 2, &attr, c->dtype[0]);
@@ -53,11 +52,11 @@ void derive_rotary(const rule_context *c, brim_value *dx) {
     brim_attr attr = c->node->attr;
     attr.rotary.inverse = !attr.rotary.inverse;
     brim_value inputs[2] = {derive_dy(c), c->node->inputs > 1 ? c->in[1] : GRAPH_INVALID};
-    if (c->wanted[0]) dx[0] = graph_op(c->graph, OP_ROTARY, inputs, c->node->inputs, &attr);
+    dx[0] = graph_op(c->graph, OP_ROTARY, inputs, c->node->inputs, &attr);
 }
 
 // The same numbers of the same stream: the mask is drawn again, never stored.
 void derive_dropout(const rule_context *c, brim_value *dx) {
     brim_value inputs[4] = {derive_dy(c), c->in[1], c->in[2], c->in[3]};
-    if (c->wanted[0]) dx[0] = graph_op(c->graph, OP_DROPOUT, inputs, 4, &c->node->attr);
+    dx[0] = graph_op(c->graph, OP_DROPOUT, inputs, 4, &c->node->attr);
 }
