@@ -136,7 +136,7 @@ static void cast_node(caster *c, node_id n) {
         node.op == OP_FUSED) {
         brim_fail(c->r.err, BRIM_GRAPH,
                   "cast: node %d (%s in scope \"%s\") is not of a forward graph", n,
-                  op_table[node.op].name, node.scope ? node.scope : "");
+                  op_table[node.op].name, node.scope);
         return;
     }
     if (is_idle_cast(c, &node)) {

@@ -97,12 +97,11 @@ static void copy_update(copier *c, node_id n) {
 static void copy_node(copier *c, node_id n) {
     const brim_graph *g = c->r.from;
     const graph_node *node = &g->node[n];
-    const struct copied *of = node->inputs ? &c->of[node->input[0]] : NULL;
-    if (of && of->wanted && with_copy[node->op])
+    if (with_copy[node->op] && c->of[node->input[0]].wanted)
         copy_update(c, n);
-    else if (of && of->wanted && is_plain_cast(g, node) &&
-             g->value[node->first_output].dtype == of->dtype)
-        c->r.map[node->first_output] = of->copy;
+    else if (is_plain_cast(g, node) && c->of[node->input[0]].wanted &&
+             c->of[node->input[0]].dtype == g->value[node->first_output].dtype)
+        c->r.map[node->first_output] = c->of[node->input[0]].copy;
     else
         rewrite_copy(&c->r, n, NULL);
 }

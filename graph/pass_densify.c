@@ -1,6 +1,5 @@
 // COPY before readers that cannot take their input's strides.
 #include <stdlib.h>
-#include <string.h>
 #include "core/alloc.h"
 #include "graph/layout.h"
 #include "graph/passes.h"
@@ -34,8 +33,10 @@ static bool describe_new(densifier *d, value_id known) {
     return !failed(d->r.err);
 }
 
+static const brim_attr no_attr; // all of its bytes are zero
+
 // A node of one input and one output beside the node `at`, in its phase, sections and scope. attr
-// must be zeroed bytes with its member set.
+// is no_attr with its member set.
 static value_id insert(densifier *d, const graph_node *at, op_id op, const brim_attr *attr,
                        value_id input, const shape *s) {
     if (failed(d->r.err)) return -1;
@@ -45,13 +46,7 @@ static value_id insert(densifier *d, const graph_node *at, op_id op, const brim_
     like.attr = *attr;
     value_id known = d->r.to->values;
     value_id made = rewrite_add_one(&d->r, &like, &input, 1, d->r.to->value[input].dtype, s);
-    return made >= 0 && describe_new(d, known) ? made : -1;
-}
-
-static brim_attr no_attr(void) {
-    brim_attr attr;
-    memset(&attr, 0, sizeof attr);
-    return attr;
+    return describe_new(d, known) ? made : -1;
 }
 
 // A dense copy, shared by the readers that may.
@@ -63,9 +58,8 @@ static value_id dense_copy(densifier *d, const graph_node *at, value_id v) {
         if (made->phase <= at->phase && made->sections == at->sections) return copy;
     }
     if (v < 0) return -1;
-    brim_attr attr = no_attr();
     shape s = g->value[v].shape;
-    copy = insert(d, at, OP_COPY, &attr, v, &s);
+    copy = insert(d, at, OP_COPY, &no_attr, v, &s);
     if (copy >= 0) d->value[v].copy = copy;
     return copy;
 }
@@ -73,7 +67,7 @@ static value_id dense_copy(densifier *d, const graph_node *at, value_id v) {
 // The matrices of v seen with their last two axes swapped.
 static value_id swap_last(densifier *d, const graph_node *at, value_id v) {
     shape s = d->r.to->value[v].shape;
-    brim_attr attr = no_attr();
+    brim_attr attr = no_attr;
     for (int32_t i = 0; i < s.rank; i++) attr.axes[i] = (int8_t)i;
     attr.axes[s.rank - 2] = (int8_t)(s.rank - 1);
     attr.axes[s.rank - 1] = (int8_t)(s.rank - 2);
@@ -110,8 +104,7 @@ static value_id matmul_operand(densifier *d, const graph_node *node, int input, 
         shape full = *result;
         full.dim[full.rank - 2] = s.dim[s.rank - 2];
         full.dim[full.rank - 1] = s.dim[s.rank - 1];
-        brim_attr attr = no_attr();
-        v = insert(d, node, OP_BROADCAST, &attr, v, &full);
+        v = insert(d, node, OP_BROADCAST, &no_attr, v, &full);
     }
     return dense_copy(d, node, v);
 }

@@ -27,30 +27,17 @@ static bool *find_live(const brim_graph *g, brim_error *err) {
 
 // Equal nodes -------------------------------------------------------------------------------------
 
-typedef struct node_set { // of new nodes, open addressing
-    node_id *slot;        // -1: free
-    size_t mask;
-} node_set;
-
-static uint64_t mix(uint64_t hash, const void *bytes, size_t count) {
-    const unsigned char *b = bytes;
-    for (size_t i = 0; i < count; i++) hash = (hash ^ b[i]) * 0x100000001b3u; // FNV-1a
-    return hash;
-}
-
-static uint64_t hash_node(const graph_node *node, const value_id *inputs) {
-    uint64_t hash = mix(0xcbf29ce484222325u, &node->op, sizeof node->op);
-    hash = mix(hash, &node->attr, sizeof node->attr);
-    hash = mix(hash, inputs, (size_t)node->inputs * sizeof *inputs);
-    return hash ^ hash >> 32;
-}
+// New nodes by their first input, which equal nodes share, in the order in which they were made.
+typedef struct node_lists {
+    node_id *first; // by value id + 1, those without inputs in front; -1: none
+    node_id *next;  // by node id; -1: none
+} node_lists;
 
 // Would the new graph's node `there` compute what `node` of the old one computes from `inputs`?
 static bool same_node(const rewrite *r, const graph_node *node, const value_id *inputs,
                       const graph_node *there) {
-    if (there->op != node->op || there->inputs != node->inputs || there->outputs != node->outputs ||
-        there->phase > node->phase || there->sections != node->sections ||
-        memcmp(&there->attr, &node->attr, sizeof node->attr) ||
+    if (there->op != node->op || there->inputs != node->inputs || there->phase > node->phase ||
+        there->sections != node->sections || memcmp(&there->attr, &node->attr, sizeof node->attr) ||
         (node->inputs && memcmp(there->input, inputs, (size_t)node->inputs * sizeof *inputs)))
         return false;
     for (int32_t j = 0; j < node->outputs; j++) {
@@ -65,16 +52,16 @@ static bool same_node(const rewrite *r, const graph_node *node, const value_id *
 }
 
 // Copies the node, or finds an equal one.
-static void merge_or_copy(rewrite *r, node_set *set, node_id n, const value_id *inputs) {
+static void merge_or_copy(rewrite *r, node_lists *lists, node_id n, const value_id *inputs) {
     const graph_node *node = &r->from->node[n];
     if (node->op == OP_DROPOUT || node->op == OP_FUSED || node->recomputed ||
         op_table[node->op].family == FAMILY_UPDATE) {
         rewrite_copy(r, n, inputs);
         return;
     }
-    size_t at = hash_node(node, inputs) & set->mask;
-    for (; set->slot[at] >= 0; at = (at + 1) & set->mask) {
-        const graph_node *there = &r->to->node[set->slot[at]];
+    node_id *at = &lists->first[node->inputs ? inputs[0] + 1 : 0];
+    for (; *at >= 0; at = &lists->next[*at]) {
+        const graph_node *there = &r->to->node[*at];
         if (!same_node(r, node, inputs, there)) continue;
         for (int32_t j = 0; j < node->outputs; j++) {
             const char *name = r->from->value[node->first_output + j].name;
@@ -85,16 +72,14 @@ static void merge_or_copy(rewrite *r, node_set *set, node_id n, const value_id *
         }
         return;
     }
-    set->slot[at] = r->to->nodes;
+    *at = r->to->nodes;
     rewrite_copy(r, n, inputs);
 }
 
-static bool make_set(node_set *set, int32_t nodes, brim_error *err) {
-    size_t size = 16;
-    while (size < 2 * (size_t)nodes) size *= 2;
-    *set = (node_set){brim_calloc_array(size, sizeof *set->slot, err), size - 1};
-    if (set->slot) memset(set->slot, -1, size * sizeof *set->slot);
-    return set->slot != NULL;
+static node_id *make_empty(int32_t count, brim_error *err) {
+    node_id *list = brim_calloc_array((size_t)count, sizeof *list, err);
+    if (list) memset(list, -1, (size_t)count * sizeof *list);
+    return list;
 }
 
 // The passes --------------------------------------------------------------------------------------
@@ -116,11 +101,11 @@ static bool is_used(const brim_graph *g, const bool *live, value_id v) {
 
 static brim_graph *prune(const brim_graph *g, const char *pass, bool merge, brim_error *err) {
     rewrite r;
-    node_set set = {0};
+    node_lists lists = {0};
     if (!rewrite_begin(&r, g, err)) return NULL;
     bool *live = find_live(g, err);
     value_id *inputs = brim_calloc_array((size_t)most_inputs(g), sizeof *inputs, err);
-    if (merge) make_set(&set, g->nodes, err);
+    if (merge) lists = (node_lists){make_empty(g->values + 1, err), make_empty(g->nodes, err)};
     for (value_id v = 0; v < g->values && !failed(err); v++) {
         node_id n = g->value[v].producer;
         if (n < 0) {
@@ -131,13 +116,14 @@ static brim_graph *prune(const brim_graph *g, const char *pass, bool merge, brim
         if (!live[n] || node->first_output != v) continue;
         for (int32_t i = 0; i < node->inputs; i++) inputs[i] = r.map[node->input[i]];
         if (merge)
-            merge_or_copy(&r, &set, n, inputs);
+            merge_or_copy(&r, &lists, n, inputs);
         else
             rewrite_copy(&r, n, inputs);
     }
     free(live);
     free(inputs);
-    free(set.slot);
+    free(lists.first);
+    free(lists.next);
     return rewrite_end(&r, pass);
 }
 

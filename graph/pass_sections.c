@@ -48,7 +48,7 @@ static void set_sections(brim_graph *g, const bool *accumulated, origin *by_node
             brim_fail(err, BRIM_GRAPH,
                       "sections: node %d (%s in scope \"%s\") depends on a sum over micro-batches "
                       "and is itself summed",
-                      n, op_table[node->op].name, node->scope ? node->scope : "");
+                      n, op_table[node->op].name, node->scope);
         node->sections = o.late                       ? SECTION_LAST
                          : o.invariant && !o.constant ? SECTION_FIRST
                                                       : SECTION_ALL;

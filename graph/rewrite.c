@@ -52,7 +52,7 @@ static const chain *copy_chain(rewrite *r, const chain *from) {
 static const char *copy_scope(rewrite *r, const char *scope) {
     if (!r->new_scope || scope != r->old_scope) {
         r->old_scope = scope;
-        r->new_scope = copy_text(r, scope ? scope : "");
+        r->new_scope = copy_text(r, scope);
     }
     return r->new_scope;
 }

@@ -35,7 +35,7 @@ const char *shape_print(const shape *s, char *buffer, size_t size) {
     size_t used = 0;
     int rank = s->rank < 0 ? 0 : s->rank > BRIM_MAX_DIMS ? BRIM_MAX_DIMS : s->rank;
     int n = snprintf(buffer, size, "[");
-    for (int i = 0; i < rank && n >= 0; i++) {
+    for (int i = 0; i < rank; i++) {
         used += (size_t)n;
         if (used >= size) return buffer;
         n = snprintf(buffer + used, size - used, i ? ", %" PRId64 : "%" PRId64, s->dim[i]);

@@ -54,6 +54,7 @@ static parts build(brim_graph *g) {
     p.x = x.id, p.w = w.id, p.lr = lr.id, p.product = product.id, p.gradient = gradient.id;
     p.total = total.id, p.updated = updated.id, p.low = fused.id + 1;
     if (failed(g->err)) return p;
+    fit_graph(g);
     p.matmul = node_of(g, p.product), p.norm = node_of(g, norm.id), p.fused = node_of(g, fused.id);
     p.back = node_of(g, p.gradient), p.accumulate = node_of(g, p.total),
     p.sgd = node_of(g, p.updated);
@@ -66,6 +67,11 @@ static void extra_node(brim_graph *g, value_id first_output) {
     ck_assert(graph_reserve(g, 1, 0));
     g->node[g->nodes] = g->node[0];
     g->node[g->nodes++].first_output = first_output;
+}
+
+static void extra_result(brim_graph *g, value_id id) {
+    g->result = realloc(g->result, (size_t)(g->results + 1) * sizeof *g->result);
+    g->result[g->results++] = id;
 }
 
 // X(name, part of the error's text, what is spoilt)
@@ -174,7 +180,45 @@ static void extra_node(brim_graph *g, value_id first_output) {
     X(node_count, "is not the result of a node", g->nodes--)                                       \
     X(null_values, "values, ", g->value = NULL)                                                    \
     X(null_nodes, "values, ", g->node = NULL)                                                      \
-    X(result_twice, "two outputs have that name", g->result[g->results++] = p->low)                \
+    X(result_twice, "two outputs have that name", extra_result(g, p->low))                         \
+    X(result_twice_later, "two outputs have that name", VALUE(product).name = "other";             \
+      extra_result(g, p->product); extra_result(g, p->low))                                        \
+    X(result_twice_between, "two outputs have that name", VALUE(product).name = "other";           \
+      extra_result(g, p->product); VALUE(gradient).name = "other"; extra_result(g, p->gradient))   \
+    X(result_end, "output 0 is value 29 of 29", g->result[0] = g->values)                          \
+    X(value_producer_end, "value 4: its producer is node 14 of 14",                                \
+      VALUE(product).producer = g->nodes)                                                          \
+    X(value_unknown_role, "value 4: there is no role -1", VALUE(product).role = (value_role)-1)    \
+    X(value_unknown_dtype, "there is no dtype -1", VALUE(product).dtype = (brim_dtype)-1)          \
+    X(leaf_is_named, "value 0 \"x\": a leaf with a producer", VALUE(x).producer = 3)               \
+    X(control_none, "there is no control slot -1", VALUE(lr).control = -1)                         \
+    X(control_rank, "control slot lr is a scalar f32", VALUE(lr).shape = ((shape){1, {1}}))        \
+    X(result_control, "only control values have a slot", VALUE(product).control = 0)               \
+    X(result_of_state, "does not update it", VALUE(m).update = p->updated)                         \
+    X(update_end, "its update is value 29", VALUE(w).update = g->values)                           \
+    X(update_producer_end, "is not the result of a node", VALUE(updated).producer = g->nodes)      \
+    X(update_no_producer, "is not the result of a node", VALUE(updated).producer = -1)             \
+    X(update_no_output, "does not update it", VALUE(updated).output = -1)                          \
+    X(update_output_end, "does not update it", VALUE(updated).output = (int8_t)p->sgd->inputs)     \
+    X(update_no_op, "does not update it", p->sgd->op = OP_COUNT)                                   \
+    X(update_no_inputs, "does not update it", p->sgd->input = NULL)                                \
+    X(node_input_end, "input 1 is value 29 of 29", INPUT(matmul, 1) = g->values)                   \
+    X(node_input_next, "input 1, value 5, is not made before it", INPUT(matmul, 1) = 5)            \
+    X(node_unknown_op, "node 0, no op in scope \"h.0\": there is no op -1",                        \
+      p->matmul->op = (op_id)-1)                                                                   \
+    X(node_unknown_phase, "there is no phase -1", p->matmul->phase = (node_phase)-1)               \
+    X(node_sections_some, "it runs in sections 0x7, but value", p->matmul->sections = SECTION_ALL; \
+      p->norm[-1].sections = SECTION_MIDDLE)                                                       \
+    X(node_has_no_outputs, "it has 0 outputs", extra_node(g, g->values);                           \
+      g->node[g->nodes - 1].outputs = 0)                                                           \
+    X(extra_node_end, "its outputs are values 29 and on of 29", extra_node(g, g->values))          \
+    X(original_end, "said to be value 29 again", p->back->recomputed = true;                       \
+      VALUE(gradient).original = g->values)                                                        \
+    X(original_shape, "again, which has another type", p->back->recomputed = true;                 \
+      VALUE(gradient).original = 0)                                                                \
+    X(loss_other_half, "the loss is value -1 by value 20, two scalars", g->loss.sum = -1)          \
+    X(loss_end, "the loss is value 19 by value 29, two scalars", g->loss.count = g->values)        \
+    X(no_nodes, "29 values, -1 nodes", g->nodes = -1)                                              \
     X(extra_node, "do not follow those of the node before", extra_node(g, p->product))             \
     X(extra_node_range, "its outputs are values 99", extra_node(g, 99))                            \
     X(extra_node_value, "is not its output 0", extra_node(g, g->values - 1))                       \
@@ -222,7 +266,11 @@ END_TEST
 START_TEST(sound_graphs_pass) {
     MAKE_GRAPH;
     ck_assert_int_eq(graph_verify(g, "nothing", &err), BRIM_OK);
-    build(g);
+    parts p = build(g);
+    graph_leaf(g, ROLE_STATE, BRIM_F32, &(shape){0}, "h.0.w/grad"); // of another role
+    p.matmul->sections = SECTION_FIRST;                             // kept for the other sections
+    g->value[p.gradient].original = -1;
+    p.back->recomputed = true;
     ASSERT_FINE(err);
     ck_assert_int_eq(graph_verify(g, "building", &err), BRIM_OK);
     brim_fail(&err, BRIM_IO, "earlier");

@@ -11,6 +11,7 @@ static const brim_init normal = {BRIM_NORMAL, 1};
 // `next` becomes the g of MAKE_GRAPH.
 #define TAKE(next)                                                                                 \
     do {                                                                                           \
+        fit_graph(g);                                                                              \
         brim_graph *taken = (next);                                                                \
         ASSERT_FINE(err);                                                                          \
         brim_graph_free(g);                                                                        \
