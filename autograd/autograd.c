@@ -250,7 +250,7 @@ static void take(tape *t, const graph_node *node, const rule_context *c, const b
                       shape_print(&g->value[node->input[i]].shape, wanted, sizeof wanted));
             return;
         }
-        if (g->value[gradient.id].dtype != c->dtype[i]) gradient = brim_cast(gradient, c->dtype[i]);
+        gradient = brim_cast(gradient, c->dtype[i]);
         if (gradient.id >= 0) contribute(t, node->input[i], gradient);
     }
 }
@@ -297,8 +297,7 @@ static void visit(tape *t, const graph_node *node) {
 
 static void walk(tape *t, brim_value loss, brim_value seed) {
     brim_graph *g = t->graph;
-    if (g->value[seed.id].dtype != g->value[loss.id].dtype)
-        seed = brim_cast(seed, g->value[loss.id].dtype);
+    seed = brim_cast(seed, g->value[loss.id].dtype);
     if (seed.id >= 0) contribute(t, loss.id, seed);
     for (node_id n = g->value[loss.id].producer; n >= 0 && !failed(t->err) && !failed(g->err);
          n--) {
@@ -311,8 +310,7 @@ static void walk(tape *t, brim_value loss, brim_value seed) {
 
 static brim_value finished(tape *t, value_id v, const brim_dtype *dtype) {
     brim_value gradient = gradient_of(t, v);
-    bool other = dtype && gradient.id >= 0 && t->graph->value[gradient.id].dtype != *dtype;
-    return other ? brim_cast(gradient, *dtype) : gradient;
+    return dtype ? brim_cast(gradient, *dtype) : gradient;
 }
 
 brim_status autograd_differentiate(brim_graph *g, brim_value loss, brim_value seed,

@@ -11,15 +11,12 @@ static brim_value product(const rule_context *c, brim_value a, bool transpose_a,
 // Operands of one product have one dtype; the gradient of a product with an f32 result (logits,
 // say) may have another than the operands. It takes theirs.
 static brim_value like(brim_value x, brim_value other) {
-    const graph_value *v = derive_value(x), *o = derive_value(other);
-    return v && o && v->dtype != o->dtype ? brim_cast(x, o->dtype) : x;
+    return brim_cast(x, brim_value_dtype(other));
 }
 
 // [.., M, N] -> [.. M, N]
 static brim_value merge_rows(brim_value x) {
-    const graph_value *v = derive_value(x);
-    if (!v) return x;
-    return brim_reshape_dims(x, 2, (int64_t[]){-1, v->shape.dim[v->shape.rank - 1]});
+    return brim_reshape(x, -1, brim_dim(x, -1));
 }
 
 // True if b is one matrix that every matrix of a batch a [.., M, K] is multiplied by: then its
@@ -80,9 +77,7 @@ static brim_value keep_axes(const rule_context *c, brim_value reduced) {
 
 void derive_sum(const rule_context *c, brim_value *dx) {
     shape s = derive_value(c->in[0])->shape;
-    brim_value dy = derive_dy(c);
-    const graph_value *v = derive_value(dy);
-    if (v && v->dtype != c->dtype[0]) dy = brim_cast(dy, c->dtype[0]);
+    brim_value dy = brim_cast(derive_dy(c), c->dtype[0]);
     dx[0] = brim_broadcast_dims(keep_axes(c, dy), s.rank, s.dim);
 }
 

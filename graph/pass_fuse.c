@@ -18,6 +18,8 @@ enum {
     MOST_SCALAR_STEPS = 4, // that each element of a larger chain computes again, to save a launch
 };
 
+_Static_assert((int)MOST_STEPS <= (int)GRAPH_MAX_OUTPUTS, "each step may be an output");
+
 typedef struct unit {
     node_id tail;   // of the list of members; its head is the unit's id
     node_id shaped; // a member whose output has the chain's shape
@@ -96,8 +98,7 @@ static bool sizes_fit(fuser *f, node_id a, node_id b) {
     f->stamps++;
     add_sizes(f, a, a, b, &size);
     add_sizes(f, b, a, b, &size);
-    return size.steps <= MOST_STEPS && size.outputs <= GRAPH_MAX_OUTPUTS &&
-           size.inputs + size.outputs <= f->max_operands;
+    return size.steps <= MOST_STEPS && size.inputs + size.outputs <= f->max_operands;
 }
 
 // A few scalar steps that only the larger unit reads may be computed by it.

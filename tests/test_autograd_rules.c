@@ -126,6 +126,32 @@ START_TEST(batches_of_products) {
 }
 END_TEST
 
+// Of 16-bit operands: what is summed is f32 until then, what is not is written in 16 bits.
+START_TEST(batches_of_16_bit_products) {
+    const struct batch *c = &batches[_i];
+    brim_value x[2] = {brim_input_dims(g, "a", BRIM_BF16, c->a.rank, c->a.dim),
+                       brim_input_dims(g, "b", BRIM_BF16, c->b.rank, c->b.dim)},
+               gradient[2];
+    brim_attr attr = {.matmul = {c->transpose_a, c->transpose_b}};
+    differentiate(total(brim_square(graph_op(g, OP_MATMUL, x, 2, &attr))), x, 2, gradient);
+    bool summed[4096] = {false};
+    int sums = 0;
+    for (node_id n = 0; n < g->nodes; n++) {
+        const graph_node *node = &g->node[n];
+        if (node->phase == PHASE_BACKWARD && node->op == OP_SUM)
+            summed[node->input[0]] = true, sums++;
+    }
+    ck_assert_int_eq(sums, c->sums);
+    for (node_id n = 0; n < g->nodes; n++) {
+        const graph_node *node = &g->node[n];
+        if (node->phase == PHASE_BACKWARD && node->op == OP_MATMUL)
+            ck_assert_int_eq(g->value[node->first_output].dtype,
+                             summed[node->first_output] ? BRIM_F32 : BRIM_BF16);
+    }
+    for (int i = 0; i < 2; i++) ck_assert_int_eq(brim_value_dtype(gradient[i]), BRIM_BF16);
+}
+END_TEST
+
 // Gradients of operands that were broadcast.
 START_TEST(sums_over_broadcast_axes) {
     static const shape rows[][2] = {
@@ -501,6 +527,7 @@ Suite *autograd_rules_suite(void) {
     TCase *numbers = tcase_create("numbers");
     tcase_add_checked_fixture(numbers, setup, teardown);
     tcase_add_loop_test(numbers, batches_of_products, 0, sizeof batches / sizeof *batches);
+    tcase_add_loop_test(numbers, batches_of_16_bit_products, 0, sizeof batches / sizeof *batches);
     tcase_add_test(numbers, sums_over_broadcast_axes);
     tcase_add_loop_test(numbers, parts_of_a_value, 0, sizeof tiles / sizeof *tiles);
     tcase_add_test(numbers, corners_are_added);

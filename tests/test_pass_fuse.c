@@ -117,6 +117,74 @@ START_TEST(fuse_keeps_scalars_that_others_read) {
 }
 END_TEST
 
+// Up to four steps on one element may be inside; the chain then has the larger shape, and goes on.
+START_TEST(fuse_takes_in_a_few_scalar_steps) {
+    for (int steps = 1; steps < 7; steps++) {
+        for (int scalar_first = 0; scalar_first < 2; scalar_first++) {
+            MAKE_GRAPH;
+            brim_value x = brim_input(g, "x", BRIM_F32, 4, 6), s = brim_input(g, "s", BRIM_F32, 1);
+            brim_value y = scalar_first ? x : brim_abs(x);
+            for (int i = 0; i < steps; i++) s = brim_exp(s);
+            y = brim_neg(scalar_first ? brim_mul(s, y) : brim_mul(y, s));
+            brim_output(brim_add(y, brim_input(g, "z", BRIM_F32, 4, 6)), "y");
+            TAKE(pass_fuse(g, true, OPERANDS, &err));
+            ck_assert_int_eq(g->nodes, steps <= 4 ? 1 : 2);
+            ck_assert_int_eq(g->node[g->nodes - 1].attr.chain->steps,
+                             (steps <= 4 ? steps : 0) + 4 - scalar_first);
+            FREE_GRAPH;
+        }
+    }
+}
+END_TEST
+
+// Outputs count as operands.
+START_TEST(fuse_limits_outputs) {
+    MAKE_GRAPH;
+    brim_value x = brim_input(g, "x", BRIM_F32, 4);
+    for (int i = 0; i < 24; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "x%d", i);
+        brim_output(x = brim_neg(x), name);
+    }
+    TAKE(pass_fuse(g, true, 9, &err));
+    ck_assert_int_eq(g->nodes, 3);
+    for (node_id n = 0; n < 3; n++) ck_assert_int_eq(g->node[n].outputs, 8);
+    FREE_GRAPH;
+}
+END_TEST
+
+// Constants count as steps, once for each chain.
+START_TEST(fuse_counts_constants) {
+    MAKE_GRAPH;
+    brim_value x = brim_input(g, "x", BRIM_F32, 4), two = brim_constant(g, 2);
+    for (int i = 0; i < 32; i++) x = brim_mul(x, brim_constant(g, i + 3)); // 64 steps
+    brim_output(x, "y");
+    TAKE(pass_fuse(g, true, OPERANDS, &err));
+    ck_assert_int_eq(g->nodes, 1);
+    ck_assert_int_eq(g->node[0].attr.chain->steps, 64);
+    FREE_GRAPH;
+    g = brim_graph_create(&err);
+    x = brim_input(g, "x", BRIM_F32, 4), two = brim_constant(g, 2);
+    for (int i = 0; i < 63; i++) x = brim_mul(x, two); // and 64 again
+    brim_output(x, "y");
+    brim_output(brim_neg(two), "minus_two");
+    TAKE(pass_fuse(g, true, OPERANDS, &err));
+    ck_assert_int_eq(g->nodes, 2);
+    FREE_GRAPH;
+}
+END_TEST
+
+START_TEST(a_chain_may_read_nothing) {
+    MAKE_GRAPH;
+    brim_output(brim_exp(brim_add(brim_constant(g, 2), brim_constant(g, 3))), "y");
+    TAKE(pass_fuse(g, true, OPERANDS, &err));
+    assert_text(g, "%0 = fused(t0 = constant(2) f32; t1 = constant(3) f32; t2 = add(t0, t1) f32; "
+                   "t3 = exp(t2) f32; out t3) [] f32\n"
+                   "output \"y\" = %0\n");
+    FREE_GRAPH;
+}
+END_TEST
+
 START_TEST(fuse_skips_broadcasts) {
     MAKE_GRAPH;
     brim_value x = brim_input(g, "x", BRIM_F32, 4, 6), b = brim_input(g, "b", BRIM_F32, 6);
@@ -209,6 +277,10 @@ Suite *pass_fuse_suite(void) {
     tcase_add_test(fuse, fuse_moves_units_out_of_the_way);
     tcase_add_test(fuse, fuse_keeps_shapes_apart);
     tcase_add_test(fuse, fuse_keeps_scalars_that_others_read);
+    tcase_add_test(fuse, fuse_takes_in_a_few_scalar_steps);
+    tcase_add_test(fuse, fuse_limits_outputs);
+    tcase_add_test(fuse, fuse_counts_constants);
+    tcase_add_test(fuse, a_chain_may_read_nothing);
     tcase_add_test(fuse, fuse_skips_broadcasts);
     tcase_add_test(fuse, fuse_keeps_phases_and_sections_apart);
     tcase_add_test(fuse, fuse_limits_operands);

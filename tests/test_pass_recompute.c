@@ -170,9 +170,35 @@ START_TEST(marks_become_decisions) {
         for (size_t i = 0; i < sizeof again / sizeof *again; i++) expected |= v == again[i];
         ck_assert_msg(recompute[v] == expected, "value %d", v);
     }
+    g->value[b.id + 1].checkpoint = true; // one output of several is kept for itself
+    recompute_marked(g, recompute, &err);
+    ck_assert(recompute[b.id] && !recompute[b.id + 1] && recompute[b.id + 2]);
     for (value_id v = 0; v < g->values; v++) g->value[v].checkpoint = false;
     recompute_marked(g, recompute, &err);
     for (value_id v = 0; v < g->values; v++) ck_assert(!recompute[v]);
+    FREE_GRAPH;
+}
+END_TEST
+
+// Without decisions, the marks are taken.
+START_TEST(marks_are_what_is_recomputed) {
+    MAKE_GRAPH;
+    begin_widely(g);
+    brim_value x = brim_input(g, "x", BRIM_F32, 4, 8), w = brim_parameter(g, "w", normal, 8, 8);
+    brim_value a = brim_matmul(x, w), b = brim_exp(a);
+    brim_checkpoint(brim_matmul(b, w));
+    g->phase = PHASE_BACKWARD;
+    brim_output(brim_mul(a, b), "d");
+    brim_graph *none = recompute_listed(g, NULL, 0, &err);
+    ASSERT_FINE(err);
+    for (node_id n = 0; n < none->nodes; n++) ck_assert(!none->node[n].recomputed);
+    brim_graph_free(none);
+    g->results = 1; // the concatenation has no part in the next
+    brim_output(brim_mul(b, a), "e");
+    TAKE(pass_recompute(g, NULL, &err));
+    ck_assert(find_op(g, OP_MATMUL)->recomputed);
+    ck_assert(find_op(g, OP_EXP)->recomputed);
+    ck_assert(!find_op(g, OP_CONCAT)->recomputed);
     FREE_GRAPH;
 }
 END_TEST
@@ -307,6 +333,7 @@ Suite *pass_recompute_suite(void) {
     tcase_add_test(small, views_follow_and_all_outputs_come_again);
     tcase_add_test(small, what_cannot_is_kept);
     tcase_add_test(small, marks_become_decisions);
+    tcase_add_test(small, marks_are_what_is_recomputed);
     tcase_add_test(small, marks_go_through_passes);
     tcase_add_test(small, marks_refuse_what_is_no_value);
     tcase_add_test(small, copies_are_not_taken_early);

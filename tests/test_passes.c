@@ -456,6 +456,7 @@ START_TEST(passes_keep_what_belongs_to_the_graph) {
     for (int pass = 0; pass < 6; pass++) {
         MAKE_GRAPH;
         brim_value w = brim_checkpoint(brim_parameter(g, "w", normal, 4));
+        begin_widely(g);
         brim_scope_push(g, "block");
         brim_value y = brim_dropout(brim_tanh(brim_exp(w)), 0.5);
         brim_scope_pop(g);
@@ -473,7 +474,7 @@ START_TEST(passes_keep_what_belongs_to_the_graph) {
         ck_assert_int_eq(g->phase, pass == 1 ? PHASE_FORWARD : PHASE_BACKWARD);
         ck_assert_int_eq(g->dropouts, 1);
         ck_assert(g->value[0].role == ROLE_PARAMETER && g->value[0].checkpoint);
-        ck_assert(g->value[g->result[0]].checkpoint);
+        ck_assert(g->value[g->result[1]].checkpoint && !g->value[g->result[0]].checkpoint);
         ck_assert_int_eq(g->loss.sum, -1);
         if (pass != 1) {
             value_id update = g->value[0].update;
