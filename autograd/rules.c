@@ -8,11 +8,10 @@ const derivative_rule derivative_rules[OP_COUNT] = {
 };
 
 brim_value derive_constant(brim_value like, double value) {
-    const graph_value *v = derive_value(like);
-    if (!v) return GRAPH_INVALID;
     brim_attr attr = {.scalar = {(float)value}};
     shape scalar = {0};
-    return graph_op_shaped(like.graph, OP_CONSTANT, NULL, 0, &attr, v->dtype, &scalar);
+    brim_dtype dtype = brim_value_dtype(like);
+    return graph_op_shaped(like.graph, OP_CONSTANT, NULL, 0, &attr, dtype, &scalar);
 }
 
 bool derive_needs_wide(const rule_context *c, int input) {

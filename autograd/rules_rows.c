@@ -68,5 +68,7 @@ void derive_attention(const rule_context *c, brim_value *dx) {
                             segments ? c->in[3] : GRAPH_INVALID};
     brim_value dq =
         graph_op(c->graph, OP_ATTENTION_BACKWARD, inputs, segments ? 7 : 6, &c->node->attr);
-    for (int i = 0; i < 3; i++) dx[i] = graph_output(dq, i);
+    dx[0] = dq;
+    dx[1] = graph_output(dq, 1);
+    dx[2] = graph_output(dq, 2);
 }

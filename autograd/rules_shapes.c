@@ -16,8 +16,7 @@ void derive_permute(const rule_context *c, brim_value *dx) {
 static brim_value slice_or_pad(const rule_context *c, op_id op, brim_value dy,
                                const brim_attr *attr, int input) {
     shape s = derive_value(c->in[input])->shape;
-    const graph_value *v = derive_value(dy);
-    return v ? graph_op_shaped(c->graph, op, &dy, 1, attr, v->dtype, &s) : dy;
+    return graph_op_shaped(c->graph, op, &dy, 1, attr, brim_value_dtype(dy), &s);
 }
 
 void derive_slice(const rule_context *c, brim_value *dx) {
@@ -51,7 +50,8 @@ void derive_embedding(const rule_context *c, brim_value *dx) {
 void derive_rotary(const rule_context *c, brim_value *dx) {
     brim_attr attr = c->node->attr;
     attr.rotary.inverse = !attr.rotary.inverse;
-    brim_value inputs[2] = {derive_dy(c), c->node->inputs > 1 ? c->in[1] : GRAPH_INVALID};
+    brim_value inputs[2] = {derive_dy(c)};
+    for (int32_t i = 1; i < c->node->inputs; i++) inputs[i] = c->in[i];
     dx[0] = graph_op(c->graph, OP_ROTARY, inputs, c->node->inputs, &attr);
 }
 
