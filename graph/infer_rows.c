@@ -23,7 +23,6 @@ bool infer_matmul(inference *i) {
         return infer_refuse(i, BRIM_SHAPE, "the leading axes do not broadcast");
     s.dim[s.rank++] = m;
     s.dim[s.rank++] = n;
-    for (int k = s.rank; k < BRIM_MAX_DIMS; k++) s.dim[k] = 0;
     return infer_set(i, 0, i->input[0].dtype, &s);
 }
 

@@ -5,9 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "core/dtype.h"
-#include "graph/infer.h"
-#include "graph/shape.h"
+#include "test_graph_infer.h"
 
 typedef struct infer_case {
     op_id op;
@@ -16,44 +14,6 @@ typedef struct infer_case {
     const char *asked;    // of output 0: "", "f32" or "f32[2,3]"
     const char *expected; // types, or "!" and a part of the reason
 } infer_case;
-
-#define NO_ATTR                                                                                    \
-    {                                                                                              \
-        .scalar = { 0 }                                                                            \
-    }
-#define SCALARS(...)                                                                               \
-    {                                                                                              \
-        .scalar = { __VA_ARGS__ }                                                                  \
-    }
-#define AXES(...)                                                                                  \
-    {                                                                                              \
-        .axes = { __VA_ARGS__ }                                                                    \
-    }
-#define START(...)                                                                                 \
-    {                                                                                              \
-        .start = { __VA_ARGS__ }                                                                   \
-    }
-#define MATMUL(a, b)                                                                               \
-    {                                                                                              \
-        .matmul = { a, b }                                                                         \
-    }
-#define REDUCE(set, keep_)                                                                         \
-    {                                                                                              \
-        .reduce = { set, keep_ }                                                                   \
-    }
-#define ATTEND(causal_, scale_)                                                                    \
-    {                                                                                              \
-        .attention = { causal_, scale_ }                                                           \
-    }
-#define OPTIMIZER(...)                                                                             \
-    {                                                                                              \
-        .optimizer = { __VA_ARGS__ }                                                               \
-    }
-
-#define CHUNKED(chunk_)                                                                            \
-    {                                                                                              \
-        .chunked_targets = { -100, chunk_ }                                                        \
-    }
 
 // t0 = mul(a0, a1); t1 = constant(2); t2 = add(t0, t1); t3 = cast(t2) to bf16; outputs t2, t3
 static const chain_step sound_steps[] = {
@@ -409,34 +369,7 @@ static const infer_case cases[] = {
     {OP_SGD, "f32[3] f32[3] f32[2]" FACTORS_3, OPTIMIZER(0.9f, 0, 0, 0, 1), "", "!its gradient"},
     {OP_SGD, "f32[3] f32[3] f32[3]" FACTORS_3, OPTIMIZER(0.9f, 0, 0, -1, 1), "", "!decay is -1"},
 };
-enum { CASES = sizeof cases / sizeof *cases, MOST_TYPES = 16 };
-
-// Reads "f32[2,3] i32[]"; returns how many.
-static int read_types(const char *text, tensor_type *types) {
-    int count = 0;
-    while (*text) {
-        char name[8];
-        tensor_type *t = &types[count++];
-        int length = 0;
-        *t = (tensor_type){0};
-        ck_assert_int_le(count, MOST_TYPES);
-        ck_assert_int_eq(sscanf(text, "%7[a-z0-9]%n", name, &length), 1);
-        ck_assert_msg(dtype_from_name(name, &t->dtype), "%s", text);
-        text += length;
-        if (*text == '[') {
-            text++;
-            while (*text != ']') {
-                char *end;
-                t->shape.dim[t->shape.rank++] = strtoll(text, &end, 10);
-                ck_assert_msg(end != text, "%s", text);
-                text = end + (*end == ',');
-            }
-            text++;
-        }
-        text += *text == ' ';
-    }
-    return count;
-}
+enum { CASES = sizeof cases / sizeof *cases };
 
 static void check_types(const infer_case *c, const inference *i) {
     tensor_type expected[MOST_TYPES];
