@@ -152,7 +152,7 @@ brim_loss brim_cross_entropy(brim_value logits, brim_value targets, int32_t igno
 enum { CHUNK_LOGITS = 1 << 24, LEAST_CLASSES = 2048, CLASS_MULTIPLE = 128 };
 
 int64_t linear_cross_entropy_chunk(int64_t tokens, int64_t classes) {
-    int64_t most = CHUNK_LOGITS / (tokens > 0 ? tokens : 1) / CLASS_MULTIPLE * CLASS_MULTIPLE;
+    int64_t most = CHUNK_LOGITS / tokens / CLASS_MULTIPLE * CLASS_MULTIPLE;
     if (most < LEAST_CLASSES) most = LEAST_CLASSES;
     if (classes <= most) return classes;
     int64_t chunks = (classes + most - 1) / most, even = (classes + chunks - 1) / chunks;

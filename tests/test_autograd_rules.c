@@ -411,7 +411,12 @@ START_TEST(gradients_of_results_in_another_dtype) {
 END_TEST
 
 START_TEST(the_seed_takes_on_the_dtype_of_the_loss) {
-    brim_value x = brim_input(g, "x", BRIM_BF16, 4), loss = brim_max(x, NULL, 0, false);
+    brim_value first = brim_constant(g, 1); // value 0
+    brim_value x = brim_input(g, "x", BRIM_BF16, 4), loss = brim_max(x, NULL, 0, false), gradient;
+    brim_value sum = total(brim_cast(x, BRIM_F32));
+    autograd_differentiate(g, sum, first, &x.id, 1, &gradient, &err);
+    ASSERT_FINE(err);
+    ck_assert_int_ge(gradient.id, 0);
     ck_assert_int_eq(brim_value_dtype(gradient_of(loss, x)), BRIM_BF16);
     brim_value own = gradient_of(loss, loss);
     ck_assert_int_eq(brim_value_dtype(own), BRIM_BF16);
@@ -471,7 +476,10 @@ static brim_value without_derivative(brim_value a, brim_value b) {
 // The op, its scope, and what it keeps from the loss.
 START_TEST(missing_derivatives_are_named) {
     brim_value x = brim_input(g, "x", BRIM_F32, 3, 5), other = brim_input(g, "o", BRIM_F32, 3, 5);
-    brim_value one = brim_constant(g, 1);
+    brim_value one = brim_constant(g, 1), of_both = total(without_derivative(x, other)), none[2];
+    autograd_differentiate(g, of_both, one, (value_id[]){other.id, x.id}, 2, none, &err);
+    ASSERT_TEXT(BRIM_GRAPH, "softmax_backward: it has no derivative; the gradient of \"x\" [3, 5] "
+                            "needs one");
     brim_value loss = total(without_derivative(other, brim_mul(other, brim_exp(x))));
     expect_no_gradient(loss, one, x);
     ASSERT_TEXT(BRIM_GRAPH, "softmax_backward: it has no derivative; the gradient of \"x\" [3, 5] "

@@ -67,8 +67,14 @@ START_TEST(scopes_have_limits) {
     ASSERT_FAILS(err, BRIM_ARGUMENT, "together 256 bytes or more");
     text[GRAPH_NAME_BYTES - 3] = 'x';
     text[sizeof text - 1] = '\0';
+    brim_scope_pop(g);
     brim_scope_push(g, "%s", text);
-    ASSERT_FAILS(err, BRIM_ARGUMENT, "256 bytes or more");
+    ASSERT_FAILS(err, BRIM_ARGUMENT, "it has 256 bytes or more");
+    brim_scope_push(g, "%s", text + GRAPH_NAME_BYTES); // 255
+    ASSERT_FINE(err);
+    ck_assert_uint_eq(strlen(g->scope), GRAPH_NAME_BYTES - 1);
+    brim_scope_pop(g);
+    brim_scope_push(g, "a");
     for (int i = 1; i < GRAPH_SCOPE_DEPTH; i++) brim_scope_push(g, "%d", i);
     ASSERT_FINE(err);
     brim_scope_push(g, "deep");
@@ -171,6 +177,8 @@ START_TEST(other_leaves) {
     ck_assert_int_eq(g->value[m].role, ROLE_STATE);
     ck_assert_int_eq(g->value[m].update, -1);
     ck_assert_int_eq(g->value[m].producer, -1);
+    ck_assert_int_eq(g->value[m].original, -1);
+    ck_assert_int_eq(g->value[m].control, -1);
     ck_assert_int_eq(graph_leaf(g, ROLE_STATE, BRIM_F32, &s, "w/m"), -1);
     ASSERT_REFUSED(BRIM_ARGUMENT, "state \"w/m\": there is one of that name");
     ck_assert_int_eq(graph_leaf(g, ROLE_ACCUMULATOR, BRIM_F32, &s, "w/m"), m + 1);
@@ -328,7 +336,8 @@ START_TEST(updates_write_variables) {
     brim_value grad = brim_exp(p), one = brim_constant(g, 1), lr = graph_control(g, CONTROL_LR);
     brim_attr attr = {.optimizer = {.beta1 = 0.9f, .lr_scale = 1}};
     graph_op(g, OP_SGD, (brim_value[]){p, grad, grad, one, lr, one}, 6, &attr);
-    ASSERT_FAILS(err, BRIM_GRAPH, "do not fit: operand 2 is no parameter, state, copy or accumulator");
+    ASSERT_FAILS(err, BRIM_GRAPH,
+                 "do not fit: operand 2 is no parameter, state, copy or accumulator");
     graph_op(g, OP_SGD, (brim_value[]){p, p, grad, one, lr, one}, 6, &attr);
     ASSERT_FAILS(err, BRIM_GRAPH, "do not fit: operand 2 \"w\" is given twice");
     ck_assert_int_eq(g->value[p.id].update, -1);
@@ -369,21 +378,90 @@ START_TEST(attributes_compare_as_bytes) {
 }
 END_TEST
 
+// Each op keeps its own constants, and none of what else the bytes hold.
+START_TEST(attributes_are_those_of_the_op) {
+    MAKE_GRAPH;
+    brim_value x = brim_input(g, "x", BRIM_F32, 2, 3, 4, 6), i = brim_input(g, "i", BRIM_I32, 2, 3),
+               w = brim_input(g, "w", BRIM_F32, 5, 6), t = brim_input(g, "t", BRIM_I32, 2, 3, 4),
+               p = brim_parameter(g, "p", normal, 3), one = brim_constant(g, 1);
+    brim_value m = graph_value_of(g, graph_leaf(g, ROLE_STATE, BRIM_F32, &(shape){1, {3}}, "m"));
+    brim_value dy = brim_input(g, "dy", BRIM_F32, 2, 3, 6), seed = brim_cast(one, BRIM_I32);
+#define CHECK(ID, operands, ...)                                                                   \
+    do {                                                                                           \
+        const brim_value list[] = {BRIM_UNPACK operands};                                          \
+        brim_attr set, kept;                                                                       \
+        memset(&set, 0xa5, sizeof set);                                                            \
+        memset(&kept, 0, sizeof kept);                                                             \
+        for (int k = 0; k < 2; k++) {                                                              \
+            brim_attr *a = k ? &set : &kept;                                                       \
+            __VA_ARGS__;                                                                           \
+        }                                                                                          \
+        brim_value y = graph_op(g, OP_##ID, list, (int)(sizeof list / sizeof *list), &set);        \
+        ASSERT_FINE(err);                                                                          \
+        ck_assert_msg(memcmp(&g->node[g->value[y.id].producer].attr, &kept, sizeof kept) == 0,     \
+                      #ID);                                                                        \
+    } while (0)
+#define BRIM_UNPACK(...) __VA_ARGS__
+    CHECK(NEG, (x), (void)a);
+    CHECK(CLAMP, (x), a->scalar[0] = 1, a->scalar[1] = 2);
+    CHECK(PERMUTE, (x), for (int d = 0; d < 4; d++) a->axes[d] = (int8_t)(3 - d));
+    CHECK(CONCAT, (x, x), a->axis = 2);
+    CHECK(MATMUL, (x, w), a->matmul.transpose_a = false, a->matmul.transpose_b = true);
+    CHECK(MATMUL, (w, w), a->matmul.transpose_a = true, a->matmul.transpose_b = false);
+    CHECK(SUM, (x), a->reduce.axes = 6, a->reduce.keep = true);
+    CHECK(CROSS_ENTROPY, (x, t), a->targets.ignore = -7);
+    CHECK(LINEAR_CROSS_ENTROPY, (x, w, t), a->chunked_targets.ignore = -7,
+          a->chunked_targets.chunk = 3);
+    CHECK(ATTENTION, (x, x, x), a->attention.causal = true, a->attention.scale = 0.5f);
+    CHECK(EMBEDDING_BACKWARD, (i, dy), a->rows = 9);
+    CHECK(ROTARY, (x), a->rotary.base = 100, a->rotary.inverse = true,
+          a->rotary.scaling = (brim_rotary_scaling){8, 1, 4, 8192});
+    CHECK(DROPOUT, (x, seed, seed, seed), a->dropout.p = 0.25f, a->dropout.stream = 3);
+    CHECK(SGD, (p, m, p, one, one, one), a->optimizer.beta1 = 0.1f, a->optimizer.beta2 = 0.2f,
+          a->optimizer.eps = 0.3f, a->optimizer.decay = 0.4f, a->optimizer.lr_scale = 0.5f);
+    brim_attr slice;
+    memset(&slice, 0xa5, sizeof slice);
+    for (int d = 0; d < 4; d++) slice.start[d] = d == 2;
+    brim_value y = graph_op_shaped(g, OP_SLICE, &x, 1, &slice, BRIM_F32, &(shape){4, {2, 3, 3, 6}});
+    ASSERT_FINE(err);
+    ck_assert_mem_eq(&g->node[g->value[y.id].producer].attr, &((brim_attr){.start = {0, 0, 1}}),
+                     sizeof slice);
+    graph_op(g, OP_FUSED, &x, 1, NULL); // without any
+    ASSERT_FAILS(err, BRIM_GRAPH, "a chain of 1 or more steps");
+    graph_op(g, OP_SUM, &x, 1, NULL);
+    ASSERT_FAILS(err, BRIM_ARGUMENT, "the bit set of axes is 0x0");
+    FREE_GRAPH;
+}
+END_TEST
+
 START_TEST(chains_are_copied) {
     MAKE_GRAPH;
     brim_value x = brim_input(g, "x", BRIM_F32, 2, 3);
-    chain_step step = {OP_CLAMP, BRIM_F32, {~0, 7, 7}, {-1, 1}};
-    int16_t output = 0;
-    chain c = {1, 1, &step, &output};
+    const chain_step before[] = {{OP_CLAMP, BRIM_F32, {~0, 7, 7}, {-1, 1}},
+                                 {OP_CAST, BRIM_BF16, {0, 7, 7}, {0}},
+                                 {OP_CAST, BRIM_F32, {1, 7, 7}, {0}},
+                                 {OP_WHERE, BRIM_F32, {~0, 2, 0}, {0}},
+                                 {OP_NEG, BRIM_F32, {3, 7, 7}, {0}}};
+    chain_step step[5];
+    const int16_t outputs[4] = {4, 1, 3, 0};
+    int16_t output[4];
+    memcpy(output, outputs, sizeof output);
+    memcpy(step, before, sizeof step);
+    chain c = {5, 4, step, output};
     brim_value y = graph_op(g, OP_FUSED, &x, 1, &(brim_attr){.chain = &c});
     ASSERT_FINE(err);
-    step.op = OP_EXP;
-    output = 9;
+    memset(step, 0, sizeof step);
+    memset(output, 0, sizeof output);
     const chain *copy = g->node[g->value[y.id].producer].attr.chain;
-    ck_assert_ptr_ne(copy, &c);
-    ck_assert_int_eq(copy->step[0].op, OP_CLAMP);
-    ck_assert_int_eq(copy->output[0], 0);
-    ck_assert(copy->step[0].scalar[0] == -1 && copy->step[0].scalar[1] == 1);
+    ck_assert(copy != &c && copy->steps == 5 && copy->outputs == 4);
+    for (int k = 0; k < 4; k++) ck_assert_int_eq(copy->output[k], outputs[k]);
+    for (int k = 0; k < 5; k++) {
+        ck_assert(copy->step[k].op == before[k].op && copy->step[k].dtype == before[k].dtype);
+        ck_assert_mem_eq(copy->step[k].scalar, before[k].scalar, sizeof before[k].scalar);
+        for (int i = 0; i < 3; i++) // what is no operand does not count
+            ck_assert_int_eq(copy->step[k].operand[i],
+                             i < op_table[before[k].op].inputs ? before[k].operand[i] : 0);
+    }
     FREE_GRAPH;
 }
 END_TEST
@@ -405,6 +483,7 @@ Suite *graph_suite(void) {
     tcase_add_test(tests, axes_are_checked);
     tcase_add_test(tests, updates_write_variables);
     tcase_add_test(tests, attributes_compare_as_bytes);
+    tcase_add_test(tests, attributes_are_those_of_the_op);
     tcase_add_test(tests, chains_are_copied);
     suite_add_tcase(suite, tests);
     return suite;

@@ -111,6 +111,8 @@ START_TEST(casts) {
     ck_assert_int_eq(brim_cast(x, BRIM_I32).id, x.id);
     brim_value y = brim_cast(x, BRIM_F16);
     ck_assert(node_of(y)->op == OP_CAST && brim_value_dtype(y) == BRIM_F16);
+    brim_cast(x, (brim_dtype)BRIM_DTYPE_COUNT);
+    ASSERT_REFUSED(BRIM_ARGUMENT, "cast: \"x\" [2] does not fit: 4 is no dtype");
     brim_cast(x, (brim_dtype)77);
     ASSERT_REFUSED(BRIM_ARGUMENT, "cast: \"x\" [2] does not fit: 77 is no dtype");
     brim_exp(x);
@@ -129,6 +131,7 @@ START_TEST(reshapes) {
     ASSERT_SHAPE(brim_reshape(x, 3, -1, 2), 3, 4, 2);
     ASSERT_SHAPE(brim_reshape(x, -1), 24);
     ck_assert_int_eq(brim_reshape(x, 2, -1, 4).id, x.id);
+    ASSERT_SHAPE(brim_reshape(x, 1, -1, 1, 2, 3, 1), 1, 4, 1, 2, 3, 1);
     brim_value one = brim_reshape_dims(brim_sum(x, NULL, 0, true), 0, NULL);
     ck_assert_int_eq(brim_rank(one), 0);
     ASSERT_SHAPE(brim_reshape(one, -1, 1), 1, 1);
@@ -143,7 +146,13 @@ START_TEST(reshapes) {
     ASSERT_REFUSED(BRIM_SHAPE,
                    "reshape: \"x\" [2, 3, 4] does not fit: it has 24 elements, [5, 5] has 25");
     brim_reshape(x, 0, -1);
-    ASSERT_FAILS(err, BRIM_SHAPE, "axis 0 has extent 0");
+    ASSERT_REFUSED(BRIM_SHAPE,
+                   "reshape: \"x\" [2, 3, 4] does not fit: axis 0 has extent 0; at least "
+                   "1 is expected");
+    brim_reshape_dims(x, -1, (int64_t[]){24});
+    ASSERT_REFUSED(BRIM_SHAPE,
+                   "reshape: \"x\" [2, 3, 4] does not fit: -1 axes were asked for, 0 to "
+                   "6 are expected");
     brim_reshape(x, -2, 12);
     ASSERT_FAILS(err, BRIM_SHAPE, "extent -2");
     brim_reshape(x, INT64_MAX, INT64_MAX, -1);
@@ -161,6 +170,9 @@ START_TEST(permutes_and_broadcasts) {
     brim_value x = brim_input(g, "x", BRIM_F32, 2, 3, 4);
     ASSERT_SHAPE(brim_permute(x, 2, 0, 1), 4, 2, 3);
     ASSERT_SHAPE(brim_permute(x, -1, 0, -2), 4, 2, 3);
+    ASSERT_SHAPE(brim_permute(x, 1, 0, 2), 3, 2, 4);
+    ASSERT_SHAPE(brim_permute(x, -3, -1, -2), 2, 4, 3);
+    ck_assert_int_eq(brim_permute(x, -3, -2, 2).id, x.id);
     ck_assert_int_eq(brim_permute(x, 0, 1, 2).id, x.id);
     ASSERT_SHAPE(brim_broadcast(brim_slice(x, 1, 0, 1), 5, 2, 3, 4), 5, 2, 3, 4);
     ck_assert_int_eq(brim_broadcast(x, 2, 3, 4).id, x.id);
@@ -172,6 +184,18 @@ START_TEST(permutes_and_broadcasts) {
     ASSERT_FAILS(err, BRIM_ARGUMENT, "axis 1 is listed twice or does not exist");
     brim_permute(x, 0, 1, 3);
     ASSERT_FAILS(err, BRIM_ARGUMENT, "axis 3 of 3 axes");
+    brim_permute(x, 0, 1, -4);
+    ASSERT_FAILS(err, BRIM_ARGUMENT, "axis -4 of 3 axes");
+    brim_permute_axes(x, 7, (int64_t[]){0, 1, 2, 3, 4, 5, 6});
+    ASSERT_REFUSED(BRIM_SHAPE,
+                   "permute: \"x\" [2, 3, 4] does not fit: 7 axes were asked for, 0 to 6 "
+                   "are expected");
+    brim_permute_axes(x, 3, NULL);
+    ASSERT_FAILS(err, BRIM_SHAPE, "permute");
+    brim_broadcast_dims(x, 7, (int64_t[]){1, 1, 1, 1, 2, 3, 4});
+    ASSERT_REFUSED(BRIM_SHAPE,
+                   "broadcast: \"x\" [2, 3, 4] does not fit: 7 axes were asked for, 0 to "
+                   "6 are expected");
     brim_permute(x, 0, 1, INT64_MIN);
     ASSERT_FAILS(err, BRIM_ARGUMENT, "axis -9223372036854775808 of 3 axes");
     brim_broadcast(x, 2, 3, 8);
@@ -198,6 +222,12 @@ START_TEST(slices_and_concats) {
     for (int i = 0; i < 40; i++) many[i] = x;
     ASSERT_SHAPE(brim_concat(many, 40, 0), 80, 3, 4);
     ASSERT_FINE(err);
+    ASSERT_SHAPE(brim_slice(x, 1, 2, 1), 2, 1, 4);
+    ASSERT_SHAPE(brim_slice(x, -3, 1, 1), 1, 3, 4);
+    brim_slice(x, 1, 0, 4);
+    ASSERT_FAILS(err, BRIM_SHAPE, "4 elements from 0 on do not lie within the 3 of axis 1");
+    brim_slice(x, 1, 3, 1);
+    ASSERT_FAILS(err, BRIM_SHAPE, "1 elements from 3 on do not lie within the 3 of axis 1");
     brim_slice(x, 1, 1, 3);
     ASSERT_REFUSED(BRIM_SHAPE,
                    "slice: \"x\" [2, 3, 4] does not fit: 3 elements from 1 on do not lie "
@@ -321,6 +351,13 @@ START_TEST(sequences) {
     ck_assert_int_eq(node_of(y)->inputs, 4);
     y = brim_rotary(q, 1e4, (brim_value){0});
     ck_assert_int_eq(node_of(y)->inputs, 1);
+    ck_assert(node_of(y)->attr.rotary.scaling.factor == 0);
+    brim_rotary_scaling scaling = {8, 1, 4, 8192}, none = {0, 1, 4, 8192};
+    y = brim_rotary_scaled(q, 500, &scaling, ids);
+    ck_assert_mem_eq(&node_of(y)->attr.rotary.scaling, &scaling, sizeof scaling);
+    ck_assert(node_of(y)->attr.rotary.base == 500);
+    y = brim_rotary_scaled(q, 500, &none, ids);
+    ck_assert(node_of(y)->attr.rotary.scaling.high == 0);
     y = brim_rotary(q, 1e4, ids);
     ck_assert_int_eq(operand_of(y, 1).id, ids.id);
     ck_assert(node_of(y)->attr.rotary.base == 1e4 && !node_of(y)->attr.rotary.inverse);
@@ -356,6 +393,10 @@ START_TEST(dropout) {
     }
     g->training = false;
     ck_assert_int_eq(brim_dropout(x, 0.25).id, x.id);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) { // then as well
+        brim_dropout(x, bad[i]);
+        ASSERT_FAILS(err, BRIM_ARGUMENT, "0 <= p < 1 is expected");
+    }
     ASSERT_FINE(err);
     FREE_GRAPH;
 }
@@ -382,6 +423,15 @@ START_TEST(losses) {
                    "%11 = sub(%10, %9) [2,3,9] f32\n"
                    "%12 = sum_squares(%11, axes 0 1 2) [] f32\n"
                    "%13 = constant(54) [] f32\n");
+    for (int sign = -1; sign < 2; sign += 2) { // as far as f32 tells integers apart
+        ck_assert_int_ge(brim_cross_entropy(x, t, sign * ((1 << 24) - 1)).sum.id, 0);
+        ASSERT_FINE(err);
+        ck_assert_int_lt(brim_cross_entropy(x, t, sign * (1 << 24)).sum.id, 0);
+        ASSERT_FAILS(err, BRIM_ARGUMENT, "16777216, one below 2^24 is expected");
+    }
+    brim_loss loss = brim_mse(brim_cast(x, BRIM_F32), x); // the difference is one of f32
+    ASSERT_FINE(err);
+    ck_assert_int_eq(brim_value_dtype(operand_of(operand_of(loss.sum, 0), 1)), BRIM_F32);
     brim_cross_entropy(x, x, -100);
     ASSERT_REFUSED(BRIM_SHAPE,
                    "cross_entropy: \"x\" [2, 3, 9] and \"x\" [2, 3, 9] do not fit: operand "

@@ -266,10 +266,11 @@ END_TEST
 START_TEST(sound_graphs_pass) {
     MAKE_GRAPH;
     ck_assert_int_eq(graph_verify(g, "nothing", &err), BRIM_OK);
+    brim_constant(g, 1); // value 0 is made by a node
     parts p = build(g);
     graph_leaf(g, ROLE_STATE, BRIM_F32, &(shape){0}, "h.0.w/grad"); // of another role
     p.matmul->sections = SECTION_FIRST;                             // kept for the other sections
-    g->value[p.gradient].original = -1;
+    g->value[p.gradient].original = p.w;                            // of the same type
     p.back->recomputed = true;
     ASSERT_FINE(err);
     ck_assert_int_eq(graph_verify(g, "building", &err), BRIM_OK);
@@ -277,6 +278,15 @@ START_TEST(sound_graphs_pass) {
     ck_assert_int_eq(graph_verify(g, "building", &err), BRIM_IO);
     err = (brim_error){0};
     ck_assert_int_eq(graph_verify(NULL, "nothing", &err), BRIM_GRAPH);
+    ck_assert_str_eq(err.text, "the graph after nothing: there is none");
+    err = (brim_error){0};
+    brim_graph_free(g);
+    g = brim_graph_create(&err); // the first node has the most operands
+    brim_value x[16] = {brim_input(g, "x", BRIM_F32, 2)};
+    for (int i = 1; i < 16; i++) x[i] = x[0];
+    brim_output(brim_neg(brim_concat(x, 16, 0)), "y");
+    fit_graph(g);
+    ck_assert_int_eq(graph_verify(g, "building", &err), BRIM_OK);
     FREE_GRAPH;
 }
 END_TEST

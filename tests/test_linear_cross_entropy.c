@@ -58,6 +58,17 @@ START_TEST(few_logits_are_stored) {
     ck_assert_int_eq(count_of(g, OP_CROSS_ENTROPY), 1);
     ASSERT_FINE(err);
     ck_assert_int_eq(brim_rank(loss.sum), 0);
+    const graph_node *node =
+        &g->node[g->value[g->node[g->value[loss.sum.id].producer].input[0]].producer];
+    ck_assert_int_eq(node->attr.chunked_targets.chunk, linear_cross_entropy_chunk(2048, 8193));
+    ck_assert_int_eq(node->attr.chunked_targets.ignore, -7);
+    brim_value ids = brim_input(g, "ids", BRIM_I32, 5);
+    brim_linear_cross_entropy(brim_reshape(x, 2048, 8), many, targets, -7);
+    ASSERT_FAILS(err, BRIM_SHAPE, "the targets' shape is [4, 512], [2048] is expected");
+    brim_linear_cross_entropy(brim_input(g, "row", BRIM_F32, 8), many, ids, -7);
+    ASSERT_FAILS(err, BRIM_SHAPE, "1 axes, at least 2 are expected");
+    brim_linear_cross_entropy(x, brim_constant(g, 1), targets, -7);
+    ASSERT_FAILS(err, BRIM_SHAPE, "operand 2 has 0 axes");
     ck_assert_int_eq(brim_rank(loss.count), 0);
     char *text = NULL;
     size_t size = 0;
@@ -279,7 +290,8 @@ START_TEST(no_tensor_of_all_logits) {
     memory_plan plan = plan_large(true, precision, &target, &in_chunks);
     ck_assert_msg(plan.peak_bytes[SPACE_DEVICE] - plan.persistent_bytes[SPACE_DEVICE] <= bound,
                   "%lld bytes beside the parameters, at most %lld are expected",
-                  (long long)(plan.peak_bytes[SPACE_DEVICE] - plan.persistent_bytes[SPACE_DEVICE]), (long long)bound);
+                  (long long)(plan.peak_bytes[SPACE_DEVICE] - plan.persistent_bytes[SPACE_DEVICE]),
+                  (long long)bound);
     for (value_id v = 0; v < in_chunks.graph->values; v++)
         ck_assert_int_lt(shape_elements(&in_chunks.graph->value[v].shape), logits);
     plan = plan_large(false, precision, &target, &stored);
@@ -292,10 +304,12 @@ END_TEST
 
 Suite *linear_cross_entropy_suite(void) {
     Suite *suite = suite_create("linear_cross_entropy");
+    TCase *rule = tcase_create("rule");
+    tcase_add_test(rule, chunks_follow_from_shapes);
+    tcase_add_test(rule, few_logits_are_stored);
+    suite_add_tcase(suite, rule);
     TCase *tests = tcase_create("loss");
     tcase_set_timeout(tests, 300);
-    tcase_add_test(tests, chunks_follow_from_shapes);
-    tcase_add_test(tests, few_logits_are_stored);
     tcase_add_loop_test(tests, it_is_a_product_and_cross_entropy, 0, 3);
     tcase_add_loop_test(tests, it_trains_alike, 0, 3);
     tcase_add_loop_test(tests, no_tensor_of_all_logits, 0, 2);

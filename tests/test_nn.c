@@ -216,6 +216,8 @@ START_TEST(layers_refuse) {
         brim_embedding(x, "d", 9, 4, (brim_init){0}));
     REFUSED(BRIM_SHAPE, "layer_norm: [] does not fit: 0 axes, at least 1 are expected",
             brim_layer_norm(scalar, "e", 0));
+    REFUSED(BRIM_SHAPE, "rms_norm: [] does not fit: 0 axes, at least 1 are expected",
+            brim_rms_norm(scalar, "e", 0));
     REFUSED(BRIM_SHAPE,
             "self_attention: \"flat\" [4, 16] does not fit: 2 axes, at least 3 are expected",
             brim_self_attention(flat, "f", 4, NULL));
