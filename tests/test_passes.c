@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <string.h>
 #include "graph/build.h"
-#include "graph/layout.h"
 #include "sandbox.h"
 #include "test_passes.h"
 
@@ -182,152 +181,6 @@ START_TEST(prune_keeps_control_values_that_are_read) {
                    "output \"micro\" = %3\n"
                    "loss = %1 / %2\n");
     FREE_GRAPH;
-}
-END_TEST
-
-START_TEST(a_graph_may_begin_with_a_constant) {
-    MAKE_GRAPH;
-    brim_value two = brim_constant(g, 2), x = brim_input(g, "x", BRIM_F32, 3);
-    ck_assert_int_eq(two.id, 0);
-    brim_output(brim_add(brim_mul(x, two), two), "y");
-    TAKE(pass_prune(g, &err));
-    TAKE(pass_densify(g, &err));
-    ck_assert_int_eq(count_ops(g, OP_CONSTANT), 1);
-    const graph_node *mul = find_op(g, OP_MUL), *add = find_op(g, OP_ADD);
-    ck_assert_int_eq(mul->input[1], add->input[1]);
-    ck_assert_int_eq(g->node[g->value[mul->input[1]].producer].op, OP_CONSTANT);
-    FREE_GRAPH;
-}
-END_TEST
-
-// Densify -----------------------------------------------------------------------------------------
-
-START_TEST(densify_leaves_what_can_be_read) {
-    MAKE_GRAPH;
-    brim_value x = brim_input(g, "x", BRIM_F32, 2, 3, 12), y = brim_input(g, "y", BRIM_F32, 5, 4);
-    brim_value heads =
-        brim_reshape(brim_slice(x, 2, 4, 4), 2, 3, 2, 2);     // the last axis of a slice is split
-    brim_value a = brim_neg(brim_permute(heads, 0, 2, 1, 3)); // elementwise ops read anything
-    brim_value b = brim_matmul(brim_slice(x, 2, 0, 4), brim_permute(y, 1, 0));
-    brim_output(brim_add(total(a), total(b)), "sum");
-    TAKE(pass_densify(g, &err));
-    ck_assert_int_eq(count_ops(g, OP_COPY), 0);
-    ck_assert_int_eq(count_ops(g, OP_MATMUL), 1);
-    // The transposed operand is read as it lies.
-    const graph_node *product = find_op(g, OP_MATMUL);
-    ck_assert(product->attr.matmul.transpose_b && !product->attr.matmul.transpose_a);
-    FREE_GRAPH;
-}
-END_TEST
-
-START_TEST(densify_transposes_each_matrix_of_a_batch) {
-    MAKE_GRAPH;
-    brim_value x = brim_input(g, "x", BRIM_F32, 2, 3, 4, 5),
-               y = brim_input(g, "y", BRIM_F32, 2, 3, 4, 6);
-    brim_output(total(brim_matmul(brim_permute(x, 0, 1, 3, 2), y)), "sum");
-    TAKE(pass_densify(g, &err));
-    const graph_node *product = find_op(g, OP_MATMUL);
-    ck_assert(product->attr.matmul.transpose_a && !product->attr.matmul.transpose_b);
-    ck_assert_int_eq(count_ops(g, OP_COPY), 0);
-    FREE_GRAPH;
-}
-END_TEST
-
-START_TEST(densify_copies_the_rest_once) {
-    MAKE_GRAPH;
-    brim_value x = brim_input(g, "x", BRIM_F32, 4, 6);
-    brim_value t = brim_permute(x, 1, 0);
-    brim_value a = brim_softmax(t, -1), b = brim_log_softmax(t, -1), c = brim_reshape(t, 24);
-    brim_output(brim_add(brim_reshape(brim_add(a, b), 24), c), "y");
-    brim_output(t, "t"); // a view of a leaf
-    TAKE(pass_densify(g, &err));
-    assert_text(g, "%0 = input \"x\" [4,6] f32\n"
-                   "%1 = permute(%0, axes 1 0) [6,4] f32\n"
-                   "%2 = copy(%1) [6,4] f32\n"
-                   "%3 = softmax(%2) [6,4] f32\n"
-                   "%4 = log_softmax(%2) [6,4] f32\n"
-                   "%5 = reshape(%2) [24] f32\n"
-                   "%6 = add(%3, %4) [6,4] f32\n"
-                   "%7 = reshape(%6) [24] f32\n"
-                   "%8 = add(%7, %5) [24] f32\n"
-                   "output \"y\" = %8\n"
-                   "output \"t\" = %2\n");
-    FREE_GRAPH;
-}
-END_TEST
-
-START_TEST(densify_spreads_half_a_batch) {
-    MAKE_GRAPH;
-    brim_value x = brim_input(g, "x", BRIM_F32, 2, 1, 4, 3),
-               y = brim_input(g, "y", BRIM_F32, 2, 5, 3, 4);
-    brim_output(brim_matmul(x, y), "xy");
-    TAKE(pass_densify(g, &err));
-    assert_text(g, "%0 = input \"x\" [2,1,4,3] f32\n"
-                   "%1 = input \"y\" [2,5,3,4] f32\n"
-                   "%2 = broadcast(%0) [2,5,4,3] f32\n"
-                   "%3 = copy(%2) [2,5,4,3] f32\n"
-                   "%4 = matmul(%3, %1) [2,5,4,4] f32\n"
-                   "output \"xy\" = %4\n");
-    FREE_GRAPH;
-}
-END_TEST
-
-START_TEST(densify_gives_results_a_storage) {
-    MAKE_GRAPH;
-    brim_value x = brim_input(g, "x", BRIM_F32, 4, 6), y = brim_relu(x);
-    brim_value w = brim_parameter(g, "w", normal, 6);
-    brim_output(brim_slice(y, 1, 0, 3), "part");
-    brim_output(brim_reshape(y, 24), "all");       // all of a node's output: no copy
-    brim_output(brim_reshape(w, 2, 3), "weights"); // a variable changes
-    brim_output(brim_slice(y, 0, 0, 2), "begin");
-    TAKE(pass_densify(g, &err));
-    ck_assert_int_eq(count_ops(g, OP_COPY), 3);
-    static const char *const names[] = {"part", "all", "weights", "begin"};
-    ck_assert_int_eq(g->results, 4);
-    for (int i = 0; i < 4; i++) {
-        ck_assert_str_eq(g->value[g->result[i]].name, names[i]);
-        ck_assert_int_eq(g->node[g->value[g->result[i]].producer].op,
-                         i == 1 ? OP_RESHAPE : OP_COPY);
-        for (value_id v = 0; v < g->values; v++) // what was copied has lost its name
-            ck_assert(v == g->result[i] || !g->value[v].name ||
-                      strcmp(g->value[v].name, names[i]) != 0);
-    }
-    FREE_GRAPH;
-}
-END_TEST
-
-// What a later phase copied may not be read by an earlier one.
-START_TEST(densify_keeps_phases_apart) {
-    MAKE_GRAPH;
-    brim_value x = brim_input(g, "x", BRIM_F32, 4, 6), t = brim_permute(x, 1, 0);
-    g->phase = PHASE_BACKWARD;
-    brim_output(brim_softmax(t, -1), "late");
-    g->phase = PHASE_FORWARD;
-    brim_output(brim_log_softmax(t, -1), "early");
-    TAKE(pass_densify(g, &err));
-    ck_assert_int_eq(count_ops(g, OP_COPY), 2);
-    FREE_GRAPH;
-}
-END_TEST
-
-// Every operand of every node has a form that it takes, whatever the graph.
-START_TEST(densified_graphs_can_be_laid_out) {
-    for (uint64_t seed = 0; seed < 150; seed++) {
-        brim_error err = {0};
-        brim_graph *g = sandbox_graph(seed, 40, 1, &err);
-        TAKE(pass_densify(g, &err));
-        graph_schedule schedule;
-        graph_layout layout;
-        graph_schedule_make(g, &schedule, &err);
-        graph_layout_make(g, &schedule, &layout, &err);
-        ASSERT_FINE(err);
-        for (node_id n = 0; n < g->nodes; n++)
-            for (int i = 0; i < g->node[n].inputs && !op_is_view(g->node[n].op); i++)
-                ck_assert(layout_suits(g, &g->node[n], i, &layout.of[g->node[n].input[i]]));
-        graph_layout_free(&layout);
-        graph_schedule_free(&schedule);
-        FREE_GRAPH;
-    }
 }
 END_TEST
 
@@ -589,16 +442,6 @@ Suite *passes_suite(void) {
     tcase_add_test(prune, prune_compares_outputs_and_operands);
     tcase_add_test(prune, prune_keeps_control_values_that_are_read);
     suite_add_tcase(s, prune);
-    TCase *densify = tcase_create("densify");
-    tcase_add_test(densify, a_graph_may_begin_with_a_constant);
-    tcase_add_test(densify, densify_leaves_what_can_be_read);
-    tcase_add_test(densify, densify_transposes_each_matrix_of_a_batch);
-    tcase_add_test(densify, densify_copies_the_rest_once);
-    tcase_add_test(densify, densify_spreads_half_a_batch);
-    tcase_add_test(densify, densify_gives_results_a_storage);
-    tcase_add_test(densify, densify_keeps_phases_apart);
-    tcase_add_test(densify, densified_graphs_can_be_laid_out);
-    suite_add_tcase(s, densify);
     TCase *sections = tcase_create("sections");
     tcase_add_test(sections, sections_of_a_step);
     tcase_add_test(sections, sections_follow_what_is_read);
