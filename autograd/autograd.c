@@ -251,7 +251,7 @@ static void take(tape *t, const graph_node *node, const rule_context *c, const b
             return;
         }
         gradient = brim_cast(gradient, c->dtype[i]);
-        if (gradient.id >= 0) contribute(t, node->input[i], gradient);
+        contribute(t, node->input[i], gradient);
     }
 }
 
@@ -298,7 +298,7 @@ static void visit(tape *t, const graph_node *node) {
 static void walk(tape *t, brim_value loss, brim_value seed) {
     brim_graph *g = t->graph;
     seed = brim_cast(seed, g->value[loss.id].dtype);
-    if (seed.id >= 0) contribute(t, loss.id, seed);
+    contribute(t, loss.id, seed);
     for (node_id n = g->value[loss.id].producer; n >= 0 && !failed(t->err) && !failed(g->err);
          n--) {
         graph_node node = g->node[n];

@@ -68,7 +68,7 @@ brim_value brim_max(brim_value a, const int *axes, int count, bool keep) {
 
 brim_value brim_mean(brim_value a, const int *axes, int count, bool keep) {
     brim_value sum = reduce("mean", OP_SUM, a, axes, count, keep);
-    if (sum.id < 0) return sum;
+    if (!sum.graph) return sum;
     const graph_value *v = a.graph->value;
     double elements = (double)shape_elements(&v[a.id].shape),
            left = (double)shape_elements(&v[sum.id].shape);
@@ -86,9 +86,8 @@ static brim_value along_axis(const char *what, op_id op, brim_value a, int axis)
     exchange[axis] = rank - 1;
     exchange[rank - 1] = axis;
     brim_value rows = brim_permute_axes(a, rank, exchange);
-    if (rows.id < 0) return rows;
     rows = graph_op(a.graph, op, &rows, 1, NULL);
-    return rows.id < 0 ? rows : brim_permute_axes(rows, rank, exchange);
+    return brim_permute_axes(rows, rank, exchange);
 }
 
 brim_value brim_softmax(brim_value a, int axis) {
@@ -130,7 +129,6 @@ static brim_loss loss_of_targets(const char *what, op_id op, const brim_value *o
         return no_loss;
     }
     brim_value losses = graph_op(g, op, operands, count, attr);
-    if (losses.id < 0) return no_loss;
     brim_value counted = brim_ne(operands[count - 1], graph_constant(g, BRIM_I32, ignore));
     counted = graph_cast(counted, BRIM_F32);
     brim_loss loss; // one node after the other: C leaves the order within an initialiser open

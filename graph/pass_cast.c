@@ -24,8 +24,7 @@ typedef struct caster {
 } caster;
 
 static void describe(caster *c, value_id v, bool soft, bool constant) {
-    if (v < 0 ||
-        !brim_grow((void **)&c->value, &c->capacity, (size_t)v + 1, sizeof *c->value, c->r.err))
+    if (!brim_grow((void **)&c->value, &c->capacity, (size_t)v + 1, sizeof *c->value, c->r.err))
         return;
     c->value[v] = (struct cast_value){.soft = soft, .constant = constant};
     for (int i = 0; i < BRIM_DTYPE_COUNT; i++) c->value[v].in[i] = -1;
@@ -50,7 +49,7 @@ static value_id in_dtype(caster *c, const graph_node *reader, value_id v, brim_d
         like.op = OP_CAST;
         made = rewrite_add_one(&c->r, &like, &v, 1, dtype, &s);
     }
-    if (made < 0) return v;
+    if (failed(c->r.err)) return v;
     describe(c, made, false, false);
     c->value[v].in[dtype] = made;
     return made;
@@ -151,7 +150,7 @@ static void cast_node(caster *c, node_id n) {
         c->inputs[i] = is_float ? in_dtype(c, &node, v, c->wanted[i]) : v;
     }
     value_id first = rewrite_add(&c->r, &node, c->inputs, node.inputs, c->output);
-    for (int32_t j = 0; j < node.outputs && first >= 0; j++) {
+    for (int32_t j = 0; j < node.outputs && !failed(c->r.err); j++) {
         c->r.map[node.first_output + j] = first + j;
         bool soft = constant && c->output[j].dtype == BRIM_F32;
         describe(c, first + j, soft, soft);

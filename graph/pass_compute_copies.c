@@ -89,7 +89,7 @@ static void copy_update(copier *c, node_id n) {
     node.op = with_copy[node.op];
     node.outputs++;
     value_id first = rewrite_add(&c->r, &node, c->inputs, node.inputs + 1, output);
-    if (first < 0) return;
+    if (failed(c->r.err)) return;
     for (int32_t j = 0; j < variables; j++) c->r.map[node.first_output + j] = first + j;
     c->r.to->value[copy].update = first + variables;
 }

@@ -60,7 +60,7 @@ static value_id dense_copy(densifier *d, const graph_node *at, value_id v) {
     if (v < 0) return -1;
     shape s = g->value[v].shape;
     copy = insert(d, at, OP_COPY, &no_attr, v, &s);
-    if (copy >= 0) d->value[v].copy = copy;
+    d->value[v].copy = copy;
     return copy;
 }
 
@@ -139,7 +139,7 @@ static void copy_node(densifier *d, node_id n) {
     value_id known = r->to->values;
     value_id first =
         rewrite_add(r, &node, d->inputs, node.inputs, &r->from->value[node.first_output]);
-    if (first < 0 || !describe_new(d, known)) return;
+    if (!describe_new(d, known)) return;
     for (int32_t j = 0; j < node.outputs; j++) r->map[node.first_output + j] = first + j;
 }
 
@@ -157,7 +157,7 @@ static void own_result(densifier *d, value_id old) {
     graph_node at = g->node[g->value[v].producer];
     at.scope = r->from->node[r->from->value[old].producer].scope;
     value_id copy = dense_copy(d, &at, v);
-    if (copy < 0) return;
+    if (failed(r->err)) return;
     g->value[copy].name = g->value[v].name;
     g->value[v].name = NULL;
     r->stand_in[old] = copy;

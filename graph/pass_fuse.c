@@ -253,10 +253,7 @@ static void list_members(chain_maker *c, node_id u) {
 
 static chain_step step_of(const brim_graph *g, node_id n) {
     const graph_node *node = &g->node[n];
-    chain_step step;
-    memset(&step, 0, sizeof step);
-    step.op = node->op;
-    step.dtype = g->value[node->first_output].dtype;
+    chain_step step = {.op = node->op, .dtype = g->value[node->first_output].dtype};
     if (op_table[node->op].attr == ATTR_SCALARS)
         memcpy(step.scalar, node->attr.scalar, sizeof step.scalar);
     return step;
@@ -302,12 +299,11 @@ static void add_chain(chain_maker *c, node_id u) {
     if (c->outputs == 0) return; // nobody reads it
     graph_node like = f->g->node[c->member[c->members - 1]];
     chain all = {(int16_t)c->steps, (int16_t)c->outputs, c->step, c->output};
-    memset(&like.attr, 0, sizeof like.attr);
     like.op = OP_FUSED;
-    like.attr.chain = &all;
+    like.attr = (brim_attr){.chain = &all};
     like.outputs = c->outputs;
     value_id made = rewrite_add(c->r, &like, c->input, c->inputs, c->result);
-    for (int32_t m = 0, j = 0; m < c->members && made >= 0; m++) {
+    for (int32_t m = 0, j = 0; m < c->members && !failed(c->r->err); m++) {
         const graph_node *member = &f->g->node[c->member[m]];
         value_id v = member->first_output;
         c->r->to->node[c->r->to->nodes - 1].recomputed |= member->recomputed;

@@ -29,8 +29,9 @@ static bool *find_live(const brim_graph *g, brim_error *err) {
 
 // New nodes by their first input, which equal nodes share, in the order in which they were made.
 typedef struct node_lists {
-    node_id *first; // by value id + 1, those without inputs in front; -1: none
-    node_id *next;  // by node id; -1: none
+    node_id
+        *first; // by value id + 1 (nobody reads the last), those without inputs in front; -1: none
+    node_id *next; // by node id; -1: none
 } node_lists;
 
 // Would the new graph's node `there` compute what `node` of the old one computes from `inputs`?
@@ -105,7 +106,7 @@ static brim_graph *prune(const brim_graph *g, const char *pass, bool merge, brim
     if (!rewrite_begin(&r, g, err)) return NULL;
     bool *live = find_live(g, err);
     value_id *inputs = brim_calloc_array((size_t)most_inputs(g), sizeof *inputs, err);
-    if (merge) lists = (node_lists){make_empty(g->values + 1, err), make_empty(g->nodes, err)};
+    if (merge) lists = (node_lists){make_empty(g->values, err), make_empty(g->nodes, err)};
     for (value_id v = 0; v < g->values && !failed(err); v++) {
         node_id n = g->value[v].producer;
         if (n < 0) {

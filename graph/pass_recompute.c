@@ -32,7 +32,8 @@ static value_id root_of(const brim_graph *g, value_id v) {
     return v;
 }
 
-// A variable other than a parameter and its copy may change before the backward pass, and may not wait for it.
+// A variable other than a parameter and its copy may change before the backward pass, and may not
+// wait for it.
 static bool reads_what_changes(const brim_graph *g, const graph_node *node) {
     for (int32_t i = 0; i < node->inputs; i++) {
         value_role role = g->value[root_of(g, node->input[i])].role;
@@ -160,7 +161,7 @@ static void copy_forward_node(recomputer *c, node_id n) {
     node.phase = PHASE_BACKWARD;
     node.recomputed = true;
     value_id first = add_reader(c, &node);
-    for (int32_t j = 0; j < node.outputs && first >= 0; j++) {
+    for (int32_t j = 0; j < node.outputs && !failed(c->r.err); j++) {
         graph_value *again = &c->r.to->value[first + j];
         c->copy[node.first_output + j] = first + j;
         again->original = c->r.map[node.first_output + j];
@@ -177,7 +178,7 @@ static void add_backward_node(recomputer *c, node_id n) {
     if (failed(c->r.err)) return;
     const graph_node *node = &c->r.from->node[n];
     value_id first = add_reader(c, node);
-    for (int32_t j = 0; j < node->outputs && first >= 0; j++)
+    for (int32_t j = 0; j < node->outputs && !failed(c->r.err); j++)
         c->r.map[node->first_output + j] = first + j;
 }
 

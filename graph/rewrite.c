@@ -103,7 +103,7 @@ void rewrite_copy(rewrite *r, node_id old, const value_id *inputs) {
     value_id first =
         rewrite_add(r, node, inputs, node->inputs, &r->from->value[node->first_output]);
     free(mapped);
-    for (int32_t j = 0; j < node->outputs && first >= 0; j++)
+    for (int32_t j = 0; j < node->outputs && !failed(r->err); j++)
         r->map[node->first_output + j] = first + j;
 }
 

@@ -196,6 +196,17 @@ START_TEST(other_leaves) {
 }
 END_TEST
 
+START_TEST(a_control_value_may_be_the_first) {
+    MAKE_GRAPH;
+    brim_value step = graph_control(g, CONTROL_STEP);
+    ck_assert(step.graph == g && step.id == 0);
+    ck_assert_int_eq(graph_control(g, CONTROL_STEP).id, 0);
+    ck_assert_int_eq(graph_control(g, CONTROL_LR).id, 1);
+    ASSERT_FINE(err);
+    FREE_GRAPH;
+}
+END_TEST
+
 START_TEST(outputs_are_named) {
     MAKE_GRAPH;
     brim_value w = brim_parameter(g, "w", normal, 2), x = brim_exp(w);
@@ -476,6 +487,7 @@ Suite *graph_suite(void) {
     tcase_add_test(tests, parameters_are_shared_by_name);
     tcase_add_test(tests, leaves_are_checked);
     tcase_add_test(tests, other_leaves);
+    tcase_add_test(tests, a_control_value_may_be_the_first);
     tcase_add_test(tests, outputs_are_named);
     tcase_add_test(tests, errors_stick);
     tcase_add_test(tests, no_graph_is_no_crash);

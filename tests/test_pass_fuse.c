@@ -137,6 +137,24 @@ START_TEST(fuse_takes_in_a_few_scalar_steps) {
 }
 END_TEST
 
+// An operand counts once, however often it is read.
+START_TEST(fuse_counts_operands_once) {
+    MAKE_GRAPH;
+    brim_value x[7], y = brim_constant(g, 0);
+    for (int i = 0; i < 7; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "x%d", i);
+        x[i] = brim_input(g, name, BRIM_F32, 4);
+    }
+    for (int i = 0; i < 21; i++) y = brim_add(brim_mul(x[i % 7], y), x[i * 3 % 7]);
+    brim_output(y, "y");
+    TAKE(pass_fuse(g, true, 8, &err));
+    ck_assert_int_eq(g->nodes, 1);
+    ck_assert_int_eq(g->node[0].inputs, 7);
+    FREE_GRAPH;
+}
+END_TEST
+
 // Outputs count as operands.
 START_TEST(fuse_limits_outputs) {
     MAKE_GRAPH;
@@ -170,6 +188,25 @@ START_TEST(fuse_counts_constants) {
     brim_output(brim_neg(two), "minus_two");
     TAKE(pass_fuse(g, true, OPERANDS, &err));
     ck_assert_int_eq(g->nodes, 2);
+    FREE_GRAPH;
+}
+END_TEST
+
+// The loss is stored though its chain reads it, and though nobody does.
+START_TEST(fuse_stores_the_loss) {
+    MAKE_GRAPH;
+    brim_value x = brim_input_dims(g, "x", BRIM_F32, 0, NULL);
+    brim_value sum = brim_exp(x), count = brim_abs(x);
+    brim_output(brim_neg(sum), "y");
+    g->loss.sum = sum.id;
+    g->loss.count = count.id;
+    TAKE(pass_fuse(g, true, OPERANDS, &err));
+    assert_text(g,
+                "%0 = input \"x\" [] f32\n"
+                "%1, %2 = fused(%0, t0 = exp(a0) f32; t1 = neg(t0) f32; out t0 t1) [] f32, [] f32\n"
+                "%3 = fused(%0, t0 = abs(a0) f32; out t0) [] f32\n"
+                "output \"y\" = %2\n"
+                "loss = %1 / %3\n");
     FREE_GRAPH;
 }
 END_TEST
@@ -278,8 +315,10 @@ Suite *pass_fuse_suite(void) {
     tcase_add_test(fuse, fuse_keeps_shapes_apart);
     tcase_add_test(fuse, fuse_keeps_scalars_that_others_read);
     tcase_add_test(fuse, fuse_takes_in_a_few_scalar_steps);
+    tcase_add_test(fuse, fuse_counts_operands_once);
     tcase_add_test(fuse, fuse_limits_outputs);
     tcase_add_test(fuse, fuse_counts_constants);
+    tcase_add_test(fuse, fuse_stores_the_loss);
     tcase_add_test(fuse, a_chain_may_read_nothing);
     tcase_add_test(fuse, fuse_skips_broadcasts);
     tcase_add_test(fuse, fuse_keeps_phases_and_sections_apart);

@@ -128,6 +128,7 @@ START_TEST(prune_compares_outputs_and_operands) {
     brim_value a = brim_layer_norm_with(x, w, w, 0), b = brim_layer_norm_with(x, w, w, 0);
     brim_output(brim_add(a, brim_neg(b)), "norms");
     brim_output(brim_add(graph_output(b, 1), brim_neg(graph_output(b, 2))), "statistics");
+    brim_output(graph_output(brim_layer_norm_with(x, w, w, 0), 2), "rstd");
     brim_output(brim_rotary(q, 100, at), "placed");
     brim_output(brim_rotary(brim_neg(q), 100, GRAPH_INVALID), "n");
     brim_value turned[] = {brim_rotary(q, 100, GRAPH_INVALID), brim_rotary(q, 100, at),
@@ -157,6 +158,7 @@ START_TEST(prune_compares_outputs_and_operands) {
                    "%21 = sub(%20, %19) [2,3,4,2] f32\n"
                    "output \"norms\" = %8\n"
                    "output \"statistics\" = %10\n"
+                   "output \"rstd\" = %6\n"
                    "output \"placed\" = %11\n"
                    "output \"n\" = %13\n"
                    "output \"q\" = %21\n");
@@ -165,6 +167,28 @@ START_TEST(prune_compares_outputs_and_operands) {
 END_TEST
 
 // The loss may be a control value, which nothing else reads; one may be read by the first node.
+// The loss may be value 0, or what stands behind a leaf; nothing else may read it.
+START_TEST(prune_keeps_the_loss) {
+    for (int turned = 0; turned < 2; turned++) {
+        MAKE_GRAPH;
+        brim_value first = brim_constant(g, 3), x = brim_input(g, "x", BRIM_F32, 4), sum = total(x);
+        g->loss.sum = turned ? first.id : sum.id;
+        g->loss.count = turned ? sum.id : first.id;
+        ck_assert_int_eq(first.id, 0);
+        TAKE(pass_prune(g, &err));
+        assert_text(g, turned ? "%0 = constant(3) [] f32\n"
+                                "%1 = input \"x\" [4] f32\n"
+                                "%2 = sum(%1, axes 0) [] f32\n"
+                                "loss = %0 / %2\n"
+                              : "%0 = constant(3) [] f32\n"
+                                "%1 = input \"x\" [4] f32\n"
+                                "%2 = sum(%1, axes 0) [] f32\n"
+                                "loss = %2 / %0\n");
+        FREE_GRAPH;
+    }
+}
+END_TEST
+
 START_TEST(prune_keeps_control_values_that_are_read) {
     MAKE_GRAPH;
     brim_value micro = graph_control(g, CONTROL_MICRO), lr = graph_control(g, CONTROL_LR);
@@ -440,6 +464,7 @@ Suite *passes_suite(void) {
     tcase_add_test(prune, prune_keeps_names_draws_and_phases_apart);
     tcase_add_test(prune, prune_gives_a_merged_value_its_name);
     tcase_add_test(prune, prune_compares_outputs_and_operands);
+    tcase_add_test(prune, prune_keeps_the_loss);
     tcase_add_test(prune, prune_keeps_control_values_that_are_read);
     suite_add_tcase(s, prune);
     TCase *sections = tcase_create("sections");
