@@ -323,7 +323,6 @@ brim_status autograd_differentiate_as(brim_graph *g, brim_value loss, brim_value
                                       const value_id *wrt, const brim_dtype *dtype, int count,
                                       brim_value *gradient, brim_error *err) {
     for (int i = 0; i < count; i++) gradient[i] = GRAPH_INVALID;
-    if (failed(err)) return err->status;
     if (failed(g->err)) return brim_fail(err, g->err->status, "%s", g->err->text);
     if (loss.id < 0 || seed.id < 0)
         return brim_fail(err, BRIM_GRAPH,

@@ -172,9 +172,7 @@ brim_graph *pass_cast(const brim_graph *g, brim_dtype low, brim_error *err) {
     if (!failed(err) && low != BRIM_F16 && low != BRIM_BF16)
         brim_fail(err, BRIM_ARGUMENT, "cast: to %s; f16 or bf16 is expected", brim_dtype_name(low));
     if (!rewrite_begin(&c.r, g, err)) return NULL;
-    size_t most = 1;
-    for (node_id n = 0; n < g->nodes; n++)
-        if ((size_t)g->node[n].inputs > most) most = (size_t)g->node[n].inputs;
+    size_t most = (size_t)rewrite_most_inputs(g);
     c.inputs = brim_calloc_array(most, sizeof *c.inputs, err);
     c.wanted = brim_calloc_array(most, sizeof *c.wanted, err);
     c.of_loss = brim_calloc_array((size_t)g->nodes, sizeof *c.of_loss, err);

@@ -109,11 +109,8 @@ static void copy_node(copier *c, node_id n) {
 brim_graph *pass_compute_copies(const brim_graph *g, const brim_graph *owner, brim_error *err) {
     copier c = {.owner = owner};
     if (!rewrite_begin(&c.r, g, err)) return NULL;
-    int32_t most = 0;
-    for (node_id n = 0; n < g->nodes; n++)
-        if (g->node[n].inputs > most) most = g->node[n].inputs;
     c.of = brim_calloc_array((size_t)g->values, sizeof *c.of, err);
-    c.inputs = brim_calloc_array((size_t)most + 1, sizeof *c.inputs, err);
+    c.inputs = brim_calloc_array((size_t)rewrite_most_inputs(g) + 1, sizeof *c.inputs, err);
     if (!failed(err)) choose_copies(&c);
     for (value_id v = 0; v < g->values && !failed(err); v++) {
         node_id n = g->value[v].producer;

@@ -166,10 +166,7 @@ static void own_result(densifier *d, value_id old) {
 brim_graph *pass_densify(const brim_graph *g, brim_error *err) {
     densifier d = {0};
     if (!rewrite_begin(&d.r, g, err)) return NULL;
-    size_t most = 1;
-    for (node_id n = 0; n < g->nodes; n++)
-        if ((size_t)g->node[n].inputs > most) most = (size_t)g->node[n].inputs;
-    d.inputs = brim_calloc_array(most, sizeof *d.inputs, err);
+    d.inputs = brim_calloc_array((size_t)rewrite_most_inputs(g), sizeof *d.inputs, err);
     for (value_id v = 0; v < g->values && !failed(err); v++) {
         node_id n = g->value[v].producer;
         if (n < 0) {

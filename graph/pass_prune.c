@@ -85,13 +85,6 @@ static node_id *make_empty(int32_t count, brim_error *err) {
 
 // The passes --------------------------------------------------------------------------------------
 
-static int32_t most_inputs(const brim_graph *g) {
-    int32_t most = 1;
-    for (node_id n = 0; n < g->nodes; n++)
-        most = g->node[n].inputs > most ? g->node[n].inputs : most;
-    return most;
-}
-
 static bool is_used(const brim_graph *g, const bool *live, value_id v) {
     if (g->loss.sum == v || g->loss.count == v) return true;
     for (node_id n = 0; n < g->nodes; n++)
@@ -105,7 +98,7 @@ static brim_graph *prune(const brim_graph *g, const char *pass, bool merge, brim
     node_lists lists = {0};
     if (!rewrite_begin(&r, g, err)) return NULL;
     bool *live = find_live(g, err);
-    value_id *inputs = brim_calloc_array((size_t)most_inputs(g), sizeof *inputs, err);
+    value_id *inputs = brim_calloc_array((size_t)rewrite_most_inputs(g), sizeof *inputs, err);
     if (merge) lists = (node_lists){make_empty(g->values, err), make_empty(g->nodes, err)};
     for (value_id v = 0; v < g->values && !failed(err); v++) {
         node_id n = g->value[v].producer;

@@ -198,13 +198,6 @@ static void add_all(recomputer *c) {
     }
 }
 
-static size_t most_inputs(const brim_graph *g) {
-    int32_t most = 1;
-    for (node_id n = 0; n < g->nodes; n++)
-        if (g->node[n].inputs > most) most = g->node[n].inputs;
-    return (size_t)most;
-}
-
 brim_graph *pass_recompute(const brim_graph *g, const bool *recompute, brim_error *err) {
     recomputer c = {.count = 0};
     if (!rewrite_begin(&c.r, g, err)) return NULL;
@@ -214,7 +207,7 @@ brim_graph *pass_recompute(const brim_graph *g, const bool *recompute, brim_erro
     c.copy = brim_calloc_array(values, sizeof *c.copy, err);
     c.listed = brim_calloc_array(nodes, sizeof *c.listed, err);
     c.list = brim_calloc_array(nodes, sizeof *c.list, err);
-    c.inputs = brim_calloc_array(most_inputs(g), sizeof *c.inputs, err);
+    c.inputs = brim_calloc_array((size_t)rewrite_most_inputs(g), sizeof *c.inputs, err);
     if (!failed(err) && !recompute) recompute_marked(g, marked, err);
     if (!failed(err)) {
         decide(&c, recompute ? recompute : marked);

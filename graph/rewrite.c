@@ -107,6 +107,13 @@ void rewrite_copy(rewrite *r, node_id old, const value_id *inputs) {
         r->map[node->first_output + j] = first + j;
 }
 
+int32_t rewrite_most_inputs(const brim_graph *g) {
+    int32_t most = 0;
+    for (node_id n = 0; n < g->nodes; n++)
+        if (g->node[n].inputs > most) most = g->node[n].inputs;
+    return most;
+}
+
 static value_id mapped_loss(const rewrite *r, int part, value_id old) {
     return r->loss[part] >= 0 ? r->loss[part] : old < 0 ? -1 : r->map[old];
 }

@@ -42,6 +42,9 @@ value_id rewrite_add_one(rewrite *r, const graph_node *like, const value_id *inp
 // the map.
 void rewrite_copy(rewrite *r, node_id old, const value_id *inputs);
 
+// Of the node that has the most inputs.
+int32_t rewrite_most_inputs(const brim_graph *g);
+
 // Results, loss, updates; frees the map. NULL after an error.
 brim_graph *rewrite_end(rewrite *r, const char *pass);
 
