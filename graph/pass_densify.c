@@ -64,6 +64,12 @@ static value_id dense_copy(densifier *d, const graph_node *at, value_id v) {
     return copy;
 }
 
+static void exchange_last(int64_t *of_axis, int32_t rank) {
+    int64_t last = of_axis[rank - 1];
+    of_axis[rank - 1] = of_axis[rank - 2];
+    of_axis[rank - 2] = last;
+}
+
 // The matrices of v seen with their last two axes swapped.
 static value_id swap_last(densifier *d, const graph_node *at, value_id v) {
     shape s = d->r.to->value[v].shape;
@@ -71,20 +77,15 @@ static value_id swap_last(densifier *d, const graph_node *at, value_id v) {
     for (int32_t i = 0; i < s.rank; i++) attr.axes[i] = (int8_t)i;
     attr.axes[s.rank - 2] = (int8_t)(s.rank - 1);
     attr.axes[s.rank - 1] = (int8_t)(s.rank - 2);
-    int64_t rows = s.dim[s.rank - 2];
-    s.dim[s.rank - 2] = s.dim[s.rank - 1];
-    s.dim[s.rank - 1] = rows;
+    exchange_last(s.dim, s.rank);
     return insert(d, at, OP_PERMUTE, &attr, v, &s);
 }
 
 static bool swapped_suits(const densifier *d, value_id v, int input, const shape *result) {
     shape s = d->r.to->value[v].shape;
     value_layout l = d->value[v].layout;
-    int64_t rows = s.dim[s.rank - 2], stride = l.stride[s.rank - 2];
-    s.dim[s.rank - 2] = s.dim[s.rank - 1];
-    l.stride[s.rank - 2] = l.stride[s.rank - 1];
-    s.dim[s.rank - 1] = rows;
-    l.stride[s.rank - 1] = stride;
+    exchange_last(s.dim, s.rank);
+    exchange_last(l.stride, s.rank);
     return layout_suits_shape(OP_MATMUL, input, &s, result, &l);
 }
 

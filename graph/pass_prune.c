@@ -55,7 +55,7 @@ static bool same_node(const rewrite *r, const graph_node *node, const value_id *
 // Copies the node, or finds an equal one.
 static void merge_or_copy(rewrite *r, node_lists *lists, node_id n, const value_id *inputs) {
     const graph_node *node = &r->from->node[n];
-    if (node->op == OP_DROPOUT || node->op == OP_FUSED || node->recomputed ||
+    if (node->op == OP_DROPOUT || node->recomputed ||
         op_table[node->op].family == FAMILY_UPDATE) {
         rewrite_copy(r, n, inputs);
         return;

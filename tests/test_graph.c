@@ -1,4 +1,5 @@
 // The graph: names, scopes, leaves, results, misuse, and its text form.
+#include <math.h>
 #include "graph/build.h"
 #include "test_graph.h"
 
@@ -46,6 +47,8 @@ START_TEST(nodes_keep_their_scope) {
     ck_assert_str_eq(g->node[1].scope, "a");
     ck_assert_str_eq(g->node[2].scope, "a.b");
     ck_assert_str_eq(g->node[3].scope, "a");
+    brim_exp(x);
+    ck_assert_ptr_eq(g->node[4].scope, g->node[3].scope); // neighbours share its text
     FREE_GRAPH;
 }
 END_TEST
@@ -101,6 +104,7 @@ START_TEST(names_are_checked) {
     }
     ck_assert_int_eq(g->scope_depth, 0);
     brim_parameter(g, "größe/m:0", normal, 2);
+    brim_parameter(g, "!#[]~", normal, 2);
     ASSERT_FINE(err);
     char name[GRAPH_NAME_BYTES + 1];
     memset(name, 'x', sizeof name);
@@ -156,14 +160,28 @@ START_TEST(leaves_are_checked) {
     ASSERT_FAILS(err, BRIM_SHAPE, "exceed 2^63");
     brim_parameter(g, "w", ((brim_init){(brim_init_kind)4, 1}), 2);
     ASSERT_FAILS(err, BRIM_ARGUMENT, "no such kind");
-    brim_parameter(g, "w", ((brim_init){BRIM_NORMAL, -1}), 2);
-    ASSERT_FAILS(err, BRIM_ARGUMENT, "scale of its init");
+    static const float scales[] = {-1, -1e-30f, INFINITY, 1e30f, NAN};
+    for (int i = 0; i < 5; i++) {
+        brim_parameter(g, "w", ((brim_init){BRIM_NORMAL, scales[i]}), 2);
+        ASSERT_REFUSED(BRIM_ARGUMENT, "parameter \"w\" in scope \"\": the scale of its init is "
+                                      "negative or not finite");
+    }
     brim_input(g, "x", (brim_dtype)9, 2);
     ASSERT_FAILS(err, BRIM_ARGUMENT, "input \"x\": 9 is no dtype");
     ck_assert_int_eq(g->values, 0);
     brim_value scalar = brim_input_dims(g, "x", BRIM_I32, 0, NULL);
     ASSERT_FINE(err);
     ck_assert_int_eq(brim_rank(scalar), 0);
+    brim_value x = brim_parameter(g, "w", ((brim_init){BRIM_UNIFORM, 9e29f}), 2, 3);
+    ASSERT_SHAPE(x, 2, 3);
+    const brim_value none[] = {{g, 2}, {g, -1}};
+    for (int i = 0; i < 2; i++) {
+        ck_assert_int_eq(brim_rank(none[i]), 0);
+        ck_assert_int_eq(brim_dim(none[i], 0), 1);
+        ck_assert_int_eq(brim_value_dtype(none[i]), BRIM_F32);
+    }
+    ck_assert_int_eq(brim_dim(x, -2), 2);
+    ck_assert_int_eq(brim_value_dtype(scalar), BRIM_I32);
     brim_input(g, "big", BRIM_BF16, (int64_t)1 << 31, (int64_t)1 << 30);
     ASSERT_FINE(err);
     FREE_GRAPH;
