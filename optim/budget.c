@@ -26,7 +26,7 @@ static int64_t whole_units(const device_traits *t, int64_t bytes) {
 // What the device loses to us beside the arena.
 static int64_t overhead_of(const device_traits *t, const brim_rates *paper) {
     if (paper) return paper->overhead_bytes;
-    if (t->cpu || t->free_bytes < 0 || strcmp(t->backend, "cuda") != 0) return 0;
+    if (t->free_bytes < 0 || strcmp(t->backend, "cuda") != 0) return 0;
     int64_t used = t->memory_bytes - t->free_bytes;
     return (used < most_context_bytes ? used : most_context_bytes) + module_bytes;
 }

@@ -19,38 +19,36 @@ bool brim_trainer_tensor_info(const brim_trainer *t, int index, brim_tensor_info
     return true;
 }
 
-// The parameter or state of that name; -1, with an error that names it, where there is none, or
-// where count differs.
-static value_id locate(brim_trainer *t, const char *name, size_t count, brim_error *err) {
-    if (brim_trainer_prepare(t, err)) return -1;
-    value_id id = compiled_variable(&t->training, name);
-    const graph_value *v = id < 0 ? NULL : &t->training.graph->value[id];
-    if (!v || (v->role != ROLE_PARAMETER && v->role != ROLE_STATE) || v->dtype != BRIM_F32) {
-        brim_fail(err, BRIM_ARGUMENT, "there is no tensor named \"%s\"", name);
-        return -1;
-    }
-    if ((size_t)shape_elements(&v->shape) != count) {
-        char dims[128];
-        brim_fail(err, BRIM_SHAPE, "tensor \"%s\" is %s, %lld elements; %zu were given", name,
-                  shape_print(&v->shape, dims, sizeof dims), (long long)shape_elements(&v->shape),
-                  count);
-        return -1;
-    }
-    return id;
+// The parameter or state of that name; an error names it where there is none, or where count
+// differs.
+static brim_status locate(brim_trainer *t, const char *name, size_t count, value_id *id,
+                          brim_error *err) {
+    if (brim_trainer_prepare(t, err)) return err->status;
+    *id = compiled_variable(&t->training, name);
+    const graph_value *v = *id < 0 ? NULL : &t->training.graph->value[*id];
+    if (!v || (v->role != ROLE_PARAMETER && v->role != ROLE_STATE) || v->dtype != BRIM_F32)
+        return brim_fail(err, BRIM_ARGUMENT, "there is no tensor named \"%s\"", name);
+    char dims[128];
+    if ((size_t)shape_elements(&v->shape) != count)
+        return brim_fail(err, BRIM_SHAPE, "tensor \"%s\" is %s, %lld elements; %zu were given",
+                         name, shape_print(&v->shape, dims, sizeof dims),
+                         (long long)shape_elements(&v->shape), count);
+    return BRIM_OK;
 }
 
 brim_status brim_trainer_read(brim_trainer *t, const char *name, float *data, size_t count,
                               brim_error *err) {
-    value_id id = locate(t, name, count, err);
-    if (id < 0) return err->status;
+    value_id id = -1;
+    if (locate(t, name, count, &id, err)) return err->status;
     byte_range range = compiled_range(&t->training, id);
     return device_read_range(t->target.backend, t->target.device, &range, data, err);
 }
 
 brim_status brim_trainer_write(brim_trainer *t, const char *name, const float *data, size_t count,
                                brim_error *err) {
-    value_id id = locate(t, name, count, err);
-    return id < 0 ? err->status : compiled_write_variable(&t->training, &t->target, id, data, err);
+    value_id id = -1;
+    if (locate(t, name, count, &id, err)) return err->status;
+    return compiled_write_variable(&t->training, &t->target, id, data, err);
 }
 
 brim_status brim_program_read(brim_program *p, const char *output, float *data, size_t count,

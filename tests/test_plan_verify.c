@@ -98,7 +98,8 @@ START_TEST(each_rule_of_layouts_is_checked) {
     value_id new_id = planned_node(&p, OP_ACCUMULATE, 0)->first_output, cast_id = -1;
     for (value_id v = 0; v < p.g->values; v++)
         if (p.g->value[v].dtype == BRIM_I32) cast_id = v;
-    value_id cast_from = p.layout.of[p.g->node[p.g->value[cast_id].producer].input[0]].storage;
+    value_id cast_in = p.g->node[p.g->value[cast_id].producer].input[0]; // any strides will do
+    value_id cast_from = p.layout.of[cast_in].storage;
     value_layout columns = {.stride = {1, 4}}, backwards = {.stride = {-6, 1}, .offset = 18};
     struct {
         value_id v;
@@ -110,6 +111,9 @@ START_TEST(each_rule_of_layouts_is_checked) {
         {soft_id, backwards, true},             // nobody goes backwards
         {new_id, layout_dense(new_id, &s)},     // an update outside of its variable
         {cast_id, layout_dense(cast_from, &s)}, // another dtype than its storage
+        {cast_in, {.stride = {7, 1}}, true},    // rows apart leave less room
+        {cast_in, {.stride = {6, 1}, .offset = 1}, true},
+        {cast_in, {.stride = {6, 1}, .offset = -1}, true},
     };
     ck_assert(new.id >= 0 && !layout_fails(&p));
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -125,9 +129,14 @@ START_TEST(each_rule_of_layouts_is_checked) {
                 p.layout.of[v] = layout_dense(v, &p.g->value[v].shape);
         brim_error found = {0};
         graph_layout_verify(p.g, &p.schedule, &p.layout, &found);
-        static const char *const reasons[] = {
-            "its producer cannot write", "its readers cannot take",
-            "does not lie inside its storage", "not in its variable", "another dtype"};
+        static const char *const reasons[] = {"its producer cannot write",
+                                              "its readers cannot take",
+                                              "does not lie inside its storage",
+                                              "not in its variable",
+                                              "another dtype",
+                                              "does not lie inside its storage",
+                                              "does not lie inside its storage",
+                                              "does not lie inside its storage"};
         ck_assert_msg(strstr(found.text, reasons[i]), "case %d: %s", (int)i, found.text);
         memcpy(p.layout.of, kept, (size_t)p.g->values * sizeof *kept);
         p.layout.of[cases[i].v] = good;
