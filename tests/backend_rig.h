@@ -18,6 +18,7 @@
 #include "core/philox.h"
 #include "graph/graph.h"
 #include "tests/devices.h"
+#include "tests/driver_calls.h"
 #include "tests/skips.h"
 #include "tests/test_core.h"
 
@@ -54,6 +55,9 @@ static inline void finish(void) {
     if (loaded) api->unload(loaded);
     if (device) api->close(device);
     program_free(prog);
+#ifdef BRIM_OPENCL_BUILT
+    ck_assert_msg(!*driver_calls_left(), "not released: %s", driver_calls_left());
+#endif
 }
 
 static inline void reserve(int64_t device_bytes, int64_t host_bytes) {

@@ -1,0 +1,108 @@
+// Calls of OpenCL's driver that fail, one after another: each is told, or does not matter to the
+// bits; and whatever was made by then is released.
+#include "graph/graph.h"
+#include "tests/devices.h"
+#include "tests/driver_calls.h"
+#include "tests/random_run.h"
+#include "tests/test_core.h"
+
+#ifdef BRIM_OPENCL_BUILT
+
+static brim_error err;
+
+static void begin(void) {
+    err = (brim_error){0};
+    random_run_hold(QUEUE_COUNT, 1);
+}
+
+static program *make_program(void) {
+    random_program_size size = {24, 2, 24};
+    program *p = random_program(3, size, &err); // 3: timed, and now and then one record at a time
+    program_order(p, &err);
+    ASSERT_FINE(err);
+    return p;
+}
+
+// A device is opened and used for all that it is there for, until something fails. Returns where
+// its bytes are others.
+static const char *use_device(bool separate, program *p) {
+    random_target t = {NULL, NULL};
+    const char *difference = "";
+    const device_settings settings = {.separate_queues = separate,
+                                      .cache_dir = separate ? test_directory : ""};
+    memory_request request = {p->device_bytes, p->host_bytes, p->file_bytes, test_directory};
+    if (backend_open("opencl:0", &settings, &t.api, &t.device, &err) == BRIM_OK) {
+        double seconds[24];
+        loaded_program *loaded = NULL;
+        t.api->reserve(t.device, &request, &err);
+        if (!failed(&err))
+            difference = random_run(&t, &p, 1, RANDOM_STEPS * p->micro_batches, 3, &err);
+        t.api->load(t.device, p, &loaded, &err);
+        if (!failed(&err)) t.api->profile(loaded, SECTION_LAST, seconds, &err);
+        t.api->unload(loaded);
+        t.api->close(t.device);
+    }
+    return difference;
+}
+
+// A device that is not found is asked for no more, and a compiler is believed.
+static bool names_itself(const char *function) {
+    return strcmp(function, "clGetPlatformIDs") != 0 && strcmp(function, "clGetDeviceIDs") != 0 &&
+           strcmp(function, "clBuildProgram") != 0;
+}
+
+static int fail_call(bool separate, program *p, int place, int call) {
+    const char *function;
+    driver_calls_count();
+    driver_calls_of(place, &function);
+    driver_calls_fail(place, call);
+    const char *difference = use_device(separate, p);
+    bool told = failed(&err);
+    if (!driver_calls_failed()) ASSERT_FINE(err); // some waits depend on who is late
+    ck_assert_msg(!*driver_calls_left(), "%s failed: not released: %s", function,
+                  driver_calls_left());
+    ck_assert_msg(!*difference, "%s failed: %s", function, difference);
+    if (told && names_itself(function)) ck_assert_ptr_nonnull(strstr(err.text, function));
+    ck_assert_ptr_null(strchr(err.text, '\n'));
+    err = (brim_error){0};
+    return told;
+}
+
+// The first call from each place, and the last. With one queue and without a cache; and with more,
+// and kernels that are in the cache.
+START_TEST(each_call_may_fail) {
+    if (!device_under_test(0)) return;
+    program *p = make_program();
+    int last[DRIVER_MOST_PLACES], told = 0;
+    const char *function;
+    for (int i = 0; i < 2; i++) { // the second time the cache is full
+        driver_calls_count();
+        ck_assert_str_eq(use_device(_i, p), "");
+        ASSERT_FINE(err);
+        ck_assert_str_eq(driver_calls_left(), "");
+    }
+    int places = driver_calls_places();
+    for (int i = 0; i < places; i++) last[i] = driver_calls_of(i, &function);
+    for (int i = 0; i < places; i++) {
+        if (last[i] > 0) told += fail_call(_i, p, i, 1);
+        if (last[i] > 1) told += fail_call(_i, p, i, last[i]);
+    }
+    ck_assert_int_gt(told, 30);
+    program_free(p);
+}
+END_TEST
+
+#endif
+
+Suite *opencl_calls_suite(void) {
+    Suite *suite = suite_create("opencl_calls");
+    TCase *tests = tcase_create("opencl_calls");
+    tcase_add_unchecked_fixture(tests, make_test_directory, remove_test_directory);
+    tcase_set_timeout(tests, 120);
+#ifdef BRIM_OPENCL_BUILT
+    tcase_add_checked_fixture(tests, begin, NULL);
+    tcase_add_loop_test(tests, each_call_may_fail, 0, 2);
+#endif
+    suite_add_tcase(suite, tests);
+    return suite;
+}
