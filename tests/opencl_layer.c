@@ -8,12 +8,15 @@
 //   full      3 MiB in all
 //   unpinned  no memory that is shared with the host
 //   updated   the driver has another version
-//   fragile   it crashes where a sub-buffer is released while a younger one is there; not within the
+//   fragile   it crashes where a sub-buffer is released while a younger one is there; not within
+//   the
 //             standard, but as a driver was seen to do
 //   forgetful programs cannot be made of binaries
 //   slow      commands start late, each queue after delays of its own
 //   unordered queues are out of order, and each command waits by an event for the one before it in
 //             its queue: nothing but events orders what runs
+//   crowd     20 platforms, each with the devices of `crowd` below before its own
+//   horde     70 devices before its own on one platform
 //   old, embedded, compilerless, absent      a device that cannot be used
 #include <CL/cl_layer.h>
 #include <stdatomic.h>
@@ -50,8 +53,54 @@ static cl_int answer(const void *value, size_t bytes, size_t size, void *out, si
     } while (0)
 #define ANSWER_TEXT(text) return answer(text, sizeof(text), size, out, size_ret)
 
+// Devices that are not there: they have a name and a type, and for the rest answer as the one that
+// is.
+enum { CROWD = 5, HORDE = 70, CROWDED_PLATFORMS = 20 };
+static const cl_device_type crowd[CROWD] = {CL_DEVICE_TYPE_CPU, CL_DEVICE_TYPE_CUSTOM,
+                                            CL_DEVICE_TYPE_GPU, CL_DEVICE_TYPE_ACCELERATOR,
+                                            CL_DEVICE_TYPE_GPU | CL_DEVICE_TYPE_DEFAULT};
+static char figure[HORDE]; // their handles are its places
+static cl_device_id real;
+
+// Its number; -1: it is there.
+static int figure_of(cl_device_id device) {
+    for (int i = 0; i < HORDE; i++)
+        if ((char *)device == &figure[i]) return i;
+    return -1;
+}
+
+static cl_int CL_API_CALL platform_ids(cl_uint room, cl_platform_id *list, cl_uint *count) {
+    cl_platform_id one;
+    if (!is("crowd")) return next->clGetPlatformIDs(room, list, count);
+    cl_int status = next->clGetPlatformIDs(1, &one, NULL);
+    for (cl_uint i = 0; status == CL_SUCCESS && list && i < room && i < CROWDED_PLATFORMS; i++)
+        list[i] = one;
+    if (count) *count = CROWDED_PLATFORMS;
+    return status;
+}
+
+static cl_int CL_API_CALL device_ids(cl_platform_id platform, cl_device_type type, cl_uint room,
+                                     cl_device_id *list, cl_uint *count) {
+    cl_uint figures = is("crowd") ? CROWD : HORDE;
+    if (!is("crowd") && !is("horde"))
+        return next->clGetDeviceIDs(platform, type, room, list, count);
+    cl_int status = next->clGetDeviceIDs(platform, type, 1, &real, NULL);
+    for (cl_uint i = 0; list && i < room && i <= figures; i++)
+        list[i] = i < figures ? (cl_device_id)(void *)&figure[i] : real;
+    if (count) *count = figures + 1;
+    return status;
+}
+
 static cl_int CL_API_CALL device_info(cl_device_id device, cl_device_info what, size_t size,
                                       void *out, size_t *size_ret) {
+    int number = figure_of(device);
+    if (number >= 0 && what == CL_DEVICE_TYPE) ANSWER(cl_device_type, crowd[number % CROWD]);
+    if (number >= 0 && what == CL_DEVICE_NAME) {
+        char name[] = "figure 00";
+        name[7] = (char)('0' + number / 10), name[8] = (char)('0' + number % 10);
+        ANSWER_TEXT(name);
+    }
+    if (number >= 0) device = real;
     if (what == CL_DEVICE_NAME) ANSWER_TEXT("  a device behind a layer ");
     if (what == CL_DRIVER_VERSION && is("updated")) ANSWER_TEXT("another version");
     if (what == CL_DEVICE_VERSION && is("old")) ANSWER_TEXT("OpenCL 1.1 of long ago");
@@ -295,6 +344,8 @@ CL_API_ENTRY cl_int CL_API_CALL clInitLayer(cl_uint entries, const cl_icd_dispat
     next = target;
     words = getenv("BRIM_TEST_LAYER");
     if (!words) words = "";
+    layer.clGetPlatformIDs = platform_ids;
+    layer.clGetDeviceIDs = device_ids;
     layer.clGetDeviceInfo = device_info;
     layer.clCreateBuffer = create_buffer;
     layer.clCreateSubBuffer = create_sub_buffer;

@@ -7,6 +7,7 @@
 #include "tests/test_core.h"
 
 #ifdef BRIM_OPENCL_BUILT
+#include "backends/opencl/device.h"
 
 static brim_error err;
 
@@ -22,6 +23,27 @@ static program *make_program(void) {
     ASSERT_FINE(err);
     return p;
 }
+
+// All devices of the driver, but for those that run built-in kernels only: asked without the
+// backend, so that one which finds none does not look like a machine without any.
+START_TEST(all_devices_are_found) {
+    opencl_driver cl;
+    char why[300];
+    cl_platform_id platform[8];
+    cl_uint platforms = 0, all = 0;
+    if (!opencl_driver_open(&cl, &err)) return;
+    cl.clGetPlatformIDs(8, platform, &platforms);
+    for (cl_uint i = 0; i < platforms && i < 8; i++) {
+        cl_uint count = 0;
+        cl.clGetDeviceIDs(platform[i],
+                          CL_DEVICE_TYPE_CPU | CL_DEVICE_TYPE_GPU | CL_DEVICE_TYPE_ACCELERATOR, 0,
+                          NULL, &count);
+        all += count;
+    }
+    opencl_driver_close(&cl);
+    ck_assert_int_eq(opencl_backend.count(why, sizeof why), (int)all);
+}
+END_TEST
 
 // A device is opened and used for all that it is there for, until something fails. Returns where
 // its bytes are others.
@@ -101,6 +123,7 @@ Suite *opencl_calls_suite(void) {
     tcase_set_timeout(tests, 120);
 #ifdef BRIM_OPENCL_BUILT
     tcase_add_checked_fixture(tests, begin, NULL);
+    tcase_add_test(tests, all_devices_are_found);
     tcase_add_loop_test(tests, each_call_may_fail, 0, 2);
 #endif
     suite_add_tcase(suite, tests);

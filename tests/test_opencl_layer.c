@@ -3,19 +3,23 @@
 #include <sys/wait.h>
 #include "tests/backend_rig.h"
 
+// True if the first device has that name, behind a layer with these words.
+static bool first_device_is(const char *name, const char *words) {
+    if (!getenv("OPENCL_LAYERS")) setenv("OPENCL_LAYERS", BRIM_TEST_LAYER_FILE, 1);
+    setenv("BRIM_TEST_LAYER", words, 1);
+    device_traits traits;
+    brim_error unfit = {0};
+    if (!device_under_test(0)) return false;
+    find_backend("opencl")->describe(0, &traits, &unfit);
+    if (strcmp(traits.name, name) == 0) return true;
+    skip(SKIP_no_opencl_layers);
+    return false;
+}
+
 // True if the device at hand now has these peculiarities. Only in a process that has not used
 // OpenCL yet.
 static bool become(const char *words) {
-    if (!getenv("OPENCL_LAYERS")) setenv("OPENCL_LAYERS", BRIM_TEST_LAYER_FILE, 1);
-    setenv("BRIM_TEST_LAYER", words, 1);
-    const char *name = device_under_test(0);
-    if (!name) return false;
-    device_traits traits;
-    brim_error unfit = {0};
-    find_backend("opencl")->describe(0, &traits, &unfit);
-    if (strcmp(traits.name, "a device behind a layer") == 0) return true;
-    skip(SKIP_no_opencl_layers);
-    return false;
+    return first_device_is("a device behind a layer", words);
 }
 
 // Twice over two values and back to the host, from the staging area: copies, launches, chunks.
@@ -227,6 +231,54 @@ START_TEST(late_queues_keep_their_order_over_programs) {
 }
 END_TEST
 
+static const char *name_of_device(int index) {
+    static device_traits traits;
+    find_backend("opencl")->describe(index, &traits, &err);
+    ASSERT_FINE(err);
+    return traits.name;
+}
+
+// 16 platforms are asked, and offer 5 devices each that are of use: the first 64 are taken, GPUs
+// before other devices and those before CPUs, else in the driver's order.
+START_TEST(a_crowd) {
+    static const struct {
+        int index;
+        const char *name;
+    } rows[] = {
+        {0, "figure 02"},  {1, "figure 04"},  {2, "figure 02"},  {25, "figure 04"},
+        {26, "figure 03"}, {38, "figure 03"}, {39, "figure 00"}, {40, "a device behind a layer"},
+        {63, "figure 00"}};
+    char why[300];
+    if (!first_device_is("figure 02", "crowd")) return;
+    ck_assert_int_eq(find_backend("opencl")->count(why, sizeof why), 64);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        ck_assert_str_eq(name_of_device(rows[i].index), rows[i].name);
+    device_traits traits;
+    find_backend("opencl")->describe(26, &traits, &err);
+    ck_assert(!traits.cpu);
+    find_backend("opencl")->describe(39, &traits, &err);
+    ck_assert(traits.cpu);
+    ASSERT_FINE(err);
+    backend_open("opencl:64", NULL, &api, &device, &err);
+    ASSERT_FAILS(err, BRIM_ARGUMENT, "device \"opencl:64\": there is no such device");
+    find_backend("opencl")->describe(64, &traits, &err);
+    ASSERT_FAILS(err, BRIM_ARGUMENT, "there is no device opencl:64: OpenCL offers 64");
+    find_backend("opencl")->describe(-1, &traits, &err);
+    ASSERT_FAILS(err, BRIM_ARGUMENT, "there is no device opencl:-1: OpenCL offers 64");
+}
+END_TEST
+
+// Of 71 devices of one platform the first 64 are looked at; 13 of them are of no use.
+START_TEST(a_horde) {
+    char why[300];
+    if (!first_device_is("figure 02", "horde")) return;
+    ck_assert_int_eq(find_backend("opencl")->count(why, sizeof why), 51);
+    ck_assert_str_eq(name_of_device(0), "figure 02");
+    ck_assert_str_eq(name_of_device(24), "figure 62");
+    ck_assert_str_eq(name_of_device(50), "figure 60");
+}
+END_TEST
+
 static void run_with_cache(const char *folder) {
     device_settings settings = {.cache_dir = folder};
     backend_open("opencl:0", &settings, &api, &device, &err);
@@ -327,6 +379,8 @@ Suite *opencl_layer_suite(void) {
     tcase_add_test(tests, queues_that_run_late);
     tcase_add_test(tests, late_queues_keep_their_order_over_runs);
     tcase_add_test(tests, late_queues_keep_their_order_over_programs);
+    tcase_add_test(tests, a_crowd);
+    tcase_add_test(tests, a_horde);
     tcase_add_test(tests, binaries_that_are_refused);
     tcase_add_test(tests, each_driver_has_its_entries);
     tcase_add_loop_test(tests, devices_that_cannot_be_used, 0, 4);

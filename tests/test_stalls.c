@@ -5,6 +5,9 @@
 #include "tests/devices.h"
 #include "tests/random_run.h"
 #include "tests/test_core.h"
+#ifdef BRIM_OPENCL_BUILT
+#include "backends/opencl/program.h"
+#endif
 
 static brim_error err;
 
@@ -296,6 +299,98 @@ START_TEST(a_slow_queue_is_named) {
 }
 END_TEST
 
+#ifdef BRIM_OPENCL_BUILT
+
+// An event's handle is its place here: when its command began and ended, in ns of the device's
+// clock.
+typedef struct moments {
+    cl_ulong start, end;
+} moments;
+enum { MOMENTS = 7 };
+static const moments times[MOMENTS] = {{0, 1000},    {1500, 3000}, {0, 2000}, {0, 3000},
+                                       {4500, 6000}, {0, 5000},    {0, 6500}};
+static int asked, answered, released; // answered: how many questions
+
+static cl_int CL_API_CALL tell_moment(cl_event event, cl_profiling_info which, size_t size,
+                                      void *value, size_t *size_ret) {
+    const moments *m = (const moments *)(void *)event;
+    ck_assert_uint_eq(size, sizeof m->end);
+    ck_assert_ptr_null(size_ret);
+    if (asked++ == answered) return CL_PROFILING_INFO_NOT_AVAILABLE;
+    memcpy(value, which == CL_PROFILING_COMMAND_START ? &m->start : &m->end, size);
+    return CL_SUCCESS;
+}
+
+static cl_int CL_API_CALL count_release(cl_event event) {
+    ck_assert((const moments *)(void *)event >= times);
+    released++;
+    return CL_SUCCESS;
+}
+
+// What these events come to. Answers to so many questions are there.
+static run_stalls stalls_of_events(bool separate, int answers) {
+    static const queue_id queues[MOMENTS] = {QUEUE_COMPUTE, QUEUE_IN,      QUEUE_COMPUTE, QUEUE_IN,
+                                             QUEUE_OUT,     QUEUE_COMPUTE, QUEUE_WRITE};
+    static backend_device d;
+    run_stalls out;
+    loaded_program l = {.device = &d, .timing = {.on = true, .begun = 20}};
+    d.separate_queues = separate;
+    d.cl.clGetEventProfilingInfo = tell_moment;
+    d.cl.clReleaseEvent = count_release;
+    asked = released = 0, answered = answers;
+    l.timing.event = calloc(MOMENTS, sizeof *l.timing.event);
+    for (int i = 0; i < MOMENTS; i++)
+        l.timing.event[i] = (timed_event){(cl_event)(void *)&times[i], queues[i], i != 1 && i != 4};
+    l.timing.events = MOMENTS;
+    l.host.queues = host_queues_create(&(device_events){0}, &err);
+    // A task of the file, by our clock, from 2000 to 4000 ns after the first event.
+    stall_log_work(&l.host.log, QUEUE_READ, 20 + 2000e-9, 20 + 4000e-9);
+    opencl_stalls(&l, &out, &err);
+    ASSERT_FINE(err);
+    ck_assert_int_eq(released, MOMENTS);
+    ck_assert_uint_eq(l.timing.events, 0);
+    ck_assert(l.timing.on == (out.seconds > 0));
+    host_queues_free(l.host.queues);
+    stall_log_free(&l.host.log);
+    opencl_timing_free(&l);
+    return out;
+}
+
+static bool is_near(double seconds, double ns) {
+    return fabs(seconds - ns * 1e-9) < 1e-12;
+}
+
+// Kernels run to 2000, stand still for a copy to 3000, run to 5000, and stand still for our thread
+// to 6500; copies in from 1500 to 3000 and out from 4500 to 6000.
+START_TEST(events_tell_what_was_waited_for) {
+    run_stalls s = stalls_of_events(true, 100);
+    ck_assert_int_eq(asked, 9);
+    ck_assert(is_near(s.seconds, 5500) && is_near(s.streaming, 3000) && is_near(s.hidden, 1000));
+    ck_assert(is_near(s.busy[QUEUE_COMPUTE], 3000) && is_near(s.busy[QUEUE_IN], 1500));
+    ck_assert(is_near(s.busy[QUEUE_OUT], 1500) && fabs(s.busy[QUEUE_READ] - 2e-6) < 1e-8);
+    ck_assert(is_near(s.waited[QUEUE_IN], 1000) && is_near(s.waited[QUEUE_WRITE], 1500));
+    ck_assert(s.waited[QUEUE_COMPUTE] == 0 && s.waited[QUEUE_OUT] == 0);
+    // With one queue no kernel runs beside a copy.
+    s = stalls_of_events(false, 100);
+    ck_assert(is_near(s.seconds, 5500) && is_near(s.streaming, 3000) && s.hidden == 0);
+    ck_assert(is_near(s.waited[QUEUE_IN], 1500) && is_near(s.waited[QUEUE_OUT], 1500));
+    ck_assert(is_near(s.busy[QUEUE_COMPUTE], 2000) && is_near(s.waited[QUEUE_WRITE], 500));
+}
+END_TEST
+
+// Where the driver does not answer, nothing is told, and it is asked no more.
+START_TEST(a_driver_without_times) {
+    const run_stalls none = {0};
+    for (int answers = 0; answers < 9; answers++) {
+        run_stalls s = stalls_of_events(true, answers);
+        ck_assert_mem_eq(&s, &none, sizeof none);
+        ck_assert_int_eq(asked, answers + 1);
+    }
+}
+END_TEST
+
+#endif
+
 Suite *stalls_suite(void) {
     Suite *suite = suite_create("stalls");
     TCase *sums = tcase_create("sums"), *tests = tcase_create("devices");
@@ -307,6 +402,10 @@ Suite *stalls_suite(void) {
     tcase_add_test(sums, an_error_is_taken_along);
     tcase_add_test(sums, nothing_comes_to_nothing);
     tcase_add_test(sums, spans_of_another_clock);
+#ifdef BRIM_OPENCL_BUILT
+    tcase_add_test(sums, events_tell_what_was_waited_for);
+    tcase_add_test(sums, a_driver_without_times);
+#endif
     tcase_add_loop_test(tests, sums_make_sense, 0, 2 * DEVICES_UNDER_TEST);
     tcase_add_loop_test(tests, programs_are_measured_apart, 0, 2 * DEVICES_UNDER_TEST);
     tcase_add_loop_test(tests, what_does_not_stream_gives_zeros, 0, DEVICES_UNDER_TEST);
