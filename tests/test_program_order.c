@@ -44,6 +44,18 @@ START_TEST(random_programs_are_proved) {
 }
 END_TEST
 
+// Spaces of many pieces, of which a record touches many or few.
+START_TEST(large_programs_are_proved) {
+    for (uint32_t seed = 0; seed < 60; seed++) {
+        random_program_size size = {100, 1 + (int32_t)(seed % 5), 100 + 20 * (int32_t)seed};
+        program *p = ordered(seed, size);
+        program_verify(p, &err);
+        ck_assert_msg(!failed(&err), "seed %u: %s", seed, err.text);
+        program_free(p);
+    }
+}
+END_TEST
+
 START_TEST(no_wait_can_be_left_out) {
     wait_count count = {0};
     for (uint32_t seed = 0; seed < (getenv("BRIM_TEST_LONG") ? 500 : 60); seed++) {
@@ -87,6 +99,7 @@ Suite *program_order_suite(void) {
     tcase_add_checked_fixture(tests, begin, NULL);
     tcase_set_timeout(tests, 600);
     tcase_add_test(tests, random_programs_are_proved);
+    tcase_add_test(tests, large_programs_are_proved);
     tcase_add_test(tests, no_wait_can_be_left_out);
     tcase_add_test(tests, ordering_twice_changes_nothing);
     suite_add_tcase(suite, tests);
