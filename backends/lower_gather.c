@@ -1,5 +1,4 @@
-// Rules for embeddings and rotary positions. Operands are dense, but for rotary's, which may have
-// any strides as long as a head's elements lie side by side.
+// Rules for embeddings and rotary positions. Operands are dense.
 #include "backends/lower_rules.h"
 
 #include <math.h>
@@ -106,10 +105,7 @@ static void add_strides(launch_argument *arguments, int *count, const operand *x
 
 // Aligned heads lie at multiples of a vector, and so do their second halves.
 static int heads_aligned(const device_traits *traits, const operand *x, const operand *y) {
-    int64_t half = last_extent(&x->shape) / 2;
-    for (int i = 0; i < 3; i++)
-        if (x->stride[i] % traits->vec || y->stride[i] % traits->vec) return 0;
-    return vectors_aligned(traits, (const operand *const[]){x, y}, 2, half);
+    return vectors_aligned(traits, (const operand *const[]){x, y}, 2, last_extent(&x->shape) / 2);
 }
 
 // Turns in `length` tokens, from low to high, as a line over the frequency from 0 to 1.

@@ -78,7 +78,6 @@ static operand columns_of(const operand *x, int64_t columns) {
 
 // c = op(a) op(b)
 static void product(head *h, operand a, bool transpose_a, operand b, bool transpose_b, operand c) {
-    if (failed(h->l->err)) return;
     matmul_shape s = {.in = a.dtype,
                       .out = c.dtype,
                       .m = c.shape.dim[0],
