@@ -10,7 +10,6 @@ static bool always(void) {
 
 #ifdef BRIM_HOST_X86
 static bool has_avx2(void) {
-    __builtin_cpu_init();
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 }
 

@@ -1,5 +1,6 @@
 #include "backends/host_memory.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -7,25 +8,53 @@
 
 enum { PART = 16 << 20 }; // bytes that one thread fills at a time
 
+// The number that follows `name` at the start of a line of a file; -1 where there is none.
+static int64_t find_number(const char *path, const char *name) {
+    FILE *file = fopen(path, "re");
+    char line[256];
+    long long number = -1;
+    bool found = false;
+    while (file && !found && fgets(line, sizeof line, file)) {
+        found = strncmp(line, name, strlen(name)) == 0 &&
+                sscanf(line + strlen(name), "%lld", &number) == 1;
+    }
+    if (file) fclose(file);
+    return found ? number : -1;
+}
+
+static int64_t available(const char *meminfo) {
+    int64_t kib = find_number(meminfo, "MemAvailable:");
+    return kib < 0 ? -1 : kib * 1024;
+}
+
 int64_t host_memory_available(void) {
-    long long kilobytes = -1;
-    char line[128];
-    FILE *f = fopen("/proc/meminfo", "r");
-    if (!f) return -1;
-    while (fgets(line, sizeof line, f))
-        if (sscanf(line, "MemAvailable: %lld kB", &kilobytes) == 1) break;
-    fclose(f);
-    return kilobytes < 0 ? -1 : (int64_t)kilobytes * 1024;
+    return available("/proc/meminfo");
+}
+
+static int64_t of_group(const char *group, const char *file, const char *name) {
+    char path[256];
+    snprintf(path, sizeof path, "%s/%s", group, file);
+    return find_number(path, name);
+}
+
+int64_t host_memory_free(const char *meminfo, const char *group) {
+    int64_t all = available(meminfo), limit = of_group(group, "memory.max", "");
+    int64_t used = of_group(group, "memory.current", "");
+    int64_t cached = of_group(group, "memory.stat", "file ");
+    if (limit < 0 || used < 0) return all;
+    if (cached > 0 && cached < used) used -= cached; // is given up when memory is short
+    int64_t left = limit > used ? limit - used : 0;
+    return all < 0 || left < all ? left : all;
 }
 
 void *host_memory_map(int64_t bytes, brim_error *err) {
     if (failed(err)) return NULL;
-    int64_t available = host_memory_available();
-    if (available >= 0 && bytes > available) {
+    int64_t there = host_memory_available();
+    if (there >= 0 && bytes > there) {
         brim_fail(err, BRIM_MEMORY,
                   "the host has %lld bytes of memory to give, %lld are needed: %lld bytes are "
                   "missing",
-                  (long long)available, (long long)bytes, (long long)(bytes - available));
+                  (long long)there, (long long)bytes, (long long)(bytes - there));
         return NULL;
     }
     void *memory =

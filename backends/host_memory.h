@@ -16,5 +16,8 @@ void host_memory_fill(void *memory, int64_t bytes, uint32_t pattern, brim_error 
 
 // What the system could give now without writing to its swap space; -1 where it does not tell.
 int64_t host_memory_available(void);
+// The same by a file like /proc/meminfo, and in a container within its limit, as the files of a
+// folder like /sys/fs/cgroup tell it.
+int64_t host_memory_free(const char *meminfo, const char *group);
 
 #endif

@@ -248,6 +248,89 @@ START_TEST(errors_of_a_device_have_its_name) {
 }
 END_TEST
 
+// A backend that notes which of its functions was called, and for which bytes.
+static struct {
+    const char *call;
+    int64_t offset, bytes;
+    char host[8];
+    brim_status finished;
+} noted;
+
+#define NOTES(name, type)                                                                          \
+    static brim_status note_##name(backend_device *d, int64_t offset, type data, int64_t bytes,    \
+                                   brim_error *e) {                                                \
+        (void)d, (void)data;                                                                       \
+        noted.call = #name, noted.offset = offset, noted.bytes = bytes;                            \
+        return e->status;                                                                          \
+    }
+NOTES(write, const void *)
+NOTES(read, void *)
+NOTES(write_file, const void *)
+NOTES(read_file, void *)
+
+static brim_status note_finish(backend_device *d, brim_error *e) {
+    (void)d;
+    noted.call = "finish";
+    return noted.finished ? brim_fail(e, noted.finished, "lost") : e->status;
+}
+static void *host_of_notes(backend_device *d) {
+    (void)d;
+    return noted.host;
+}
+static const device_traits *traits_of_notes(const backend_device *d) {
+    static const device_traits traits = {.name = "a card"};
+    return (void)d, &traits;
+}
+
+static const backend notes = {.traits = traits_of_notes,
+                              .write = note_write,
+                              .read = note_read,
+                              .write_file = note_write_file,
+                              .read_file = note_read_file,
+                              .finish = note_finish,
+                              .host_memory = host_of_notes};
+
+START_TEST(ranges_go_to_their_space) {
+    static const struct {
+        memory_space space;
+        const char *write, *read;
+    } rows[] = {{SPACE_DEVICE, "write", "read"}, {SPACE_FILE, "write_file", "read_file"}};
+    char data[3] = "ab";
+    for (int i = 0; i < 2; i++) {
+        byte_range range = {rows[i].space, 40, 3};
+        device_write_range(&notes, NULL, &range, data, &err);
+        ck_assert_str_eq(noted.call, rows[i].write);
+        ck_assert(noted.offset == 40 && noted.bytes == 3);
+        device_read_range(&notes, NULL, &range, data, &err);
+        ck_assert_str_eq(noted.call, rows[i].read);
+        ck_assert(noted.offset == 40 && noted.bytes == 3);
+    }
+    // Host memory is touched when the device is done with it, and not where that failed, or
+    // something before.
+    byte_range range = {SPACE_HOST, 4, 3};
+    device_write_range(&notes, NULL, &range, data, &err);
+    ck_assert_str_eq(noted.call, "finish");
+    ck_assert_mem_eq(noted.host, "\0\0\0\0ab\0\0", 8);
+    memcpy(noted.host, "01234567", 8);
+    noted.call = "";
+    ck_assert_int_eq(device_read_range(&notes, NULL, &range, data, &err), BRIM_OK);
+    ck_assert_str_eq(noted.call, "finish");
+    ck_assert_mem_eq(data, "456", 3);
+    noted.finished = BRIM_DEVICE;
+    ck_assert_int_eq(device_write_range(&notes, NULL, &range, "xyz", &err), BRIM_DEVICE);
+    ASSERT_FAILS(err, BRIM_DEVICE, "a card: lost");
+    memcpy(noted.host, "89abcdef", 8);
+    device_read_range(&notes, NULL, &range, data, &err);
+    ck_assert_mem_eq(data, "456", 3);
+    noted.call = "";
+    device_write_range(&notes, NULL, &range, "xyz", &err);
+    device_read_range(&notes, NULL, &range, data, &err);
+    ck_assert_str_eq(noted.call, "");
+    ck_assert_mem_eq(noted.host, "89abcdef", 8);
+    ASSERT_FAILS(err, BRIM_DEVICE, "a card: lost");
+}
+END_TEST
+
 START_TEST(wrong_arguments_are_found_when_loading) {
     if (!open_with(_i, (device_settings){0})) return;
     reserve(4096, 64);
@@ -390,6 +473,7 @@ Suite *backend_suite(void) {
     tcase_add_loop_test(tests, profile_tells_seconds, 0, devices);
     tcase_add_loop_test(tests, a_kernel_that_does_not_compile, 0, devices);
     tcase_add_loop_test(tests, errors_of_a_device_have_its_name, 0, devices);
+    tcase_add_test(tests, ranges_go_to_their_space);
     tcase_add_loop_test(tests, wrong_arguments_are_found_when_loading, 0, devices);
     tcase_add_loop_test(tests, wrong_records_are_found_when_loading, 0, devices * WRONG_RECORDS);
     tcase_add_loop_test(tests, a_program_larger_than_memory_is_not_loaded, 0, devices);

@@ -3,7 +3,6 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
-#include "backends/host_memory.h"
 #include "backends/host_records.h"
 #include "graph/graph.h"
 #include "tests/devices.h"
@@ -168,20 +167,6 @@ START_TEST(a_file_that_does_not_fit_is_named) {
     ASSERT_FAILS(err, BRIM_ARGUMENT, "no directory is named");
     host_file_open(&f, NULL, 0, &err);
     ASSERT_FINE(err);
-}
-END_TEST
-
-START_TEST(host_memory_is_filled) {
-    int64_t bytes = (40 << 20) + 7;
-    ck_assert_int_gt(host_memory_available(), bytes);
-    uint8_t *memory = host_memory_map(bytes, &err);
-    host_memory_fill(memory, bytes, 0x04030201, &err);
-    ASSERT_FINE(err);
-    for (int64_t i = 0; i < bytes; i++)
-        ASSERT_QUICKLY(memory[i] == (i < bytes - 3 ? i % 4 + 1 : 0));
-    host_memory_unmap(memory, bytes);
-    ck_assert_ptr_null(host_memory_map((int64_t)1 << 50, &err));
-    ASSERT_FAILS(err, BRIM_MEMORY, "bytes are missing");
 }
 END_TEST
 
@@ -476,7 +461,6 @@ Suite *host_queues_suite(void) {
     tcase_add_test(parts, an_error_stops_the_queues);
     tcase_add_test(parts, a_file_has_no_name);
     tcase_add_test(parts, a_file_that_does_not_fit_is_named);
-    tcase_add_test(parts, host_memory_is_filled);
     tcase_add_loop_test(parts, each_element_has_one_thread, 0, DEVICES_UNDER_TEST);
     tcase_add_loop_test(tests, random_programs_on_the_device, 0, 2 * DEVICES_UNDER_TEST);
     tcase_add_loop_test(tests, programs_take_turns, 0, 2 * DEVICES_UNDER_TEST);

@@ -45,6 +45,29 @@ START_TEST(all_devices_are_found) {
 }
 END_TEST
 
+START_TEST(failures_have_names) {
+    static const struct {
+        cl_int code;
+        brim_status status;
+        const char *said;
+    } rows[] = {
+        {CL_DEVICE_NOT_FOUND, BRIM_DEVICE, "OpenCL: clX failed with CL_DEVICE_NOT_FOUND (-1)"},
+        {CL_MEM_OBJECT_ALLOCATION_FAILURE, BRIM_MEMORY, "CL_MEM_OBJECT_ALLOCATION_FAILURE (-4)"},
+        {CL_OUT_OF_RESOURCES, BRIM_DEVICE, "CL_OUT_OF_RESOURCES (-5)"},
+        {CL_OUT_OF_HOST_MEMORY, BRIM_MEMORY, "CL_OUT_OF_HOST_MEMORY (-6)"},
+        {CL_INVALID_PROPERTY, BRIM_DEVICE, "CL_INVALID_PROPERTY (-64)"},
+        {-9999, BRIM_DEVICE, "failed with unknown code (-9999)"},
+    };
+    ck_assert(opencl_check(CL_SUCCESS, "clX", &err));
+    ASSERT_FINE(err);
+    ck_assert_str_eq(opencl_status_name(CL_SUCCESS), "CL_SUCCESS");
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        ck_assert(!opencl_check(rows[i].code, "clX", &err));
+        ASSERT_FAILS(err, rows[i].status, rows[i].said);
+    }
+}
+END_TEST
+
 // A device is opened and used for all that it is there for, until something fails. Returns where
 // its bytes are others.
 static const char *use_device(bool separate, program *p) {
@@ -123,6 +146,7 @@ Suite *opencl_calls_suite(void) {
     tcase_set_timeout(tests, 120);
 #ifdef BRIM_OPENCL_BUILT
     tcase_add_checked_fixture(tests, begin, NULL);
+    tcase_add_test(tests, failures_have_names);
     tcase_add_test(tests, all_devices_are_found);
     tcase_add_loop_test(tests, each_call_may_fail, 0, 2);
 #endif

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "backends/host_memory.h"
 #include "core/alloc.h"
 
 // ---- finding devices ----------------------------------------------------------------------------
@@ -141,38 +142,12 @@ static bool has_exact_f32(const asked_device *a) {
     return (QUERY(a, CL_DEVICE_SINGLE_FP_CONFIG, cl_device_fp_config) & wanted) == wanted;
 }
 
-// The number that follows `name` at the start of a line of a file; -1 where there is none.
-static int64_t find_number(const char *path, const char *name) {
-    FILE *file = fopen(path, "re");
-    char line[256];
-    long long number = -1;
-    bool found = false;
-    while (file && !found && fgets(line, sizeof line, file)) {
-        found = strncmp(line, name, strlen(name)) == 0 &&
-                sscanf(line + strlen(name), "%lld", &number) == 1;
-    }
-    if (file) fclose(file);
-    return found ? number : -1;
-}
-
-// Bytes of host memory that are to be had; in a container, within its limit. -1: unknown.
-static int64_t host_memory_free(void) {
-    int64_t kib = find_number("/proc/meminfo", "MemAvailable:");
-    int64_t available = kib < 0 ? -1 : kib * 1024;
-    int64_t limit = find_number("/sys/fs/cgroup/memory.max", "");
-    int64_t used = find_number("/sys/fs/cgroup/memory.current", "");
-    int64_t cached = find_number("/sys/fs/cgroup/memory.stat", "file ");
-    if (limit < 0 || used < 0) return available;
-    if (cached > 0 && cached < used) used -= cached; // is given up when memory is short
-    int64_t left = limit > used ? limit - used : 0;
-    return available < 0 || left < available ? left : available;
-}
-
 static void describe_device(const opencl_driver *cl, const found_device *found, device_traits *out,
                             brim_error *err) {
     const asked_device *a = &(asked_device){cl, found->platform, found->id, err};
     bool cpu = rank_of(found->type) == 2;
-    *out = (device_traits){.cpu = cpu, .free_bytes = cpu ? host_memory_free() : -1};
+    *out = (device_traits){
+        .cpu = cpu, .free_bytes = cpu ? host_memory_free("/proc/meminfo", "/sys/fs/cgroup") : -1};
     opencl_check(found->status, "clGetDeviceInfo", err);
     char platform[128], version[128];
     query_text(a, CL_DEVICE_NAME, out->name, sizeof out->name);

@@ -9,7 +9,6 @@ static const char *const names[] = {"libOpenCL.so.1", "libOpenCL.so", NULL};
 static const dynlib_table table = {"OpenCL", names, symbols, sizeof symbols / sizeof *symbols};
 
 bool opencl_driver_open(opencl_driver *cl, brim_error *err) {
-    *cl = (opencl_driver){0};
     dynlib library;
     if (!dynlib_open(&library, &table, cl, err)) return false;
     cl->library = library;
