@@ -2,40 +2,13 @@
 // says so, and nothing is lost or touched that is not there. (What runs on a device has tests of
 // its own.)
 #include <check.h>
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <brim/brim.h>
 #include "examples/model.h"
+#include "tests/failing_allocations.h"
 #include "tests/test_core.h"
-
-// ---- allocations that fail (by the linker's --wrap; see CMakeLists.txt) -------------------------
-
-// Threads of other suites allocate, too. fail_at 0: none fails.
-static atomic_long allocations, fail_at;
-
-static bool fails(void) {
-    return atomic_fetch_add(&allocations, 1) + 1 == fail_at;
-}
-
-void *__real_malloc(size_t bytes);
-void *__wrap_malloc(size_t bytes);
-void *__wrap_malloc(size_t bytes) {
-    return fails() ? NULL : __real_malloc(bytes);
-}
-
-void *__real_calloc(size_t count, size_t size);
-void *__wrap_calloc(size_t count, size_t size);
-void *__wrap_calloc(size_t count, size_t size) {
-    return fails() ? NULL : __real_calloc(count, size);
-}
-
-void *__real_realloc(void *old, size_t bytes);
-void *__wrap_realloc(void *old, size_t bytes);
-void *__wrap_realloc(void *old, size_t bytes) {
-    return fails() ? NULL : __real_realloc(old, bytes);
-}
 
 // ---- trainers -----------------------------------------------------------------------------------
 
@@ -71,20 +44,19 @@ static brim_trainer *make(int64_t vram, brim_shortfall *lacks, brim_error *err) 
 // 0: each of them.
 static void fail_one_after_another(int64_t vram, long tries) {
     brim_error err;
-    allocations = fail_at = 0;
+    allocations_fail(0);
     brim_trainer *whole = make(vram, NULL, &err);
     ASSERT_FINE(err);
-    long all = allocations;
+    long all = allocations_made();
     brim_trainer_free(whole);
     if (!tries) tries = all;
     ck_assert_int_ge(all, tries);
     long failures = 0;
     for (long i = 0; i < tries; i++) {
         long at = 1 + (all - 1) * i / (tries - 1);
-        allocations = 0;
-        fail_at = at;
+        allocations_fail(at);
         brim_trainer *t = make(vram, NULL, &err);
-        fail_at = 0;
+        allocations_fail(0);
         // Where the planner can do without, it goes on.
         ck_assert_msg(t || err.status == BRIM_MEMORY, "allocation %ld of %ld: %s", at, all,
                       err.text);
