@@ -13,10 +13,7 @@
 // From the first to the last byte that an operand's strides reach.
 static byte_range operand_range(const operand *x) {
     int64_t last = 0, bytes = (int64_t)brim_dtype_bytes(x->dtype);
-    for (int i = 0; i < x->shape.rank; i++) {
-        if (!x->shape.dim[i]) return (byte_range){x->range.space, x->offset, 0};
-        last += (x->shape.dim[i] - 1) * x->stride[i];
-    }
+    for (int i = 0; i < x->shape.rank; i++) last += (x->shape.dim[i] - 1) * x->stride[i];
     return (byte_range){x->range.space, x->offset, (last + 1) * bytes};
 }
 

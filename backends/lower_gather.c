@@ -45,7 +45,7 @@ typedef struct sorted {
 
 static byte_range next_ints(sorted *s, int64_t base, int64_t count) {
     byte_range r = {SPACE_DEVICE, base + s->bytes, count * 4};
-    s->bytes += (count * 4 + 255) / 256 * 256;
+    s->bytes += divide_up(count * 4, 256) * 256;
     return r;
 }
 

@@ -87,7 +87,7 @@ static int64_t results_bytes(const reduction *r, int parity) {
         const stage *s = &r->stage[i];
         most = larger(most, s->outer * s->blocks * s->inner * 4);
     }
-    return (most + 255) / 256 * 256;
+    return divide_up(most, 256) * 256;
 }
 
 static byte_range stage_result(const lowering *l, const reduction *r, int index) {
@@ -207,7 +207,7 @@ static byte_range block_sums(const lowering *l, const stage *s, int index, const
     if (s->blocks == 1) return out->range;
     int64_t bytes = s->blocks * s->inner * 4;
     return (byte_range){SPACE_DEVICE,
-                        lower_workspace(l).offset + index * ((bytes + 255) / 256 * 256), bytes};
+                        lower_workspace(l).offset + index * (divide_up(bytes, 256) * 256), bytes};
 }
 
 void lower_add_parts(lowering *l, byte_range parts_range, int64_t parts, const operand *out) {
@@ -256,7 +256,7 @@ static void norm_params(lowering *l, bool centered) {
 static int64_t norm_params_workspace(const lowering *l, int outputs) {
     operand x = lower_input(l, 1);
     stage s = rows_stage(&x.shape);
-    return s.blocks == 1 ? 0 : outputs * ((s.blocks * s.inner * 4 + 255) / 256 * 256);
+    return s.blocks == 1 ? 0 : outputs * (divide_up(s.blocks * s.inner * 4, 256) * 256);
 }
 
 void lower_layer_norm_backward_params(lowering *l) {

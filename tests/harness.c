@@ -113,6 +113,19 @@ static void run_passes(run_state *s, const harness_options *options) {
     if (!failed(s->err)) replace(s, pass_fuse(s->graph, options->fuse, CHAIN_OPERANDS, s->err));
 }
 
+// An axis of the grid that no kernel of the file asks for would do everything again.
+static void check_grids(const program *p, brim_error *err) {
+    for (int32_t i = 0; i < p->records && !failed(err); i++) {
+        const launch_record *l = &p->record[i].as.launch;
+        if (p->record[i].kind != RECORD_LAUNCH) continue;
+        const kernel_spec *k = &p->kernel[l->kernel];
+        if ((l->grid[1] > 1 && !strstr(k->source, "group_id(1)")) ||
+            (l->grid[2] > 1 && !strstr(k->source, "group_id(2)")))
+            brim_fail(err, BRIM_GRAPH, "kernel %s of %s has a grid of %d x %d x %d", k->name,
+                      k->file, l->grid[0], l->grid[1], l->grid[2]);
+    }
+}
+
 static void make_program(run_state *s) {
     harness *h = s->h;
     const device_traits *traits = h->backend->traits(h->device);
@@ -134,6 +147,7 @@ static void make_program(run_state *s) {
                     h->device, &s->lowered, s->err) ||
         program_verify(s->lowered.program, s->err))
         return;
+    check_grids(s->lowered.program, s->err);
     if (s->plan.peak_bytes[SPACE_DEVICE] + GUARD_BYTES > h->device_bytes ||
         s->lowered.program->host_bytes > h->host_bytes) {
         brim_fail(s->err, BRIM_MEMORY,

@@ -29,19 +29,20 @@ START_TEST(inputs_enter_and_results_leave) {
 }
 END_TEST
 
-START_TEST(each_micro_batch_has_its_slot) {
+START_TEST(each_micro_batch_has_its_slot) { // two of them, and more
+    int batches = _i;
     brim_value x = input("x", BRIM_F32, 1, 100, 0, 0, 0), sum = brim_sum(x, NULL, 0, false);
     shape scalar = {0};
     value_id total = graph_leaf(g, ROLE_ACCUMULATOR, BRIM_F32, &scalar, "total");
     brim_value all =
         graph_op(g, OP_ACCUMULATE, (brim_value[]){graph_value_of(g, total), sum}, 2, NULL);
     brim_output(all, "all");
-    lower(4);
+    lower(batches);
     const program_record *in = record(RECORD_COPY, 0);
     ck_assert_int_eq(in->sections, SECTION_ALL);
     ck_assert_int_eq(in->as.copy.host_stride, low.slot_bytes);
-    ck_assert_int_eq(low.program->micro_batches, 4);
-    ck_assert_int_ge(low.result[0].offset, 4 * low.slot_bytes);
+    ck_assert_int_eq(low.program->micro_batches, batches);
+    ck_assert_int_ge(low.result[0].offset, batches * low.slot_bytes);
     // The first micro-batch begins the sum, the others add to it.
     uint8_t begins = 0, adds = 0;
     for (int i = 0; i < low.program->records; i++) {
@@ -83,6 +84,21 @@ START_TEST(control_values_are_one_copy) {
 }
 END_TEST
 
+// From the first that is used to the last; the very first alone.
+START_TEST(control_values_that_are_used) {
+    static const control_slot pairs[][2] = {{CONTROL_BIAS1, CONTROL_BIAS2},
+                                            {CONTROL_LR, CONTROL_LR}};
+    brim_output(brim_neg(graph_control(g, pairs[_i][0])), "a");
+    brim_output(brim_neg(graph_control(g, pairs[_i][1])), "b");
+    lower(1);
+    const copy_record *copy = &record(RECORD_COPY, 0)->as.copy;
+    ck_assert_int_eq(copy->from.offset, low.staging + low.control_offset + 4 * pairs[_i][0]);
+    ck_assert_int_eq(copy->from.bytes, 4 * (pairs[_i][1] - pairs[_i][0] + 1));
+    ck_assert_int_eq(copy->to.bytes, copy->from.bytes);
+    ck_assert_int_eq(count(RECORD_COPY), 3); // they, and two results
+}
+END_TEST
+
 // ---- matrix products ----------------------------------------------------------------------------
 
 static const matmul_shape *product(void) {
@@ -110,6 +126,7 @@ START_TEST(a_batch_times_one_matrix_is_one_product) {
     ck_assert_int_eq(product()->row_c, 6);
     ck_assert_int_eq(product()->batch_b, 0);
     ck_assert_int_eq(product()->alignment, 64);
+    ck_assert_int_eq(record(RECORD_MATMUL, 0)->accesses, 3); // there is no workspace
 }
 END_TEST
 
@@ -298,9 +315,10 @@ Suite *lower_suite(void) {
         suite_add_tcase(suite, all[i]);
     }
     tcase_add_test(staging, inputs_enter_and_results_leave);
-    tcase_add_test(staging, each_micro_batch_has_its_slot);
+    tcase_add_loop_test(staging, each_micro_batch_has_its_slot, 2, 5);
     tcase_add_test(staging, a_single_micro_batch_begins_the_sum);
     tcase_add_test(staging, control_values_are_one_copy);
+    tcase_add_loop_test(staging, control_values_that_are_used, 0, 2);
     tcase_add_test(staging, each_way_has_its_queue);
     tcase_add_test(matmul, a_batch_times_one_matrix_is_one_product);
     tcase_add_test(matmul, single_rows_in_a_batch_are_rows);

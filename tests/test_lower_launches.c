@@ -79,23 +79,53 @@ static brim_value transposed(brim_dtype dtype, int64_t rows, int64_t columns) {
     return brim_permute(input("x", dtype, 2, columns, rows, 0, 0), 1, 0);
 }
 
-// Six axes of which no two are one; the last is shorter than a vector, and the longest takes its
-// place.
+// Six axes of which no two are one, since the input's lie the other way round; the last is shorter
+// than a vector, and the longest takes its place.
 START_TEST(the_longest_axis_goes_in) {
-    static const int64_t dims[] = {3, 70, 3, 2, 3, 2};
-    static const struct {
-        const char *name;
-        int64_t value;
-    } expected[] = {{"inner", 70}, {"e1", 3},      {"e2", 2},      {"e3", 3},     {"e4", 3},
-                    {"x0_0", 1},   {"x0_1", 2},    {"x0_2", 6},    {"x0_3", 12},  {"x0_4", 2520},
-                    {"x0_in", 36}, {"y0_0", 3780}, {"y0_1", 1260}, {"y0_2", 630}, {"y0_3", 210},
-                    {"y0_4", 1},   {"y0_in", 3}};
+    int64_t dims[] = {2, 3, 2, 3, 2, 3}, reversed[6], x_stride[6], y_stride[6], step = 1;
+    int place = _i, at = 0;
+    char name[16];
+    dims[place] = 70;
+    for (int d = 0; d < 6; d++) {
+        reversed[5 - d] = dims[d];
+        x_stride[d] = step, step *= dims[d];
+    }
+    for (int d = 5, inner = 1; d >= 0; inner *= (int)dims[d--]) y_stride[d] = inner;
     begin_on(&cpu);
-    brim_value x = brim_input_dims(g, "x", BRIM_F32, 6, dims);
+    brim_value x = brim_input_dims(g, "x", BRIM_F32, 6, reversed);
     brim_output(brim_neg(brim_permute(x, 5, 4, 3, 2, 1, 0)), "y");
     lower(1);
-    for (size_t i = 0; i < sizeof expected / sizeof *expected; i++)
-        ck_assert_int_eq(argument(0, expected[i].name), expected[i].value);
+    for (int d = 0; d < 6; d++) {
+        if (d == place) continue;
+        snprintf(name, sizeof name, "e%d", at);
+        if (at) ck_assert_int_eq(argument(0, name), dims[d]);
+        snprintf(name, sizeof name, "x0_%d", at);
+        ck_assert_int_eq(argument(0, name), x_stride[d]);
+        snprintf(name, sizeof name, "y0_%d", at++);
+        ck_assert_int_eq(argument(0, name), y_stride[d]);
+    }
+    ck_assert_int_eq(argument(0, "inner"), 70);
+    ck_assert_int_eq(argument(0, "x0_in"), x_stride[place]);
+    ck_assert_int_eq(argument(0, "y0_in"), y_stride[place]);
+}
+END_TEST
+
+// Axes of extent 1 are none, and what is broadcast does not move.
+START_TEST(axes_that_do_not_count) {
+    begin_on(&gpu);
+    brim_value x = brim_permute(input("x", BRIM_F32, 4, 7, 1, 5, 1), 1, 2, 3, 0);
+    brim_output(brim_neg(x), "y");
+    brim_value bias = input("bias", BRIM_F32, 1, 50, 0, 0, 0);
+    brim_output(brim_add(input("z", BRIM_F32, 3, 4, 3, 50, 0), bias), "w");
+    lower(1);
+    ck_assert_ptr_null(strstr(kernel_of(0)->source, "int_t e1"));
+    ck_assert_int_eq(argument(0, "inner"), 7);
+    ck_assert_int_eq(argument(0, "x0_0"), 1);
+    ck_assert_int_eq(argument(0, "x0_in"), 5);
+    ck_assert_ptr_null(strstr(kernel_of(1)->source, "int_t e1"));
+    ck_assert_int_eq(argument(1, "inner"), 50);
+    ck_assert_int_eq(argument(1, "x0_0"), 50);
+    ck_assert_int_eq(argument(1, "x1_0"), 0);
 }
 END_TEST
 
@@ -243,6 +273,35 @@ START_TEST(a_grid_has_bounds) {
     try_to_lower(1);
     ASSERT_FAILS(err, BRIM_UNSUPPORTED,
                  "kernel softmax: 2147483648 groups along axis 0 of the grid; 1 to 2147483647");
+    begin_on(&gpu);
+    lower_attention_of(1, 1, 1, 8);
+    ASSERT_FINE(err);
+    lowering l = {.graph = g, .program = low.program, .sections = SECTION_LAST, .err = &err};
+    lower_launch(&l, 0, (const int64_t[]){0, 1, 1}, NULL, 0);
+    ASSERT_FAILS(err, BRIM_UNSUPPORTED, "0 groups along axis 0 of the grid; 1 to");
+}
+END_TEST
+
+// Rows of q, k and v that do not all start at a vector of four.
+START_TEST(attention_of_whole_vectors) {
+    for (int i = 0; i < 10; i++) {
+        begin_on(&gpu);
+        brim_value x[3];
+        for (int k = 0; k < 3; k++) {
+            const char *const names[] = {"q", "k", "v"};
+            int axes[4] = {0, 1, 2, 3}, near = i % 3;
+            bool apart = i < 9 && k == i / 3; // 9 elements from one to the next along axis `near`
+            axes[near] = 2, axes[2] = near;
+            x[k] = input(names[k], BRIM_F32, 4, 4, 4, 4, apart ? 9 : 8);
+            if (apart) x[k] = brim_slice(x[k], 3, 0, 8);
+            if (apart) x[k] = brim_permute(x[k], axes[0], axes[1], axes[2], axes[3]);
+        }
+        brim_output(brim_attention(x[0], x[1], x[2], &(brim_attention_options){0}), "y");
+        lower(1);
+        ck_assert_int_eq(count(RECORD_LAUNCH), 1);
+        ck_assert_int_eq(record(RECORD_LAUNCH, 0)->accesses, 5); // there are no segments
+        ck_assert_int_eq(defined(0, "-DALIGNED=1"), i == 9);
+    }
 }
 END_TEST
 
@@ -384,7 +443,8 @@ Suite *lower_launches_suite(void) {
     tcase_add_test(shares, rows_are_shared_out);
     tcase_add_test(shares, elements_are_shared_out);
     tcase_add_test(shares, whole_vectors);
-    tcase_add_test(chains, the_longest_axis_goes_in);
+    tcase_add_loop_test(chains, the_longest_axis_goes_in, 1, 5);
+    tcase_add_test(chains, axes_that_do_not_count);
     tcase_add_test(chains, a_last_axis_of_a_vector_stays);
     tcase_add_test(chains, work_items_of_a_cpu);
     tcase_add_test(chains, tasks_that_can_be_counted);
@@ -392,6 +452,7 @@ Suite *lower_launches_suite(void) {
     tcase_add_test(chains, kernels_are_told_apart_by_their_text);
     tcase_add_test(chains, records_are_labelled);
     tcase_add_test(grids, a_grid_has_bounds);
+    tcase_add_test(grids, attention_of_whole_vectors);
     tcase_add_test(grids, arguments_of_32_bits);
     tcase_add_test(grids, attention_in_tiles);
     tcase_add_test(grids, attention_by_device);

@@ -198,6 +198,118 @@ START_TEST(a_grid_of_matrices_has_a_bound) {
 }
 END_TEST
 
+// What a group's tile is by the group's size, the width of vectors, and on a CPU.
+START_TEST(tiles_by_device) {
+    static const struct {
+        bool cpu;
+        int group, vec;
+        int64_t m, n;
+        const char *each;
+        int64_t tiles;
+    } rows[] = {{false, 128, 4, 32, 64, "-DROWS=4", 1}, {false, 128, 4, 33, 64, "-DROWS=4", 2},
+                {false, 64, 4, 32, 32, "-DROWS=4", 1},  {false, 64, 4, 32, 33, "-DROWS=4", 2},
+                {false, 64, 8, 64, 64, "-DROWS=8", 1},  {false, 64, 8, 65, 64, "-DROWS=8", 2},
+                {false, 256, 4, 64, 64, "-DROWS=4", 1}, {false, 256, 4, 65, 64, "-DROWS=4", 2},
+                {false, 32, 4, 32, 32, "-DROWS=4", 1},  {false, 512, 4, 64, 64, "-DROWS=4", 1},
+                {true, 1, 8, 72, 16, "-DROWS=8", 1},    {true, 1, 8, 72, 17, "-DROWS=8", 2},
+                {true, 1, 16, 73, 64, "-DROWS=8", 2},   {true, 1, 16, 72, 65, "-DROWS=8", 2}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        begin_on(rows[i].cpu ? &cpu : &gpu);
+        device.traits.group = rows[i].group, device.traits.vec = rows[i].vec;
+        brim_value a = input("a", BRIM_F32, 2, rows[i].m, 64, 0, 0),
+                   b = input("b", BRIM_F32, 2, 64, rows[i].n, 0, 0);
+        brim_output(brim_matmul(a, b), "y");
+        lower(1);
+        ck_assert_msg(launch(0)->grid[0] == rows[i].tiles && defined(0, rows[i].each),
+                      "row %zu: %d, %s", i, launch(0)->grid[0], kernel_of(0)->defines);
+    }
+}
+END_TEST
+
+// ---- gradients of gain and bias -----------------------------------------------------------------
+
+// Blocks of rows as of any column's sum; what they leave for gain and for bias lies side by side.
+START_TEST(gains_in_blocks) {
+    static const struct {
+        int64_t rows, n, blocks, across;
+    } cases[] = {{32, 100, 1, 1},       {33, 100, 2, 1},        {1000, 32768, 32, 256},
+                 {1000, 65536, 1, 512}, {1025, 65536, 33, 512}, {64, 50, 2, 1}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        begin_on(&gpu);
+        brim_value dy = input("dy", BRIM_F32, 2, cases[i].rows, cases[i].n, 0, 0),
+                   x = input("x", BRIM_F32, 2, cases[i].rows, cases[i].n, 0, 0),
+                   mean = input("mean", BRIM_F32, 1, cases[i].rows, 0, 0, 0),
+                   rstd = input("rstd", BRIM_F32, 1, cases[i].rows, 0, 0, 0);
+        brim_value operands[] = {dy, x, mean, rstd};
+        brim_value gain = graph_op(g, OP_LAYER_NORM_BACKWARD_PARAMS, operands, 4, NULL);
+        brim_output(gain, "dgain");
+        lower(1);
+        ASSERT_GRID(0, cases[i].blocks, cases[i].across, 1);
+        const program_record *r = record(RECORD_LAUNCH, 0);
+        const byte_range *of_gain = &r->access[4].range, *of_bias = &r->access[5].range;
+        int64_t bytes = cases[i].blocks * cases[i].n * 4;
+        ck_assert_int_eq(of_gain->bytes, bytes);
+        ck_assert_int_eq(of_bias->bytes, bytes);
+        ck_assert(cases[i].blocks == 1 ||
+                  of_bias->offset - of_gain->offset == (bytes + 255) / 256 * 256);
+        ck_assert_int_eq(count(RECORD_LAUNCH) > 1, cases[i].blocks > 1);
+    }
+}
+END_TEST
+
+// ---- attention, backwards -----------------------------------------------------------------------
+
+static void lower_backward_of(brim_dtype dtype, int64_t queries, int64_t keys, int64_t dim) {
+    brim_value q = input("q", dtype, 4, 3, queries, 4, dim),
+               k = input("k", dtype, 4, 3, keys, 2, dim), v = input("v", dtype, 4, 3, keys, 2, dim),
+               o = input("o", dtype, 4, 3, queries, 4, dim),
+               lse = input("lse", BRIM_F32, 3, 3, 4, queries, 0),
+               dout = input("do", dtype, 4, 3, queries, 4, dim);
+    brim_value operands[] = {q, k, v, o, lse, dout};
+    brim_attr attr = {.attention = {false, 1}};
+    brim_output(graph_op(g, OP_ATTENTION_BACKWARD, operands, 6, &attr), "dq");
+    lower(1);
+}
+
+START_TEST(attention_backwards_in_tiles) {
+    static const int64_t dims[][2] = {{64, 32}, {65, 16}, {128, 16}, {129, 8}};
+    for (int i = 0; i < 4; i++) {
+        int64_t rows = dims[i][1];
+        begin_on(&gpu);
+        lower_backward_of(BRIM_F32, 65, 33, dims[i][0]);
+        ASSERT_GRID(0, 5, 4, 3); // 16 queries a group: eight work-items for each
+        ASSERT_GRID(1, (33 + rows - 1) / rows, 2, 3);
+        ASSERT_GRID(2, (65 + rows - 1) / rows, 4, 3);
+    }
+    begin_on(&cpu);
+    lower_backward_of(BRIM_F32, 65, 33, 64);
+    ASSERT_GRID(0, 2, 3, 1);
+}
+END_TEST
+
+// delta, in f32 for each row; and on a CPU the sums of dq in f32, where dq cannot hold them.
+START_TEST(attention_backwards_takes_room) {
+    enum { DELTA = 3 * 4 * 65 * 4, WHOLE = (DELTA + 255) / 256 * 256 };
+    static const struct {
+        const device_traits *traits;
+        brim_dtype dtype;
+        int64_t dim, padded;
+    } rows[] = {{&gpu, BRIM_BF16, 60, 0},
+                {&cpu, BRIM_F32, 64, 0},
+                {&cpu, BRIM_F32, 60, 128},
+                {&cpu, BRIM_F32, 65, 144},
+                {&cpu, BRIM_BF16, 64, 128}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        int64_t workspace = 0;
+        begin_on(rows[i].traits);
+        lower_backward_of(rows[i].dtype, 65, 33, rows[i].dim);
+        for (int n = 0; n < g->nodes; n++)
+            if (plan.workspace[n].bytes > workspace) workspace = plan.workspace[n].bytes;
+        ck_assert_int_eq(workspace, WHOLE + DELTA * rows[i].padded);
+    }
+}
+END_TEST
+
 // ---- sorted positions ---------------------------------------------------------------------------
 
 // As many work-items as rows sort them, in whole groups, and 4096 at most; one on a CPU.
@@ -249,6 +361,10 @@ START_TEST(steps_that_cannot_be) {
     ck_assert_ptr_null(low.program);
     ASSERT_FAILS(err, BRIM_MEMORY,
                  "the inputs of 2147483647 micro-batches do not fit into 64-bit sizes");
+    plan.peak_bytes[SPACE_HOST] = (int64_t)1 << 62;
+    lower_graph(g, &layout, &schedule, &plan, 1 << 27, &api, &device, &low, &err);
+    ASSERT_FAILS(err, BRIM_MEMORY, "the host space does not fit into 64-bit sizes");
+    plan.peak_bytes[SPACE_HOST] = 0;
     brim_fail(&err, BRIM_IO, "before");
     lower_graph(g, &layout, &schedule, &plan, 1, &api, &device, &low, &err);
     ck_assert_ptr_null(low.program);
@@ -283,6 +399,7 @@ START_TEST(the_staging_area_is_laid_out) {
                          low.staging + (i < 2 ? low.input[i].offset : low.result[i - 2].offset));
         ck_assert_int_eq(r->as.copy.host_stride, i < 2 ? slot : 0);
         ck_assert_int_eq(r->sections, i < 2 ? SECTION_ALL : SECTION_LAST);
+        ck_assert_int_eq(r->node, -1);
     }
 }
 END_TEST
@@ -296,6 +413,10 @@ Suite *lower_stages_suite(void) {
     tcase_add_test(tests, products_in_parts);
     tcase_add_test(tests, products_of_whole_vectors);
     tcase_add_test(tests, a_grid_of_matrices_has_a_bound);
+    tcase_add_test(tests, tiles_by_device);
+    tcase_add_test(tests, gains_in_blocks);
+    tcase_add_test(tests, attention_backwards_in_tiles);
+    tcase_add_test(tests, attention_backwards_takes_room);
     tcase_add_test(tests, positions_are_sorted);
     tcase_add_test(tests, steps_that_cannot_be);
     tcase_add_test(tests, the_staging_area_is_laid_out);
