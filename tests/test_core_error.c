@@ -45,12 +45,43 @@ START_TEST(long_texts_are_cut_and_say_so) {
 }
 END_TEST
 
+// The longest text that is kept, and one byte more; the same of a prefix, which may take up half.
+START_TEST(what_just_fits_is_not_cut) {
+    enum { WHOLE = sizeof((brim_error *)0)->text - 1, HALF = (WHOLE + 1) / 2 - 1 };
+    char name[WHOLE + 2];
+    memset(name, 'n', sizeof name);
+    for (int more = 0; more < 2; more++) {
+        brim_error err = {0};
+        brim_fail(&err, BRIM_IO, "%.*s", WHOLE + more, name);
+        ck_assert_uint_eq(strlen(err.text), WHOLE);
+        ck_assert_uint_eq(strspn(err.text, "n"), WHOLE - 3 * more);
+
+        err = (brim_error){0};
+        brim_fail(&err, BRIM_IO, "the reason");
+        brim_error_prefix(&err, "%.*s", HALF + more, name);
+        ck_assert_uint_eq(strspn(err.text, "n"), HALF - 3 * more);
+        ck_assert_str_eq(err.text + HALF, ": the reason");
+
+        err = (brim_error){0};
+        brim_fail(&err, BRIM_IO, "%.*s", WHOLE - 3 + more, name);
+        brim_error_prefix(&err, "p");
+        ck_assert_uint_eq(strlen(err.text), WHOLE);
+        ck_assert_uint_eq(strspn(err.text + 3, "n"), WHOLE - 3 - 3 * more);
+    }
+}
+END_TEST
+
 START_TEST(text_is_one_printable_line) {
     brim_error err = {0};
     brim_fail(&err, BRIM_IO, "a\nb\x1b[31mc\x7f");
     ck_assert_str_eq(err.text, "a?b?[31mc?");
     brim_error_prefix(&err, "x\ty");
     ck_assert_str_eq(err.text, "x?y: a?b?[31mc?");
+
+    // The first and the last ones of each kind, and their neighbours.
+    err = (brim_error){0};
+    brim_fail(&err, BRIM_IO, "\x01\x1f ~\x7f\xc2\x80\xc2\x9f\xc2\xa0\xc3\x80");
+    ck_assert_str_eq(err.text, "?? ~?????\xc2\xa0\xc3\x80");
 
     // Control characters of two bytes, and what is no UTF-8; what people write stays.
     err = (brim_error){0};
@@ -85,7 +116,7 @@ START_TEST(statuses_have_names) {
     ck_assert_str_eq(brim_status_name(BRIM_OK), "ok");
     ck_assert_str_eq(brim_status_name(BRIM_SHAPE), "shape");
     ck_assert_str_eq(brim_status_name(BRIM_CANCELLED), "cancelled");
-    ck_assert_str_eq(brim_status_name((brim_status)1000), "unknown");
+    ck_assert_str_eq(brim_status_name((brim_status)(BRIM_CANCELLED + 1)), "unknown");
     ck_assert_str_eq(brim_status_name((brim_status)-1), "unknown");
 }
 END_TEST
@@ -104,6 +135,7 @@ Suite *core_error_suite(void) {
     tcase_add_test(tests, first_error_sticks);
     tcase_add_test(tests, prefix_goes_before_the_text);
     tcase_add_test(tests, long_texts_are_cut_and_say_so);
+    tcase_add_test(tests, what_just_fits_is_not_cut);
     tcase_add_test(tests, text_is_one_printable_line);
     tcase_add_test(tests, cut_texts_are_whole_characters);
     tcase_add_test(tests, statuses_have_names);

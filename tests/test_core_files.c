@@ -474,6 +474,16 @@ START_TEST(checksums) {
     ck_assert_uint_eq(checksum_of("abc", 3), 0x44bc2cf5ad770999);
     unsigned char bytes[200];
     for (int i = 0; i < 200; i++) bytes[i] = (unsigned char)(i * 7);
+    // Rests of words, half words and bytes, behind no, one and several stripes of 32 bytes.
+    static const struct {
+        size_t size;
+        uint64_t sum;
+    } cases[] = {{4, 0xae5acdc00a55ac41},  {7, 0xd734a6b26f3da63e},  {8, 0x87116b3365b924eb},
+                 {12, 0x14b8433b9a14e611}, {15, 0x02c53ab1e360882f}, {31, 0x0f187c62b1e722b7},
+                 {32, 0x91b0cb0931a8c629}, {33, 0x931b043cf8d65b94}, {63, 0x219110bf13e2fa26},
+                 {64, 0xbf3052e3445775d0}, {101, 0x42312f4d55d9bd17}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        ck_assert_uint_eq(checksum_of(bytes, cases[i].size), cases[i].sum);
     const uint64_t expected = 0x6daaa52505587dd5; // of six whole stripes and a rest
     for (size_t first = 0; first <= sizeof bytes; first++) {
         for (size_t second = 0; second <= sizeof bytes - first; second += 13) {

@@ -42,7 +42,12 @@ START_TEST(uniform_numbers) {
     double mean = sum / N, variance = squares / N - mean * mean;
     ck_assert(fabs(mean - 1) < 5 * sqrt(3.0 / N)); // five standard errors
     ck_assert(fabs(variance - 3) < 0.05);
-    ck_assert(values[5] == (float)(-2 + 6.0 * philox_uniform(philox_at(3, 9, 1).v[1])));
+    for (int i = 4; i < 12; i++) {
+        float part[5], number = philox_uniform(philox_at(3, 9, (uint64_t)i / 4).v[i % 4]);
+        ck_assert(values[i] == (float)(-2 + 6.0 * number));
+        philox_fill_uniform(part, 4, 5, 3, 9, -2, 4);
+        if (i < 9) ck_assert(part[i - 4] == values[i]);
+    }
 }
 END_TEST
 
@@ -75,11 +80,14 @@ START_TEST(normal_numbers) {
     philox_fill_normal(other, 0, 101, 4, 9, 2, 0.5f);
     ck_assert_mem_ne(other, values, sizeof other);
 
-    // cos and sin of the pair of the very first block, counter 0 and key 0.
-    double u = ((0x6627e8d5 >> 8) + 1) * 0x1p-24, v = (0xe169c58d >> 8) * 0x1p-24;
-    philox_fill_normal(part, 0, 2, 0, 0, 0, 1);
-    ck_assert(part[0] == (float)(sqrt(-2 * log(u)) * cos(6.283185307179586 * v)));
-    ck_assert(part[1] == (float)(sqrt(-2 * log(u)) * sin(6.283185307179586 * v)));
+    // cos and sin of the pairs of the very first block, counter 0 and key 0.
+    static const uint32_t words[] = {0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8};
+    philox_fill_normal(part, 0, 4, 0, 0, 0, 1);
+    for (int i = 0; i < 4; i += 2) {
+        double u = ((words[i] >> 8) + 1) * 0x1p-24, v = (words[i + 1] >> 8) * 0x1p-24;
+        ck_assert(part[i] == (float)(sqrt(-2 * log(u)) * cos(6.283185307179586 * v)));
+        ck_assert(part[i + 1] == (float)(sqrt(-2 * log(u)) * sin(6.283185307179586 * v)));
+    }
 }
 END_TEST
 
@@ -139,6 +147,29 @@ START_TEST(shuffle_is_fair) {
 }
 END_TEST
 
+// A training that is resumed by a later version must see its data in the order it had: what these
+// numbers were when it was written down, they stay.
+START_TEST(shuffle_stays_as_it_was) {
+    static const struct {
+        int64_t n, first, second, last;
+    } cases[] = {
+        {10, 9, 1, 2},
+        {64, 9, 1, 42},
+        {65, 14, 53, 8},
+        {1000, 921, 750, 913},
+        {1048576, 1005884, 404585, 934046},
+        {((int64_t)1 << 60) + 1, 47442006869558024, 528189437104364982, 604935186158671368},
+        {(int64_t)1 << 62, 3543681493411463880, 3313479020836395926, 3012939868789073628},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        int64_t n = cases[i].n;
+        ck_assert_int_eq(shuffle_index(0, n, 42, 7), cases[i].first);
+        ck_assert_int_eq(shuffle_index(1, n, 42, 7), cases[i].second);
+        ck_assert_int_eq(shuffle_index(n - 1, n, 42, 7), cases[i].last);
+    }
+}
+END_TEST
+
 START_TEST(shuffle_of_huge_ranges) {
     int64_t n = (int64_t)1 << 62;
     for (int64_t i = 0; i < 100; i++) {
@@ -157,6 +188,7 @@ Suite *core_philox_suite(void) {
     tcase_add_test(tests, shuffle_is_a_permutation);
     tcase_add_test(tests, shuffle_depends_on_seed_and_epoch);
     tcase_add_test(tests, shuffle_is_fair);
+    tcase_add_test(tests, shuffle_stays_as_it_was);
     tcase_add_test(tests, shuffle_of_huge_ranges);
     suite_add_tcase(suite, tests);
     return suite;

@@ -384,9 +384,10 @@ END_TEST
 START_TEST(json_texts) {
     brim_error err = {0};
     strbuf out = {.err = &err};
-    json_put_string(&out, "a\"b\\c\n\x01\x7f\xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80");
-    ck_assert_str_eq(strbuf_text(&out),
-                     "\"a\\\"b\\\\c\\u000a\\u0001\x7f\xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80\"");
+    json_put_string(&out, "a\"b\\c\n\x01\x1f \x7f\xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80");
+    ck_assert_str_eq(
+        strbuf_text(&out),
+        "\"a\\\"b\\\\c\\u000a\\u0001\\u001f \x7f\xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80\"");
     strbuf_clear(&out);
     // A lone byte, an overlong slash, a surrogate, a code beyond the last, and a sequence that is
     // cut off.

@@ -18,6 +18,8 @@ START_TEST(numbers_print_shortly) {
                  {0.1, "0.1"},
                  {1e-8, "1e-08"},
                  {1.0 / 3, "0.3333333333333333"},
+                 {0.1 + 0.2, "0.30000000000000004"},
+                 {-1e300, "-1e+300"},
                  {NAN, "nan"},
                  {INFINITY, "inf"},
                  {-INFINITY, "-inf"},
@@ -32,6 +34,10 @@ START_TEST(numbers_print_shortly) {
     ck_assert_str_eq(text, "0.1");
     number_print_f32(16777217.0f, text);
     ck_assert_str_eq(text, "16777216");
+    number_print_f32(1 + 0x1p-23f, text);
+    ck_assert_str_eq(text, "1.0000001");
+    number_print_f32(-INFINITY, text);
+    ck_assert_str_eq(text, "-inf");
 }
 END_TEST
 
@@ -93,6 +99,8 @@ START_TEST(numbers_reject_the_rest) {
     double value;
     ck_assert(number_parse("-.5e+2", &value) && value == -50);
     ck_assert(number_parse("5.", &value) && value == 5);
+    ck_assert(number_parse("+2E3", &value) && value == 2000);
+    ck_assert(number_parse("25e-2", &value) && value == 0.25);
 }
 END_TEST
 
@@ -117,12 +125,21 @@ START_TEST(integers) {
         ASSERT_FAILS(err, BRIM_ARGUMENT, "out of range, expected 1 to 100");
     }
     ck_assert(value == 1);
+    ck_assert(parse_i64("-3", "n", -3, 8, &value, &err) && value == -3);
+    ck_assert(parse_i64("8", "n", -3, 8, &value, &err) && value == 8);
+    ASSERT_FINE(err);
+    brim_fail(&err, BRIM_IO, "earlier");
+    ck_assert(!parse_i64("5", "n", -3, 8, &value, &err) && value == 8);
 }
 END_TEST
 
 START_TEST(decimals) {
     brim_error err = {0};
     double value = 7;
+    ck_assert(parse_f64("0", "--lr", 0, 1, &value, &err) && value == 0);
+    ck_assert(parse_f64("1", "--lr", 0, 1, &value, &err) && value == 1);
+    ck_assert(!parse_f64("-0.25", "--lr", 0, 1, &value, &err));
+    ASSERT_FAILS(err, BRIM_ARGUMENT, "--lr: -0.25 is out of range, expected 0 to 1");
     ck_assert(parse_f64("3e-4", "--lr", 0, 1, &value, &err) && value == 3e-4);
     ck_assert(!parse_f64("1.5", "--lr", 0, 1, &value, &err));
     ASSERT_FAILS(err, BRIM_ARGUMENT, "--lr: 1.5 is out of range, expected 0 to 1");
@@ -139,6 +156,8 @@ START_TEST(byte_sizes) {
         const char *text;
         int64_t bytes;
     } cases[] = {{"0", 0},
+#define ZEROS_60 "000000000000000000000000000000000000000000000000000000000000"
+                 {ZEROS_60 "1.5kb", 1500}, // 63 characters of number
                  {"4096", 4096},
                  {"17b", 17},
                  {"1k", 1024},
@@ -150,6 +169,15 @@ START_TEST(byte_sizes) {
                  {"10MB", 10000000},
                  {"2TB", 2000000000000},
                  {"0.3", 0},
+                 {"1.5 k", 1536},
+                 {"3 KiB", 3 << 10},
+                 {"2kb", 2000},
+                 {"7 m", 7 << 20},
+                 {"7Mib", 7 << 20},
+                 {"4gb", 4000000000},
+                 {"3t", (int64_t)3 << 40},
+                 {"0.5TiB", (int64_t)1 << 39},
+                 {"8388607.5T", INT64_MAX - ((int64_t)1 << 39) + 1},
                  {"8388607T", INT64_MAX - ((int64_t)1 << 40) + 1},
                  {"9223372036854775807", INT64_MAX}};
     brim_error err = {0};
@@ -160,14 +188,16 @@ START_TEST(byte_sizes) {
         ck_assert_int_eq(bytes, cases[i].bytes);
     }
     int64_t bytes = 7;
-    static const char *const bad[] = {"",       "G",   "8X",  "8Gi", "8 ", "8  G",  "-8G", "8G8",
-                                      "1.5.5G", "0x8", "8e9", "GiB", ".",  "8GiBs", " 8"};
+    static const char *const bad[] = {
+        "",       "G",   "8X",  "8Gi", "8 ", "8  G",  "-8G", "8G8",
+        "1.5.5G", "0x8", "8e9", "GiB", ".",  "8GiBs", " 8",  ZEROS_60 "01.5kb"};
+#undef ZEROS_60
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         ck_assert_msg(!parse_bytes(bad[i], "--vram", &bytes, &err), "\"%s\" was read", bad[i]);
         ASSERT_FAILS(err, BRIM_ARGUMENT, "is not a size");
     }
     static const char *const wide[] = {"8388608T", "9223372036854775808", "8388608.5TiB",
-                                       "99999999999999999999999999T"};
+                                       "8388608.0T", "99999999999999999999999999T"};
     for (size_t i = 0; i < sizeof wide / sizeof *wide; i++) {
         ck_assert(!parse_bytes(wide[i], "--vram", &bytes, &err));
         ASSERT_FAILS(err, BRIM_ARGUMENT, "out of range");
@@ -180,23 +210,41 @@ START_TEST(texts_for_people) {
     char text[UNITS_TEXT];
     ck_assert_str_eq(format_bytes(0, text), "0 B");
     ck_assert_str_eq(format_bytes(1023, text), "1023 B");
+    ck_assert_str_eq(format_bytes(-1023, text), "-1023 B");
     ck_assert_str_eq(format_bytes(1024, text), "1.0 KiB");
-    ck_assert_str_eq(format_bytes(1048575, text), "1.0 MiB");
+    ck_assert_str_eq(format_bytes(-1024, text), "-1.0 KiB");
+    ck_assert_str_eq(format_bytes(1048524, text), "1023.9 KiB");
+    ck_assert_str_eq(format_bytes(1048525, text), "1.0 MiB");
+    ck_assert_str_eq(format_bytes(-1048575, text), "-1.0 MiB");
+    ck_assert_str_eq(format_bytes((int64_t)5 << 39, text), "2.5 TiB");
+    ck_assert_str_eq(format_bytes((int64_t)1023 << 50, text), "1023.0 PiB");
     ck_assert_str_eq(format_bytes(3435973837, text), "3.2 GiB");
     ck_assert_str_eq(format_bytes(INT64_MAX, text), "8.0 EiB");
     ck_assert_str_eq(format_bytes(INT64_MIN, text), "-8.0 EiB");
     ck_assert_str_eq(format_seconds(0, text), "0.0 s");
     ck_assert_str_eq(format_seconds(59.94, text), "59.9 s");
-    ck_assert_str_eq(format_seconds(59.97, text), "1 min 00 s");
+    ck_assert_str_eq(format_seconds(59.95, text), "1 min 00 s"); // not 60.0 s
     ck_assert_str_eq(format_seconds(185, text), "3 min 05 s");
-    ck_assert_str_eq(format_seconds(3599.7, text), "1 h 00 min");
+    ck_assert_str_eq(format_seconds(3599.4, text), "59 min 59 s");
+    ck_assert_str_eq(format_seconds(3599.5, text), "1 h 00 min");
     ck_assert_str_eq(format_seconds(7620, text), "2 h 07 min");
+    ck_assert_str_eq(format_seconds(86399, text), "23 h 59 min");
+    ck_assert_str_eq(format_seconds(86400, text), "1 d 00 h");
     ck_assert_str_eq(format_seconds(273600, text), "3 d 04 h");
+    ck_assert_str_eq(format_seconds(0x1p39, text), "6362914 d 12 h");
+    ck_assert_str_eq(format_seconds(1e12, text), "-");
     ck_assert_str_eq(format_seconds(NAN, text), "-");
     ck_assert_str_eq(format_seconds(INFINITY, text), "-");
     ck_assert_str_eq(format_seconds(-1, text), "-");
     ck_assert_str_eq(format_count(950, text), "950");
-    ck_assert_str_eq(format_count(999.9, text), "1K");
+    ck_assert_str_eq(format_count(0.12345, text), "0.1235");
+    ck_assert_str_eq(format_count(999.25, text), "999.2");
+    ck_assert_str_eq(format_count(999.5, text), "1K"); // not 999.5, and three digits are shown
+    ck_assert_str_eq(format_count(-12345, text), "-12.3K");
+    ck_assert_str_eq(format_count(7e6, text), "7M");
+    ck_assert_str_eq(format_count(2.5e12, text), "2.5T");
+    ck_assert_str_eq(format_count(1e15, text), "1P");
+    ck_assert_str_eq(format_count(1e18, text), "1e+03P");
     ck_assert_str_eq(format_count(12345, text), "12.3K");
     ck_assert_str_eq(format_count(8.03e9, text), "8.03G");
 }
