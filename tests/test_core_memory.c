@@ -2,11 +2,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <wchar.h>
 #include "core/alloc.h"
 #include "core/arena.h"
 #include "core/size.h"
 #include "core/strbuf.h"
 #include "test_core.h"
+#include "tests/allocations.h"
 
 START_TEST(sizes_do_not_wrap) {
     size_t size;
@@ -49,6 +51,50 @@ START_TEST(arrays_are_zeroed_and_checked) {
 }
 END_TEST
 
+// What the system does not give is said, with its size, and nothing else changes.
+START_TEST(memory_that_is_not_there) {
+    brim_error err = {0};
+    allocations taken;
+    int *array = NULL;
+    size_t capacity = 0;
+    allocations_begin(1);
+    void *none = brim_calloc_array(3, 4, &err);
+    allocations_end(&taken);
+    ck_assert_ptr_null(none);
+    ASSERT_FAILS(err, BRIM_MEMORY, "host memory does not suffice for 12 bytes");
+    for (int held = 0; held < 2; held++) {
+        int *before = array;
+        size_t capacity_before = capacity;
+        allocations_begin(1);
+        bool grown = brim_grow((void **)&array, &capacity, 100, sizeof *array, &err);
+        allocations_end(&taken);
+        ck_assert(!grown && array == before && capacity == capacity_before);
+        ASSERT_FAILS(err, BRIM_MEMORY, "host memory does not suffice for 400 bytes");
+        ck_assert(brim_grow((void **)&array, &capacity, 3, sizeof *array, &err));
+    }
+    free(array);
+    allocations_begin(1);
+    char *text = brim_strdup("text", &err);
+    allocations_end(&taken);
+    ck_assert_ptr_null(text);
+    ASSERT_FAILS(err, BRIM_MEMORY, "5 bytes");
+}
+END_TEST
+
+// A first element makes room for eight; what is larger has just its room.
+START_TEST(first_capacities) {
+    static const size_t cases[][2] = {{1, 8}, {7, 8}, {8, 8}, {9, 9}, {100, 100}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        brim_error err = {0};
+        char *array = NULL;
+        size_t capacity = 0;
+        ck_assert(brim_grow((void **)&array, &capacity, cases[i][0], 1, &err));
+        ck_assert_uint_eq(capacity, cases[i][1]);
+        free(array);
+    }
+}
+END_TEST
+
 START_TEST(arrays_grow) {
     brim_error err = {0};
     int *array = NULL;
@@ -57,6 +103,7 @@ START_TEST(arrays_grow) {
         size_t before = capacity;
         ck_assert(brim_grow((void **)&array, &capacity, i + 1, sizeof *array, &err));
         growths += capacity != before;
+        ck_assert_uint_le(capacity, before + before / 2 + (before ? 0 : 8));
         ck_assert_int_eq(array[i], 0);
         array[i] = (int)i + 1;
     }
@@ -102,6 +149,82 @@ START_TEST(arena_keeps_everything) {
     arena_free(&memory);
     ck_assert_ptr_null(memory.blocks);
     arena_free(&memory);
+}
+END_TEST
+
+// Blocks double from 4 KiB to 1 MiB and are filled to their ends; all of them are given back.
+START_TEST(arena_takes_few_blocks) {
+    enum { PIECE = 16, PAGE = 4096, MOST = 1 << 20, DOUBLED = 255 * PAGE, MIB = 4 };
+    static const struct {
+        size_t bytes; // taken in pieces, all in all
+        long blocks;
+    } cases[] = {{PIECE, 1},          {PAGE, 1},
+                 {PAGE + PIECE, 2},   {3 * PAGE, 2},
+                 {DOUBLED, 8},        {DOUBLED + PIECE, 9},
+                 {DOUBLED + MOST, 9}, {DOUBLED + 4 * MOST, 12}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        brim_error err = {0};
+        arena memory = {0};
+        allocations taken, freed;
+        allocations_begin(0);
+        for (size_t k = 0; k < cases[i].bytes / PIECE; k++) arena_alloc(&memory, PIECE, &err);
+        allocations_end(&taken);
+        ck_assert_int_eq(taken.calls, cases[i].blocks);
+        allocations_begin(0);
+        arena_free(&memory);
+        allocations_end(&freed);
+        ck_assert_int_eq(freed.freed, cases[i].blocks);
+        ASSERT_FINE(err);
+    }
+    brim_error err = {0};
+    arena memory = {0};
+    allocations taken;
+    allocations_begin(1);
+    void *none = arena_alloc(&memory, 100, &err);
+    allocations_end(&taken);
+    ck_assert(!none && !memory.blocks);
+    ASSERT_FAILS(err, BRIM_MEMORY, "host memory does not suffice");
+}
+END_TEST
+
+// Whatever its length, a text reaches as far as its NUL, and what comes next begins behind it.
+START_TEST(arena_texts_do_not_touch) {
+    enum { LONGEST = 100 };
+    brim_error err = {0};
+    arena memory = {0};
+    char letters[LONGEST + 1];
+    memset(letters, 'x', sizeof letters);
+    for (int length = 0; length <= LONGEST; length++) {
+        const char *text[] = {arena_printf(&memory, &err, "%.*s", length, letters),
+                              arena_strndup(&memory, letters, (size_t)length, &err)};
+        memset(arena_alloc(&memory, 1, &err), 'y', 1);
+        ASSERT_FINE(err);
+        for (int i = 0; i < 2; i++) ck_assert_uint_eq(strlen(text[i]), length);
+    }
+    arena_free(&memory);
+}
+END_TEST
+
+// No character of the C locale.
+static const wint_t euro = 0x20ac;
+
+START_TEST(texts_that_cannot_be_printed) {
+    brim_error err = {0};
+    arena memory = {0};
+    ck_assert_ptr_null(arena_printf(&memory, &err, "%lc", euro));
+    ASSERT_FAILS(err, BRIM_ARGUMENT, "text format \"%lc\" cannot be printed");
+    arena_free(&memory);
+    strbuf out = {.err = &err};
+    strbuf_printf(&out, "%lc", euro);
+    ASSERT_FAILS(err, BRIM_ARGUMENT, "text format \"%lc\" cannot be printed");
+    strbuf_printf(&out, "%s", ""); // nothing is no mistake
+    strbuf_puts(&out, "x");
+    ck_assert_str_eq(strbuf_text(&out), "x");
+    strbuf_free(&out);
+    ck_assert_int_eq(brim_fail(&err, BRIM_SHAPE, "%lc", euro), BRIM_SHAPE);
+    ck_assert_str_eq(err.text, "");
+    brim_error_prefix(&err, "%lc", euro);
+    ck_assert_str_eq(err.text, "");
 }
 END_TEST
 
@@ -180,8 +303,13 @@ Suite *core_memory_suite(void) {
     TCase *tests = tcase_create("memory");
     tcase_add_test(tests, sizes_do_not_wrap);
     tcase_add_test(tests, arrays_are_zeroed_and_checked);
+    tcase_add_test(tests, memory_that_is_not_there);
+    tcase_add_test(tests, first_capacities);
     tcase_add_test(tests, arrays_grow);
     tcase_add_test(tests, arena_keeps_everything);
+    tcase_add_test(tests, arena_takes_few_blocks);
+    tcase_add_test(tests, arena_texts_do_not_touch);
+    tcase_add_test(tests, texts_that_cannot_be_printed);
     tcase_add_test(tests, arena_texts);
     tcase_add_test(tests, arena_refuses_what_does_not_fit);
     tcase_add_test(tests, strbuf_grows);

@@ -2,12 +2,9 @@
 // says so, and nothing is lost or touched that is not there. (What runs on a device has tests of
 // its own.)
 #include <check.h>
-#include <stdbool.h>
-#include <stdlib.h>
-#include <string.h>
 #include <brim/brim.h>
 #include "examples/model.h"
-#include "tests/failing_allocations.h"
+#include "tests/allocations.h"
 #include "tests/test_core.h"
 
 // ---- trainers -----------------------------------------------------------------------------------
@@ -44,19 +41,21 @@ static brim_trainer *make(int64_t vram, brim_shortfall *lacks, brim_error *err) 
 // 0: each of them.
 static void fail_one_after_another(int64_t vram, long tries) {
     brim_error err;
-    allocations_fail(0);
+    allocations taken;
+    allocations_begin(0);
     brim_trainer *whole = make(vram, NULL, &err);
+    allocations_end(&taken);
     ASSERT_FINE(err);
-    long all = allocations_made();
+    long all = taken.calls;
     brim_trainer_free(whole);
     if (!tries) tries = all;
     ck_assert_int_ge(all, tries);
     long failures = 0;
     for (long i = 0; i < tries; i++) {
         long at = 1 + (all - 1) * i / (tries - 1);
-        allocations_fail(at);
+        allocations_begin(at);
         brim_trainer *t = make(vram, NULL, &err);
-        allocations_fail(0);
+        allocations_end(&taken);
         // Where the planner can do without, it goes on.
         ck_assert_msg(t || err.status == BRIM_MEMORY, "allocation %ld of %ld: %s", at, all,
                       err.text);

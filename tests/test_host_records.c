@@ -4,7 +4,7 @@
 #include <stdatomic.h>
 #include "backends/host_records.h"
 #include "graph/graph.h"
-#include "tests/failing_allocations.h"
+#include "tests/allocations.h"
 #include "tests/test_core.h"
 
 enum { HOST_BYTES = 1000, PIECE = 65536 };
@@ -257,9 +257,10 @@ START_TEST(a_task_without_room) {
     void *event[EVENTS + 1] = {&values[0], &values[1], &values[2], &values[3]};
     const host_work work = {.label = "none"};
     const host_order order = {&work, 0, {0}, event, EVENTS};
-    allocations_fail(1);
+    allocations taken;
+    allocations_begin(1);
     int64_t ticket = host_queues_submit(queues, QUEUE_READ, &order, &err);
-    allocations_fail(0);
+    allocations_end(&taken);
     ck_assert_int_eq(ticket, 0);
     ck_assert_int_eq(released, 111);
     ASSERT_FAILS(err, BRIM_MEMORY, "");
