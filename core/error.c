@@ -29,10 +29,9 @@ static size_t control_length(const char *c) {
 // The text is promised to be one line, and it quotes names out of files that anyone may have
 // written: line breaks, terminal escapes, and bytes that are not UTF-8 become '?'.
 static void make_printable(char *text) {
-    while (*text) {
-        size_t control = control_length(text), length = (size_t)utf8_length(text);
-        if (control || !length) memset(text, '?', control ? control : 1);
-        text += length ? length : 1;
+    for (; *text; text += utf8_length(text)) {
+        size_t control = control_length(text);
+        if (control || !utf8_length(text)) memset(text, '?', control ? control : 1);
     }
 }
 

@@ -19,7 +19,7 @@ static bool map_descriptor(mapfile *file, int descriptor, const char *path, brim
         brim_fail(err, BRIM_IO, "%s is a directory, expected a file", path);
     } else if (!S_ISREG(status.st_mode)) {
         brim_fail(err, BRIM_IO, "%s is not a regular file", path);
-    } else if ((uint64_t)status.st_size > PTRDIFF_MAX) {
+    } else if (status.st_size > PTRDIFF_MAX) {
         brim_fail(err, BRIM_IO, "%s is larger than memory can address", path);
     } else if (status.st_size == 0) {
         *file = (mapfile){nothing, 0};

@@ -32,7 +32,7 @@ static double read_in_c_locale(const char *text) {
 
 static bool print_special(double value, char text[NUMBER_TEXT]) {
     if (isfinite(value)) return false;
-    strcpy(text, isnan(value) ? "nan" : value < 0 ? "-inf" : "inf");
+    strcpy(text, isnan(value) ? "nan" : signbit(value) ? "-inf" : "inf");
     return true;
 }
 

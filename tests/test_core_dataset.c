@@ -230,8 +230,14 @@ START_TEST(damaged_gzip) {
     assert_refused(test_file("method.gz", packed, size), BRIM_FORMAT, "unknown compression method");
     packed[2] = 8;
     memcpy(packed + size, "rest", 4);
-    assert_refused(test_file("rest.gz", packed, size + 4), BRIM_FORMAT, "something else");
-
+    char place[100];
+    snprintf(place, sizeof place, "at byte %zu of %zu, there is something else", size, size + 4);
+    assert_refused(test_file("rest.gz", packed, size + 4), BRIM_FORMAT, place);
+    for (size_t i = 0; i < 4; i++) { // one byte among zeros
+        memset(packed + size, 0, 4);
+        packed[size + i] = 'x';
+        assert_refused(test_file("rest.gz", packed, size + 4), BRIM_FORMAT, place);
+    }
     memset(packed + size, 0, 4); // padding
     brim_error err = {0};
     brim_dataset *data = open_one(test_file("padded.gz", packed, size + 4), &err);

@@ -159,11 +159,13 @@ START_TEST(mapped_files) {
     void *mapped = (void *)file.data;
     mapfile_close(&file);
     ck_assert_int_ne(msync(mapped, 3, MS_ASYNC), 0); // it is there no more
+    ck_assert(file.size == 0 && !file.data);
     mapfile_close(&file);
     ck_assert(mapfile_open(&file, test_file("m", "", 0), &err));
     ck_assert(file.size == 0 && file.data);
     mapfile_close(&file);
-    ck_assert(!mapfile_open(&file, test_directory, &err));
+    file.size = 7;
+    ck_assert(!mapfile_open(&file, test_directory, &err) && file.size == 0);
     ASSERT_FAILS(err, BRIM_IO, "is a directory");
     ck_assert(!mapfile_open(&file, "/dev/null", &err));
     ASSERT_FAILS(err, BRIM_IO, "not a regular file");

@@ -1,0 +1,217 @@
+// Whatever opens files gives its descriptors back, also after an error, and can do with any of
+// them: a program without standard input gets number 0 from its first open.
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <zlib.h>
+#include <brim/data.h>
+#include <brim/report.h>
+#include "backends/host_file.h"
+#include "backends/kernel_cache.h"
+#include "core/files.h"
+#include "core/journal.h"
+#include "core/mapfile.h"
+#include "core/safetensors.h"
+#include "core/statefile.h"
+#include "test_core.h"
+
+static brim_error err;
+
+static void files_written(void) {
+    file_writer *w = file_create(test_path("file"), &err);
+    ck_assert(file_write(w, "texts", 5, &err) && file_rewrite(w, 0, "T", 1, &err));
+    ck_assert(file_commit(w, &err));
+    file_discard(file_create(test_path("file"), &err));
+    ASSERT_FINE(err);
+    w = file_create(test_path("file"), &err);
+    brim_fail(&err, BRIM_DEVICE, "elsewhere");
+    ck_assert(!file_commit(w, &err));
+    err = (brim_error){0};
+    ck_assert(!file_replace(test_directory, "x", 1, &err));
+    ASSERT_FAILS(err, BRIM_IO, "cannot be renamed");
+}
+
+static void files_read(void) {
+    mapfile file;
+    size_t size;
+    char path[160];
+    strcpy(path, test_file("read", "texts", 5));
+    char *text = file_read(path, 5, &size, &err);
+    ck_assert_str_eq(text, "texts");
+    free(text);
+    ck_assert_ptr_null(file_read(path, 4, &size, &err));
+    ASSERT_FAILS(err, BRIM_FORMAT, "more than the 4 bytes");
+    ck_assert_ptr_null(file_read(test_directory, 4, &size, &err));
+    ASSERT_FAILS(err, BRIM_IO, "Is a directory");
+    ck_assert(mapfile_open(&file, path, &err));
+    ck_assert_mem_eq(file.data, "texts", 5);
+    mapfile_close(&file);
+    ck_assert(!mapfile_open(&file, test_directory, &err));
+    ASSERT_FAILS(err, BRIM_IO, "is a directory");
+}
+
+static void put_in(const char *folder, const char *name) {
+    char *path = path_join(folder, name, &err);
+    ck_assert(file_replace(path, "x", 1, &err));
+    free(path);
+}
+
+static void folders(void) {
+    char path[160], inner[200], leftover[200];
+    strcpy(path, test_path("folder"));
+    for (int replace = 0; replace < 2; replace++) {
+        folder_writer *f = folder_create(path, &err);
+        put_in(folder_path(f), "file");
+        snprintf(inner, sizeof inner, "%s/inner", folder_path(f));
+        ck_assert(folder_make(inner, 0777, &err));
+        ck_assert(folder_commit(f, replace, &err));
+    }
+    folder_writer *f = folder_create(path, &err);
+    ck_assert(!folder_commit(f, false, &err));
+    ASSERT_FAILS(err, BRIM_IO, "exists already");
+    folder_discard(folder_create(path, &err));
+    snprintf(leftover, sizeof leftover, "%s/a.brim-tmp-01234567", path);
+    ck_assert(folder_make(leftover, 0777, &err));
+    put_in(path, "b.brim-tmp-01234567");
+    folder_clean(path);
+    ck_assert_int_ne(access(leftover, F_OK), 0);
+    ck_assert(folder_remove(path, &err));
+    ck_assert_int_ne(access(path, F_OK), 0);
+    ASSERT_FINE(err);
+}
+
+static void locks(void) {
+    char path[160];
+    strcpy(path, test_path("locked"));
+    brim_lock *lock = brim_folder_lock(path, &err);
+    ck_assert_ptr_null(brim_folder_lock(path, &err));
+    ASSERT_FAILS(err, BRIM_IO, "in use by another run");
+    brim_folder_unlock(lock);
+    ck_assert_int_ne(access(path, F_OK), 0);
+}
+
+static void journals(void) {
+    char path[160], *text;
+    strcpy(path, test_file("journal", "{\"step\": 7}\n", 12));
+    brim_journal *journal = brim_journal_open(path, 3, &err);
+    ck_assert(brim_journal_put(journal, &err, {"step", 4}));
+    ck_assert(brim_journal_sync(journal, &err));
+    brim_journal_close(journal);
+    journal_column column = {.name = "step"};
+    ck_assert(journal_read(path, &column, 1, &err));
+    ck_assert(column.count == 1 && column.values[0] == 4);
+    journal_column_free(&column);
+    text = test_contents(path, NULL);
+    ck_assert_str_eq(text, "{\"step\": 4}\n");
+    free(text);
+    ck_assert_ptr_null(brim_journal_open(test_file("journal", "text\n", 5), 3, &err));
+    ASSERT_FAILS(err, BRIM_FORMAT, "line 1");
+}
+
+static void states(void) {
+    char path[160];
+    strcpy(path, test_path("state"));
+    state_writer *w = state_create(path, &err);
+    state_put_i64(w, "n", 7, &err);
+    ck_assert(state_commit(w, &err));
+    state_discard(state_create(path, &err));
+    state_reader *r = state_open(path, &err);
+    ck_assert_int_eq(state_i64(r, "n", &err), 7);
+    state_close(r);
+    ASSERT_FINE(err);
+    ck_assert_ptr_null(state_open(test_file("state", "x", 1), &err));
+    ASSERT_FAILS(err, BRIM_FORMAT, "1 bytes");
+}
+
+static void data(void) {
+    char path[160];
+    strcpy(path, test_path("text.gz"));
+    gzFile out = gzopen(path, "wb");
+    ck_assert_int_eq(gzwrite(out, "abc", 3), 3);
+    ck_assert_int_eq(gzclose(out), Z_OK);
+    const char *packed = path, *empty = test_file("empty", "", 0);
+    brim_dataset *set = brim_dataset_open(&packed, 1, &err);
+    ck_assert_int_eq(brim_dataset_count(set), 3);
+    brim_dataset_close(set);
+    ck_assert_ptr_null(brim_dataset_open(&empty, 1, &err));
+    ASSERT_FAILS(err, BRIM_FORMAT, "is empty");
+}
+
+static void kernels(void) {
+    char path[160], open_to_all[160];
+    strcpy(path, test_path("kernels"));
+    kernel_cache *cache = kernel_cache_open(path, &err);
+    ASSERT_FINE(err);
+    kernel_key key = {.part = {"source"}, .parts = 1}, other = {.part = {"other"}, .parts = 1};
+    void *found;
+    size_t bytes;
+    ck_assert(!kernel_cache_get(cache, &other, &found, &bytes));
+    kernel_cache_put(cache, &key, "code", 4);
+    ck_assert(kernel_cache_get(cache, &key, &found, &bytes));
+    ck_assert(bytes == 4 && memcmp(found, "code", 4) == 0);
+    free(found);
+    put_in(path, "0123456789abcdef.kernel.7.0"); // a leftover
+    kernel_cache_trim(cache, 0);
+    ck_assert(!kernel_cache_get(cache, &key, &found, &bytes));
+    kernel_cache_close(cache);
+    ck_assert(folder_remove(path, &err));
+    strcpy(open_to_all, test_path("open"));
+    mkdir(open_to_all, 0777);
+    ck_assert_int_eq(chmod(open_to_all, 0777), 0);
+    ck_assert_ptr_null(kernel_cache_open(open_to_all, &err));
+    ASSERT_FAILS(err, BRIM_IO, "other users");
+}
+
+static void disk_tier(void) {
+    host_file file;
+    char back[4];
+    host_file_open(&file, test_directory, 1000, &err);
+    host_file_write(&file, 996, "abcd", 4, &err);
+    host_file_read(&file, 996, back, 4, &err);
+    ASSERT_FINE(err);
+    ck_assert_mem_eq(back, "abcd", 4);
+    host_file_close(&file);
+    host_file_open(&file, test_directory, INT64_MAX, &err);
+    ASSERT_FAILS(err, BRIM_IO, "does not fit into");
+    ck_assert_int_eq(file.descriptor, -1);
+}
+
+static const struct {
+    const char *name;
+    void (*run)(void);
+} operations[] = {{"files written", files_written},
+                  {"files read", files_read},
+                  {"folders", folders},
+                  {"locks", locks},
+                  {"journals", journals},
+                  {"states", states},
+                  {"data", data},
+                  {"kernels", kernels},
+                  {"disk tier", disk_tier}};
+
+static int lowest_free(void) {
+    int descriptor = dup(STDERR_FILENO);
+    ck_assert_int_ge(descriptor, 0);
+    close(descriptor);
+    return descriptor;
+}
+
+START_TEST(descriptors_are_given_back) { // _i: the operation
+    int before = lowest_free();
+    operations[_i].run();
+    ck_assert_msg(lowest_free() == before, "%s keep a descriptor", operations[_i].name);
+    close(STDIN_FILENO);
+    operations[_i].run();
+    ck_assert_msg(lowest_free() == STDIN_FILENO, "%s keep descriptor 0", operations[_i].name);
+}
+END_TEST
+
+Suite *core_descriptors_suite(void) {
+    Suite *suite = suite_create("core/descriptors");
+    TCase *tests = tcase_create("descriptors");
+    tcase_set_timeout(tests, 300); // syncs wait for whatever else the disk does
+    tcase_add_unchecked_fixture(tests, make_test_directory, remove_test_directory);
+    tcase_add_loop_test(tests, descriptors_are_given_back, 0,
+                        sizeof operations / sizeof *operations);
+    suite_add_tcase(suite, tests);
+    return suite;
+}
