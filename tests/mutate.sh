@@ -87,8 +87,8 @@ compile() {
     ! cmp -s "$to" "$build/$object" || return 2
 }
 
-# compile_all SLOT PATH [FLAG...]: the mutated file's objects, or the embedded text's. Writes their names to SLOT/objects. Status as
-# compile's.
+# compile_all SLOT PATH [FLAG...]: the mutated file's objects, or the embedded text's and those of tests that include it. Writes their
+# names to SLOT/objects. Status as compile's.
 compile_all() {
     local slot=$1 path=$2 object command status=2; shift 2
     : >"$slot/objects"
@@ -98,6 +98,10 @@ compile_all() {
         (cd "$build" && eval "$(in_copy "$slot" "$command" | sed "s|$build/[^ ]*kernel_source.c|$slot/kernel_source.c|g")") >/dev/null || return 1
         compile "$slot" "$object" "$slot/kernel_source.c" || return $?
         echo "$object" >"$slot/objects"
+        while read -r object file; do
+            compile "$slot" "$object" "$(in_copy "$slot" "$(command_source "$object")")"
+            case $? in 0) echo "$object" >>"$slot/objects" ;; 1) return 1 ;; esac
+        done < <(grep -E " ($source/|(\.\./)+)?$path\$" "$here/parts" | grep run_tests)
         return 0
     fi
     while read -r object file; do
