@@ -28,7 +28,7 @@ static struct {
     char last[TEXT_BYTES];
     char parent[TEXT_BYTES]; // to be synced, since a name was given in it; "": none
     size_t most;
-    bool interrupt, names_only;
+    bool interrupt, names_only, at_end;
 } watch;
 
 static watched *find(dev_t device, ino_t inode) {
@@ -112,6 +112,10 @@ void disk_has_names_only(bool yes) {
     watch.names_only = yes;
 }
 
+void disk_is_at_its_end(bool yes) {
+    watch.at_end = yes;
+}
+
 void disk_most_at_once(size_t bytes) {
     watch.most = bytes;
     watch.interrupt = true;
@@ -120,6 +124,7 @@ void disk_most_at_once(size_t bytes) {
 // ---- wrapped calls ------------------------------------------------------------------------------
 
 static bool interrupted(size_t *size) {
+    if (watch.at_end) *size = 0;
     if (!watch.most) return false;
     if (*size > watch.most) *size = watch.most;
     watch.interrupt = !watch.interrupt;

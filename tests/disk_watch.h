@@ -23,6 +23,9 @@ const char *disk_watch_last(void); // the path that the last rename gave
 // before it begins; 0: as they are.
 void disk_most_at_once(size_t bytes);
 
+// Whether a call reads and writes nothing, without an error.
+void disk_is_at_its_end(bool yes);
+
 // Whether the file system has only files with names, as some network ones.
 void disk_has_names_only(bool yes);
 

@@ -147,6 +147,9 @@ START_TEST(wrong_token_files) {
         {{20240520, 1, 4}, 7, "would have 1032 bytes; it has 1031"},
         {{20240520, 1, INT32_MAX}, 8, "would have 4294968318 bytes"},
         {{20240520, 1, 4}, 0, "it has 1024"},
+        {{20240520 + (1 << 24), 1, 4}, 8, "field 0 (magic) is 37017736, expected 20240520"},
+        {{20240520, 0x01020304, 4}, 8, "field 1 (version) is 16909060"},
+        {{20240520, 1, 0x00030201}, 8, "field 2 (tokens) is 197121"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         assert_refused(token_file("t.bin", cases[i].header, tokens, cases[i].bytes), BRIM_FORMAT,
@@ -156,6 +159,11 @@ START_TEST(wrong_token_files) {
     assert_refused(test_file("short", "\x88\xd8\x34\x01", 4), BRIM_FORMAT, "header of 1024");
     assert_refused(test_file("empty.bin", "", 0), BRIM_FORMAT, "0 bytes");
     assert_refused(test_file("text.bin", "text", 4), BRIM_FORMAT, "4 bytes");
+    brim_error err = {0};
+    brim_dataset *data = open_one(test_file("text-bin", "\x88\xd8\x34", 3), &err);
+    ASSERT_FINE(err); // three bytes are no magic number, and -bin no end of a name
+    ck_assert_int_eq(brim_dataset_kind_of(data), BRIM_DATA_TEXT);
+    brim_dataset_close(data);
 }
 END_TEST
 
@@ -206,6 +214,94 @@ START_TEST(what_is_no_text) {
         open_one(test_file("B.txt", "B", 1), &err); // shorter than any magic number
     ASSERT_FINE(err);
     brim_dataset_close(data);
+}
+END_TEST
+
+// What begins as a file of another kind is refused, be it no longer than that; what only looks like
+// it is text.
+START_TEST(beginnings_of_other_formats) {
+    static const struct {
+        const char *beginning, *name;
+    } cases[] = {
+        {"\x28\xb5\x2f\xfd", "compressed by zstd"},
+        {"\xfd"
+         "7zXZ",
+         "compressed by xz"},
+        {"BZh", "compressed by bzip2"},
+        {"PK\x03\x04", "a zip archive"},
+        {"\x04\x22\x4d\x18", "compressed by lz4"},
+        {"\xff\xfe", "in UTF-16"},
+        {"\xfe\xff", "in UTF-16"},
+        {"PAR1", "in Parquet"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char text[20];
+        size_t length = strlen(cases[i].beginning);
+        snprintf(text, sizeof text, "%s and more", cases[i].beginning);
+        assert_refused(test_file("other", text, length), BRIM_FORMAT, cases[i].name);
+        assert_refused(test_file("other", text, strlen(text)), BRIM_FORMAT, cases[i].name);
+        for (int shorter = 0; shorter < 2; shorter++) {
+            brim_error err = {0};
+            text[length - 1] = 'x';
+            size_t size = shorter ? length - 1 : strlen(text);
+            brim_dataset *data = open_one(test_file("other", text, size), &err);
+            ASSERT_FINE(err);
+            ck_assert_int_eq(brim_dataset_count(data), (int64_t)size);
+            brim_dataset_close(data);
+        }
+    }
+}
+END_TEST
+
+// Files of many lengths: each place of the stream is found in its file.
+START_TEST(places_in_many_files) {
+    enum { FILES = 9 };
+    static const int lengths[FILES] = {3, 1, 1, 7, 2, 1, 4, 1, 5};
+    char names[FILES][160];
+    const char *paths[FILES];
+    for (int f = 0; f < FILES; f++) {
+        char name[] = "0.txt";
+        name[0] = (char)('0' + f);
+        strcpy(names[f], test_file(name, "abcdefg", (size_t)lengths[f]));
+        paths[f] = names[f];
+    }
+    brim_error err = {0};
+    brim_dataset *data = brim_dataset_open(paths, FILES, &err);
+    ASSERT_FINE(err);
+    int64_t position = 0;
+    for (int f = 0; f < FILES; f++)
+        for (int i = 0; i < lengths[f]; i++, position++) {
+            int64_t within;
+            int32_t token;
+            ck_assert_str_eq(brim_dataset_locate(data, position, &within), names[f]);
+            ck_assert_int_eq(within, i);
+            ck_assert(brim_dataset_read(data, position, &token, 1, &err));
+            ck_assert_int_eq(token, 'a' + i);
+        }
+    ck_assert_int_eq(brim_dataset_count(data), position);
+    brim_dataset_close(data);
+}
+END_TEST
+
+// The largest token is found wherever it stands, by parts of 2^14 of which every 256th is told.
+START_TEST(largest_token_of_many) {
+    enum { SIZE = (256 << 14) + 100 };
+    static const int places[] = {0, (1 << 14) - 1, 1 << 14, SIZE - 101, SIZE - 1};
+    char *text = malloc(SIZE);
+    ck_assert_ptr_nonnull(text);
+    memset(text, 'a', SIZE);
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        brim_error err = {0};
+        text[places[i]] = 'b';
+        brim_dataset *data = open_one(test_file("long", text, SIZE), &err);
+        text[places[i]] = 'a';
+        calls = last_done = 0;
+        ck_assert_int_eq(brim_dataset_max_token(data, count_calls, "user"), 'b');
+        ck_assert_int_eq(calls, 2);
+        ck_assert_int_eq(last_done, SIZE);
+        brim_dataset_close(data);
+    }
+    free(text);
 }
 END_TEST
 
@@ -291,6 +387,9 @@ Suite *core_dataset_suite(void) {
     tcase_add_test(tests, wrong_token_files);
     tcase_add_test(tests, wrong_lists_of_files);
     tcase_add_test(tests, what_is_no_text);
+    tcase_add_test(tests, beginnings_of_other_formats);
+    tcase_add_test(tests, places_in_many_files);
+    tcase_add_test(tests, largest_token_of_many);
     tcase_add_test(tests, damaged_gzip);
     tcase_add_test(tests, gzip_of_several_members);
     tcase_add_test(tests, gzip_with_an_extra_field);

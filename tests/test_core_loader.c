@@ -155,6 +155,73 @@ START_TEST(seeds_and_resuming) {
 }
 END_TEST
 
+// A training that is resumed by a later version must go on with the rows that come next: where they
+// began when this was written down, they begin.
+START_TEST(shuffled_order_stays_as_it_was) {
+    static const int32_t expected[] = {128, 800, 653, 793, 884, 863}, later[] = {780, 255, 486};
+    brim_dataset *data = counting(1000);
+    brim_error err = {0};
+    brim_loader l;
+    ck_assert(brim_loader_init(
+        &l,
+        &(brim_loader_options){
+            .data = data, .batch = 3, .sequence = 7, .begin = 100, .end = 900, .seed = 5},
+        &err));
+    int32_t starts[3];
+    for (int i = 0; i < 6; i += 3) {
+        next_batch(&l, starts);
+        ck_assert_mem_eq(starts, expected + i, sizeof starts);
+    }
+    ck_assert(brim_loader_restore(&l, 117, &err)); // in the second epoch
+    next_batch(&l, starts);
+    ck_assert_mem_eq(starts, later, sizeof starts);
+    brim_dataset_close(data);
+}
+END_TEST
+
+// 20 tokens are two windows of 8, a last target, and 3 to begin later by.
+START_TEST(no_window_is_given_up_for_the_phase) {
+    brim_dataset *data = counting(20);
+    brim_error err = {0};
+    brim_loader l;
+    ck_assert(brim_loader_init(
+        &l, &(brim_loader_options){.data = data, .batch = 2, .sequence = 8, .seed = 1}, &err));
+    ck_assert_int_eq(brim_loader_batches_per_epoch(&l), 1);
+    int phases[4] = {0};
+    for (int i = 0; i < 100; i++) {
+        int32_t starts[2];
+        next_batch(&l, starts);
+        int32_t phase = starts[0] < starts[1] ? starts[0] : starts[1];
+        ck_assert_int_eq(starts[0] + starts[1], 2 * phase + 8);
+        ck_assert(phase >= 0 && phase < 4);
+        phases[phase]++;
+    }
+    for (int i = 0; i < 4; i++) ck_assert_int_gt(phases[i], 10);
+    brim_dataset_close(data);
+}
+END_TEST
+
+START_TEST(the_last_positions) {
+    brim_dataset *data = counting(100);
+    brim_error err = {0};
+    brim_loader l;
+    brim_loader_options options = {.data = data, .batch = 2, .sequence = 4, .end = 100};
+    ck_assert(brim_loader_init(&l, &options, &err));
+    ck_assert(brim_loader_restore(&l, INT64_MAX / 2, &err) && l.position == INT64_MAX / 2);
+    ck_assert(!brim_loader_restore(&l, INT64_MAX / 2 + 1, &err));
+    ASSERT_FAILS(err, BRIM_FORMAT, "position 4611686018427387904 is beyond 2^62");
+    options.sequential = true;
+    ck_assert(brim_loader_init(&l, &options, &err));
+    ck_assert(brim_loader_restore(&l, 91, &err) && l.position == 91);
+    ck_assert(brim_loader_restore(&l, 100, &err) && l.position == 0);
+    ck_assert(!brim_loader_restore(&l, 101, &err));
+    ASSERT_FAILS(err, BRIM_FORMAT, "position 101 is not inside the 100");
+    brim_fail(&err, BRIM_IO, "earlier");
+    ck_assert(!brim_loader_restore(&l, 8, &err) && l.position == 0);
+    brim_dataset_close(data);
+}
+END_TEST
+
 START_TEST(the_least_data) {
     brim_dataset *data = counting(13);
     brim_error err = {0};
@@ -186,11 +253,18 @@ START_TEST(wrong_options) {
         int64_t batch, sequence, begin, end;
         const char *part;
     } cases[] = {
-        {0, 4, 0, 0, "both must be at least 1"},     {4, -1, 0, 0, "both must be at least 1"},
-        {INT64_MAX, 2, 0, 0, "beyond 2^63"},         {INT64_MAX, 1, 0, 0, "beyond 2^63"},
-        {1, INT64_MAX - 1, 0, 0, "too little data"}, {1, 4, -1, 50, "not a range of the 100"},
-        {1, 4, 0, 101, "not a range of the 100"},    {1, 4, 60, 50, "not a range of the 100"},
+        {0, 4, 0, 0, "both must be at least 1"},
+        {4, -1, 0, 0, "both must be at least 1"},
+        {INT64_MAX, 2, 0, 0, "beyond 2^63"},
+        {INT64_MAX, 1, 0, 0, "beyond 2^63"},
+        {1, INT64_MAX - 1, 0, 0, "too little data"},
+        {1, 4, -1, 50, "not a range of the 100"},
+        {1, 4, 0, 101, "not a range of the 100"},
+        {1, 4, 60, 50, "not a range of the 100"},
         {1, 4, 200, 0, "not a range of the 100"},
+        {4, 0, 0, 0, "both must be at least 1"},
+        {1, 1, 50, 50, "there are 0"},
+        {1, 1, 50, 51, "there are 1"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         brim_loader_options options = {.data = data,
@@ -230,7 +304,12 @@ START_TEST(splits) {
     int64_t split = 7;
     ck_assert(brim_loader_split(10000, 2, 8, 0.02, &split, &err) && split == 9800);
     ck_assert(brim_loader_split(100, 2, 8, 0.02, &split, &err) &&
-              split == 83); // one batch at least
+              split == 83);                                                    // one batch at least
+    ck_assert(brim_loader_split(101, 2, 8, 0.5, &split, &err) && split == 50); // rounded up
+    ck_assert(brim_loader_split(4, 1, 1, 0.5, &split, &err) && split == 2);
+    ck_assert(brim_loader_split(35, 2, 8, 0.5, &split, &err) && split == 17);
+    ck_assert(!brim_loader_split(36, 2, 8, 0.54, &split, &err)); // 16 would be left
+    ASSERT_FAILS(err, BRIM_ARGUMENT, "too little data");
     ck_assert(brim_loader_split(34, 2, 8, 0, &split, &err) && split == 17);
     ck_assert(!brim_loader_split(33, 2, 8, 0, &split, &err));
     ASSERT_FAILS(err, BRIM_ARGUMENT, "17 tokens with the last target, and there are 33 in all");
@@ -259,6 +338,9 @@ Suite *core_loader_suite(void) {
     tcase_add_test(tests, sequential_range_that_fits_exactly);
     tcase_add_test(tests, shuffled_epochs_visit_each_window_once);
     tcase_add_test(tests, seeds_and_resuming);
+    tcase_add_test(tests, shuffled_order_stays_as_it_was);
+    tcase_add_test(tests, no_window_is_given_up_for_the_phase);
+    tcase_add_test(tests, the_last_positions);
     tcase_add_test(tests, the_least_data);
     tcase_add_test(tests, wrong_options);
     tcase_add_test(tests, tokens_beyond_the_vocabulary);

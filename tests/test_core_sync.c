@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <brim/report.h>
 #include "backends/host_file.h"
 #include "core/files.h"
 #include "core/statefile.h"
@@ -113,6 +114,90 @@ START_TEST(files_come_in_parts) {
 }
 END_TEST
 
+// Calls that do nothing, without an error, end what waits for them.
+START_TEST(a_disk_at_its_end) {
+    brim_error err = {0};
+    char data[BYTES] = {0};
+    file_writer *w = file_create(test_path("at-end"), &err);
+    file_write(w, data, 10, &err);
+    brim_journal *journal = brim_journal_open(test_path("journal"), 0, &err);
+    host_file file;
+    host_file_open(&file, test_directory, BYTES, &err);
+    ASSERT_FINE(err);
+    disk_is_at_its_end(true);
+    ck_assert(!file_write(w, data, 5, &err));
+    ASSERT_FAILS(err, BRIM_IO, "cannot be written at byte 10: the system takes no more");
+    ck_assert(!file_rewrite(w, 3, data, 2, &err));
+    ASSERT_FAILS(err, BRIM_IO, "the system takes no more");
+    ck_assert(!brim_journal_put(journal, &err, {"step", 1}));
+    ASSERT_FAILS(err, BRIM_IO, "journal cannot be written: the system takes no more");
+    host_file_write(&file, 600, data, 300, &err);
+    ASSERT_FAILS(err, BRIM_IO, "writing 300 bytes at 600 of the file in");
+    host_file_read(&file, 500, data, 200, &err);
+    ASSERT_FAILS(err, BRIM_IO, "reading 200 bytes at 500 of the file in");
+    disk_is_at_its_end(false);
+    file_discard(w);
+    brim_journal_close(journal);
+    host_file_close(&file);
+}
+END_TEST
+
+// The file space of the disk tier: to its last byte, and not beyond.
+START_TEST(the_disk_tier_has_bounds) {
+    static const int64_t inside[][2] = {{0, 0}, {0, 1}, {0, BYTES}, {BYTES - 1, 1}, {BYTES, 0}};
+    static const int64_t outside[][2] = {
+        {0, BYTES + 1}, {BYTES, 1}, {1, BYTES},     {BYTES + 1, 0},
+        {-1, 1},        {0, -1},    {1, INT64_MAX}, {INT64_MAX, 1},
+    };
+    brim_error err = {0};
+    char data[BYTES], back[BYTES], text[100];
+    fill(data);
+    host_file file;
+    host_file_open(&file, test_directory, BYTES, &err);
+    for (size_t i = 0; i < sizeof inside / sizeof *inside; i++) {
+        int64_t at = inside[i][0], bytes = inside[i][1];
+        ck_assert_int_eq(host_file_write(&file, at, data + at, bytes, &err), BRIM_OK);
+        memset(back, 0, BYTES);
+        ck_assert_int_eq(host_file_read(&file, at, back, bytes, &err), BRIM_OK);
+        ASSERT_FINE(err);
+        ck_assert_mem_eq(back, data + at, (size_t)bytes);
+    }
+    for (size_t i = 0; i < sizeof outside / sizeof *outside; i++) {
+        snprintf(text, sizeof text, "%lld bytes at %lld are outside the file space of 1000",
+                 (long long)outside[i][1], (long long)outside[i][0]);
+        host_file_write(&file, outside[i][0], data, outside[i][1], &err);
+        ASSERT_FAILS(err, BRIM_ARGUMENT, text);
+        host_file_read(&file, outside[i][0], back, outside[i][1], &err);
+        ASSERT_FAILS(err, BRIM_ARGUMENT, text);
+    }
+    brim_fail(&err, BRIM_DEVICE, "earlier");
+    ck_assert_int_eq(host_file_write(&file, 0, data, 1, &err), BRIM_DEVICE);
+    host_file_close(&file);
+}
+END_TEST
+
+START_TEST(where_the_disk_tier_can_be) {
+    brim_error err = {0};
+    host_file file;
+    ck_assert_int_eq(host_file_open(&file, NULL, 0, &err), BRIM_OK); // none is needed
+    ck_assert_int_eq(file.descriptor, -1);
+    host_file_close(&file);
+    static const char *const none[] = {NULL, ""};
+    for (int i = 0; i < 2; i++) {
+        host_file_open(&file, none[i], 700, &err);
+        ASSERT_FAILS(err, BRIM_ARGUMENT, "a file of 700 bytes is wanted and no directory is named");
+    }
+    host_file_open(&file, "/nonexistent", 700, &err);
+    ASSERT_FAILS(err, BRIM_IO, "no file can be made in \"/nonexistent\": No such file");
+    host_file_open(&file, test_directory, INT64_MAX, &err);
+    ck_assert_ptr_nonnull(strstr(err.text, test_directory));
+    ASSERT_FAILS(err, BRIM_IO, "a file of 9223372036854775807 bytes does not fit into");
+    brim_fail(&err, BRIM_DEVICE, "earlier");
+    ck_assert_int_eq(host_file_open(&file, test_directory, 700, &err), BRIM_DEVICE);
+    ck_assert_int_eq(file.descriptor, -1);
+}
+END_TEST
+
 START_TEST(the_disk_tier_comes_in_parts) {
     brim_error err = {0};
     char data[BYTES], back[BYTES] = {0};
@@ -146,12 +231,14 @@ START_TEST(the_disk_tier_has_no_name) { // _i: the file system has only files wi
     disk_has_names_only(_i);
     host_file_open(&file, test_directory, BYTES, &err);
     disk_has_names_only(false);
+    struct stat status;
+    ck_assert_int_eq(fstat(file.descriptor, &status), 0);
+    ck_assert_int_eq(status.st_size, BYTES);
+    ck_assert_int_ge(status.st_blocks * 512, BYTES); // the disk has room for all of it
     host_file_write(&file, 0, data, BYTES, &err);
     host_file_read(&file, 0, back, BYTES, &err);
     ASSERT_FINE(err);
     ck_assert_mem_eq(back, data, BYTES);
-    struct stat status;
-    ck_assert_int_eq(fstat(file.descriptor, &status), 0);
     ck_assert_int_eq(status.st_mode & 0777, 0600);
     ck_assert_int_eq(status.st_nlink, 0);
     ck_assert_int_eq(entries(test_directory), before);
@@ -170,6 +257,9 @@ Suite *core_sync_suite(void) {
     tcase_add_test(tests, a_folder_is_synced_before_it_has_its_name);
     tcase_add_test(tests, a_state_is_synced_before_it_has_its_name);
     tcase_add_test(tests, files_come_in_parts);
+    tcase_add_test(tests, a_disk_at_its_end);
+    tcase_add_test(tests, the_disk_tier_has_bounds);
+    tcase_add_test(tests, where_the_disk_tier_can_be);
     tcase_add_test(tests, the_disk_tier_comes_in_parts);
     tcase_add_loop_test(tests, the_disk_tier_has_no_name, 0, 2);
     suite_add_tcase(suite, tests);
