@@ -1,3 +1,5 @@
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include "core/utf8.h"
 #include "test_core.h"
@@ -112,6 +114,50 @@ START_TEST(cut_texts_are_whole_characters) {
 }
 END_TEST
 
+// Bytes of a code point in UTF-8, by the definition.
+static int encode(uint32_t code, unsigned char bytes[5]) {
+    int length = code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
+    static const unsigned char marks[] = {0, 0, 0xc0, 0xe0, 0xf0};
+    for (int i = length - 1; i > 0; i--, code >>= 6) bytes[i] = (unsigned char)(0x80 | code % 64);
+    bytes[0] = (unsigned char)(marks[length] | code);
+    bytes[length] = '\0';
+    return length;
+}
+
+START_TEST(every_code_point_is_a_character) {
+    unsigned char bytes[5];
+    for (uint32_t code = 1; code < 0x110000; code++) {
+        bool surrogate = code >= 0xd800 && code < 0xe000;
+        int length = encode(code, bytes);
+        ASSERT_QUICKLY(utf8_length((char *)bytes) == (surrogate ? 0 : length));
+        for (int i = 1; i < length && code % 61 == 0; i++) { // and not without its last bytes
+            unsigned char whole = bytes[i];
+            static const unsigned char others[] = {0, 0x7f, 0xc0, 0xff};
+            for (int k = 0; k < 4; k++) {
+                bytes[i] = others[k];
+                ASSERT_QUICKLY(utf8_length((char *)bytes) == 0);
+            }
+            bytes[i] = whole;
+        }
+    }
+}
+END_TEST
+
+// Two bytes that begin no code point, each with as many behind them as a character may have.
+START_TEST(nothing_else_is_a_character) {
+    static bool begins[1 << 16];
+    for (uint32_t code = 0x80; code < 0x110000; code++) {
+        unsigned char bytes[5];
+        encode(code, bytes);
+        if (code < 0xd800 || code >= 0xe000) begins[bytes[0] << 8 | bytes[1]] = true;
+    }
+    for (int pair = 0x8000; pair < 1 << 16; pair++) {
+        const char text[] = {(char)(pair >> 8), (char)pair, (char)0x80, (char)0x80, 0};
+        ASSERT_QUICKLY(begins[pair] == (utf8_length(text) > 0));
+    }
+}
+END_TEST
+
 START_TEST(statuses_have_names) {
     ck_assert_str_eq(brim_status_name(BRIM_OK), "ok");
     ck_assert_str_eq(brim_status_name(BRIM_SHAPE), "shape");
@@ -138,6 +184,8 @@ Suite *core_error_suite(void) {
     tcase_add_test(tests, what_just_fits_is_not_cut);
     tcase_add_test(tests, text_is_one_printable_line);
     tcase_add_test(tests, cut_texts_are_whole_characters);
+    tcase_add_test(tests, every_code_point_is_a_character);
+    tcase_add_test(tests, nothing_else_is_a_character);
     tcase_add_test(tests, statuses_have_names);
     tcase_add_test(tests, report_returns_an_exit_code);
     suite_add_tcase(suite, tests);
