@@ -218,13 +218,13 @@ static void read_items(safetensors *file, const cJSON *root, brim_error *err) {
     cJSON_ArrayForEach(item, root) {
         if (strcmp(item->string, "__metadata__") != 0) {
             read_tensor(file, item, err);
-            if (failed(err)) brim_error_prefix(err, "tensor %s", item->string);
+            brim_error_prefix(err, "tensor %s", item->string);
         } else {
             if (seen_metadata)
                 brim_fail(err, BRIM_FORMAT, "it is there twice");
             else
                 read_metadata(file, item, err);
-            if (failed(err)) brim_error_prefix(err, "__metadata__");
+            brim_error_prefix(err, "__metadata__");
             seen_metadata = true;
         }
         if (failed(err)) return;
@@ -234,7 +234,7 @@ static void read_items(safetensors *file, const cJSON *root, brim_error *err) {
 static int compare_place(const void *a, const void *b) {
     const safetensors_tensor *first = a, *second = b;
     const unsigned char *x = first->data, *y = second->data;
-    if (x != y) return x < y ? -1 : 1;
+    if (x != y) return (x > y) - (x < y);
     return (first->bytes > second->bytes) - (first->bytes < second->bytes);
 }
 
@@ -370,7 +370,7 @@ safetensors *safetensors_open(const char *path, brim_error *err) {
     file->path = brim_strdup(path, err);
     if (mapfile_open(&file->file, path, err)) {
         read_file(file, err);
-        if (failed(err)) brim_error_prefix(err, "%s", path);
+        brim_error_prefix(err, "%s", path);
     }
     if (!failed(err)) return file;
     safetensors_close(file);

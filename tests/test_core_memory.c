@@ -187,21 +187,26 @@ START_TEST(arena_takes_few_blocks) {
 }
 END_TEST
 
-// Whatever its length, a text reaches as far as its NUL, and what comes next begins behind it.
-START_TEST(arena_texts_do_not_touch) {
-    enum { LONGEST = 100 };
-    brim_error err = {0};
-    arena memory = {0};
+// Whatever its length, a text reaches as far as its NUL, and what comes next begins behind it, as
+// near as its alignment allows.
+START_TEST(arena_texts_lie_side_by_side) {
+    enum { LONGEST = 100, ALIGNMENT = alignof(max_align_t) };
     char letters[LONGEST + 1];
     memset(letters, 'x', sizeof letters);
     for (int length = 0; length <= LONGEST; length++) {
-        const char *text[] = {arena_printf(&memory, &err, "%.*s", length, letters),
-                              arena_strndup(&memory, letters, (size_t)length, &err)};
-        memset(arena_alloc(&memory, 1, &err), 'y', 1);
+        brim_error err = {0};
+        arena memory = {0};
+        char *first = arena_printf(&memory, &err, "%.*s", length, letters);
+        char *second = arena_strndup(&memory, letters, (size_t)length, &err);
+        char *next = arena_alloc(&memory, 1, &err);
+        *next = 'y';
         ASSERT_FINE(err);
-        for (int i = 0; i < 2; i++) ck_assert_uint_eq(strlen(text[i]), length);
+        ck_assert_uint_eq(strlen(first), length);
+        ck_assert_uint_eq(strlen(second), length);
+        ck_assert_int_eq(second - first, (length + ALIGNMENT) / ALIGNMENT * ALIGNMENT);
+        ck_assert_int_eq(next - second, second - first);
+        arena_free(&memory);
     }
-    arena_free(&memory);
 }
 END_TEST
 
@@ -308,7 +313,7 @@ Suite *core_memory_suite(void) {
     tcase_add_test(tests, arrays_grow);
     tcase_add_test(tests, arena_keeps_everything);
     tcase_add_test(tests, arena_takes_few_blocks);
-    tcase_add_test(tests, arena_texts_do_not_touch);
+    tcase_add_test(tests, arena_texts_lie_side_by_side);
     tcase_add_test(tests, texts_that_cannot_be_printed);
     tcase_add_test(tests, arena_texts);
     tcase_add_test(tests, arena_refuses_what_does_not_fit);
