@@ -17,7 +17,9 @@
 //
 //   operator     + for -, * for /, & for |, << for >>, and so on, also in assignments; a minus lost
 //   constant     one more, one less; for floating point the double and the half
-//   comparison   the bound in or out, the other way round, equal for unequal
+//   comparison   the bound in or out, the other way round, equal for unequal; not the bound where
+//   the
+//                lesser or the greater of two is taken, which is the same for equal ones
 //   index        the next one, or the one before
 //   condition    `if` always or never; && for ||; `!` lost; one side of `?:` always
 //   statement    an assignment, a call, `break` or `continue` dropped; not a call of free, whose
@@ -409,25 +411,6 @@ static void constants(file *f, size_t i) {
     free(number);
 }
 
-static void comparisons(file *f, size_t i) {
-    static const swap others[] = {{"<", {"<=", ">"}},
-                                  {"<=", {"<", ">="}},
-                                  {">", {">=", "<"}},
-                                  {">=", {">", "<="}},
-                                  {"==", {"!="}},
-                                  {"!=", {"=="}},
-                                  {0}};
-    if (space_before(f, i) && space_after(f, i)) try_swaps(f, RULE_COMPARISON, i, others);
-}
-
-static void indices(file *f, size_t i) {
-    if (!is(f, i, "[") || !f->token[i].match || no_index(f, i)) return;
-    size_t last = f->token[i].match - 1;
-    if (last <= i) return;
-    add(f, RULE_INDEX, i + 1, last, "(%s) + 1");
-    add(f, RULE_INDEX, i + 1, last, "(%s) - 1");
-}
-
 // The last token of the expression that starts at i, as far as a comma, a bracket or a semicolon.
 static size_t expression_end(const file *f, size_t i) {
     static const char *const ends[] = {",", ")", "]", "}", ";", ":", NULL};
@@ -437,6 +420,70 @@ static size_t expression_end(const file *f, size_t i) {
         i++;
     }
     return i - 1;
+}
+
+static bool same_tokens(const file *f, size_t a, size_t b, size_t count) {
+    for (size_t k = 0; k < count; k++) {
+        const token *x = &f->token[a + k], *y = &f->token[b + k];
+        if (b + k >= f->tokens || x->length != y->length) return false;
+        if (memcmp(f->text.bytes + x->at, f->text.bytes + y->at, x->length) != 0) return false;
+    }
+    return true;
+}
+
+// Where two expressions lie.
+typedef struct pair {
+    size_t a, a_tokens, b, b_tokens;
+} pair;
+
+// Does the comparison at i stand between these two, in either order, as its whole operands?
+static bool compares(const file *f, size_t i, pair p) {
+    static const char *const before[] = {"=", "(", ",", "[", "return", NULL};
+    for (int turn = 0; turn < 2; turn++) {
+        bool left = i > p.a_tokens && same_tokens(f, p.a, i - p.a_tokens, p.a_tokens) &&
+                    is_any(f, i - p.a_tokens - 1, before);
+        size_t end = i + 1 + p.b_tokens;
+        bool right = end < f->tokens && same_tokens(f, p.b, i + 1, p.b_tokens) &&
+                     (is(f, end, "?") || is(f, end, ")"));
+        if (left && right) return true;
+        p = (pair){p.b, p.b_tokens, p.a, p.a_tokens};
+    }
+    return false;
+}
+
+// The lesser or the greater: "a < b ? a : b", or "if (a < b) a = b;".
+static bool takes_one_of_both(const file *f, size_t i) {
+    static const char *const ends[] = {";", "{", "}", "&&", "||", NULL};
+    size_t k = i + 1;
+    while (k + 1 < f->tokens && !is(f, k, "?") && !f->token[k].header)
+        if (is_any(f, k++, ends)) return false;
+    bool choice = is(f, k, "?");
+    size_t middle = k + 1;
+    while (middle + 1 < f->tokens && !is(f, middle, choice ? ":" : "="))
+        if (is_any(f, middle++, ends)) return false;
+    size_t last = expression_end(f, middle + 1);
+    return compares(f, i, (pair){k + 1, middle - k - 1, middle + 1, last - middle});
+}
+
+static void comparisons(file *f, size_t i) {
+    static const swap turned[] = {{"<", {">"}}, {"<=", {">="}}, {">", {"<"}}, {">=", {"<="}}, {0}};
+    static const swap others[] = {{"<", {"<=", ">"}},
+                                  {"<=", {"<", ">="}},
+                                  {">", {">=", "<"}},
+                                  {">=", {">", "<="}},
+                                  {"==", {"!="}},
+                                  {"!=", {"=="}},
+                                  {0}};
+    if (!space_before(f, i) || !space_after(f, i)) return;
+    try_swaps(f, RULE_COMPARISON, i, takes_one_of_both(f, i) ? turned : others);
+}
+
+static void indices(file *f, size_t i) {
+    if (!is(f, i, "[") || !f->token[i].match || no_index(f, i)) return;
+    size_t last = f->token[i].match - 1;
+    if (last <= i) return;
+    add(f, RULE_INDEX, i + 1, last, "(%s) + 1");
+    add(f, RULE_INDEX, i + 1, last, "(%s) - 1");
 }
 
 // One side of "? a : b" for both. Not where a or b holds another one.
