@@ -23,7 +23,7 @@ static struct {
     bool on;
     long moment;
     watched file[MOST_FILES];
-    int files, renames;
+    int files, renames, inherited;
     char complaint[TEXT_BYTES];
     char last[TEXT_BYTES];
     char parent[TEXT_BYTES]; // to be synced, since a name was given in it; "": none
@@ -108,6 +108,10 @@ const char *disk_watch_last(void) {
     return watch.last;
 }
 
+int disk_watch_inherited(void) {
+    return watch.inherited;
+}
+
 void disk_has_names_only(bool yes) {
     watch.names_only = yes;
 }
@@ -136,6 +140,7 @@ static bool interrupted(size_t *size) {
 int __real_open(const char *path, int flags, mode_t mode);
 int __wrap_open(const char *path, int flags, mode_t mode);
 int __wrap_open(const char *path, int flags, mode_t mode) {
+    watch.inherited += !(flags & O_CLOEXEC);
     if (!watch.names_only || (flags & O_TMPFILE) != O_TMPFILE)
         return __real_open(path, flags, mode);
     errno = EOPNOTSUPP;

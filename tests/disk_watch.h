@@ -18,6 +18,7 @@
 void disk_watch_begin(void);
 const char *disk_watch_end(int *renames);
 const char *disk_watch_last(void); // the path that the last rename gave
+int disk_watch_inherited(void);    // files opened without O_CLOEXEC
 
 // From now on a call reads or writes at most so many bytes, and every second one is interrupted
 // before it begins; 0: as they are.

@@ -13,6 +13,7 @@
 #include "core/safetensors.h"
 #include "core/statefile.h"
 #include "test_core.h"
+#include "tests/disk_watch.h"
 
 static brim_error err;
 
@@ -79,12 +80,21 @@ static void folders(void) {
     ASSERT_FINE(err);
 }
 
+static void assert_mode(const char *path, unsigned mode) {
+    struct stat status;
+    ck_assert_int_eq(stat(path, &status), 0);
+    ck_assert_uint_eq(status.st_mode & 0777, mode);
+}
+
 static void locks(void) {
-    char path[160];
+    char path[160], file[200];
     strcpy(path, test_path("locked"));
+    snprintf(file, sizeof file, "%s/lock", path);
     brim_lock *lock = brim_folder_lock(path, &err);
     ck_assert_ptr_null(brim_folder_lock(path, &err));
     ASSERT_FAILS(err, BRIM_IO, "in use by another run");
+    assert_mode(path, 0777);
+    assert_mode(file, 0666);
     brim_folder_unlock(lock);
     ck_assert_int_ne(access(path, F_OK), 0);
 }
@@ -96,6 +106,7 @@ static void journals(void) {
     ck_assert(brim_journal_put(journal, &err, {"step", 4}));
     ck_assert(brim_journal_sync(journal, &err));
     brim_journal_close(journal);
+    assert_mode(path, 0666);
     journal_column column = {.name = "step"};
     ck_assert(journal_read(path, &column, 1, &err));
     ck_assert(column.count == 1 && column.values[0] == 4);
@@ -161,6 +172,22 @@ static void kernels(void) {
     ASSERT_FAILS(err, BRIM_IO, "other users");
 }
 
+// The file that needs no name has none, nor has one whose name was taken away.
+static void disk_tier_of_names(void) {
+    host_file file;
+    char path[160];
+    strcpy(path, test_path("names"));
+    ck_assert(folder_make(path, 0777, &err));
+    disk_has_names_only(true);
+    host_file_open(&file, path, 1000, &err);
+    ck_assert_int_eq(rmdir(path), 0); // it is empty
+    ASSERT_FINE(err);
+    host_file_close(&file);
+    host_file_open(&file, path, 1000, &err);
+    disk_has_names_only(false);
+    ASSERT_FAILS(err, BRIM_IO, "No such file or directory");
+}
+
 static void disk_tier(void) {
     host_file file;
     char back[4];
@@ -186,7 +213,8 @@ static const struct {
                   {"states", states},
                   {"data", data},
                   {"kernels", kernels},
-                  {"disk tier", disk_tier}};
+                  {"disk tier", disk_tier},
+                  {"disk tier of names", disk_tier_of_names}};
 
 static int lowest_free(void) {
     int descriptor = dup(STDERR_FILENO);
@@ -197,7 +225,10 @@ static int lowest_free(void) {
 
 START_TEST(descriptors_are_given_back) { // _i: the operation
     int before = lowest_free();
+    umask(0);
+    disk_watch_begin();
     operations[_i].run();
+    ck_assert_msg(disk_watch_inherited() == 0, "%s are for children, too", operations[_i].name);
     ck_assert_msg(lowest_free() == before, "%s keep a descriptor", operations[_i].name);
     close(STDIN_FILENO);
     operations[_i].run();

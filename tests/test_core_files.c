@@ -1,14 +1,17 @@
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <sys/resource.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <brim/report.h>
 #include "core/checksum.h"
 #include "core/files.h"
+#include "core/lock.h"
 #include "core/mapfile.h"
 #include "test_core.h"
 
@@ -359,13 +362,15 @@ END_TEST
 
 START_TEST(one_lock_a_folder) {
     brim_error err = {0};
-    char folder[160], pid[40];
+    char folder[160], pid[40], text[40];
     strcpy(folder, test_path("locked"));
+    snprintf(text, sizeof text, "%ld\n", (long)getpid());
     brim_lock *lock = brim_folder_lock(folder, &err);
     ASSERT_FINE(err);
     ck_assert_ptr_null(brim_folder_lock(folder, &err));
     snprintf(pid, sizeof pid, "another run, process %ld;", (long)getpid());
     ASSERT_FAILS(err, BRIM_IO, pid);
+    assert_in(folder, "lock", text); // who was refused leaves it alone
     make_in(folder, "file", "x");
     brim_folder_unlock(lock);
     ck_assert_int_eq(entries(folder, ""), 1);
@@ -382,6 +387,72 @@ START_TEST(one_lock_a_folder) {
     ck_assert_int_ne(access(folder, F_OK), 0);
     ck_assert_ptr_null(brim_folder_lock("/proc/self", &err));
     ASSERT_FAILS(err, BRIM_IO, "/proc/self cannot be written to");
+}
+END_TEST
+
+// A run that was killed may keep its lock for a moment.
+START_TEST(a_lock_is_waited_for) {
+    brim_error err = {0};
+    char folder[160];
+    int ready[2];
+    strcpy(folder, test_path("waited-for"));
+    ck_assert_int_eq(pipe(ready), 0);
+    pid_t child = fork();
+    ck_assert_int_ge(child, 0);
+    if (child == 0) {
+        brim_folder_lock(folder, &err);
+        if (err.status || write(ready[1], "", 1) != 1) _exit(1);
+        nanosleep(&(struct timespec){.tv_nsec = 200 * 1000 * 1000}, NULL);
+        _exit(0);
+    }
+    char byte;
+    ck_assert_int_eq(read(ready[0], &byte, 1), 1);
+    brim_lock *lock = brim_folder_lock(folder, &err);
+    ASSERT_FINE(err);
+    brim_folder_unlock(lock);
+    ck_assert_int_eq(waitpid(child, NULL, 0), child);
+}
+END_TEST
+
+// In the moment between its lock and its number a run has none, and a lock is no link elsewhere.
+START_TEST(locks_without_a_number) {
+    brim_error err = {0};
+    char folder[160], path[200];
+    strcpy(folder, test_path("numberless"));
+    ck_assert(folder_make(folder, 0777, &err));
+    snprintf(path, sizeof path, "%s/lock", folder);
+    int other = open(path, O_RDWR | O_CREAT, 0666);
+    ck_assert_int_eq(lock_try(other), LOCK_TAKEN);
+    ck_assert_ptr_null(brim_folder_lock(folder, &err));
+    ASSERT_FAILS(err, BRIM_IO, "numberless is in use by another run; expected a folder");
+    close(other);
+    ck_assert_int_eq(unlink(path), 0);
+    ck_assert_int_eq(symlink(test_file("elsewhere", "text", 4), path), 0);
+    ck_assert_ptr_null(brim_folder_lock(folder, &err));
+    ASSERT_FAILS(err, BRIM_IO, "numberless cannot be written to: ");
+    assert_contents(test_path("elsewhere"), "text");
+}
+END_TEST
+
+// Of a descriptor and a path: are they one file, and whose is its lock?
+START_TEST(locks_are_of_named_files) {
+    char path[160], other[160], link[160];
+    strcpy(path, test_file("named", "x", 1));
+    strcpy(other, test_file("other", "x", 1));
+    strcpy(link, test_path("link-to-named"));
+    ck_assert_int_eq(symlink(path, link), 0);
+    int file = open(path, O_RDWR), again = open(path, O_RDWR);
+    ck_assert(lock_names(file, AT_FDCWD, path));
+    ck_assert(!lock_names(file, AT_FDCWD, other) && !lock_names(file, AT_FDCWD, link));
+    ck_assert(!lock_names(file, AT_FDCWD, "/nonexistent") && !lock_names(-1, AT_FDCWD, path));
+    ck_assert(!lock_new(file, AT_FDCWD, other) && !lock_leftover(file, AT_FDCWD, other));
+    ck_assert(lock_new(file, AT_FDCWD, path) && lock_leftover(file, AT_FDCWD, path));
+    ck_assert_int_eq(lock_try(again), LOCK_HELD);
+    ck_assert(!lock_new(again, AT_FDCWD, path) && !lock_leftover(again, AT_FDCWD, path));
+    ck_assert_int_eq(lock_try(-1), LOCK_UNAVAILABLE);
+    close(file);
+    ck_assert(lock_new(again, AT_FDCWD, path));
+    close(again);
 }
 END_TEST
 
@@ -517,6 +588,9 @@ Suite *core_files_suite(void) {
     tcase_add_test(tests, what_was_moved_aside_comes_back);
     tcase_add_test(tests, clearing_up_disturbs_nobody);
     tcase_add_test(tests, one_lock_a_folder);
+    tcase_add_test(tests, a_lock_is_waited_for);
+    tcase_add_test(tests, locks_without_a_number);
+    tcase_add_test(tests, locks_are_of_named_files);
     tcase_add_test(tests, folders_made_and_removed);
     tcase_add_test(tests, cache_folder);
     tcase_add_test(tests, paths);

@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <brim/report.h>
 #include "backends/host_file.h"
 #include "core/files.h"
@@ -190,7 +191,13 @@ START_TEST(where_the_disk_tier_can_be) {
     host_file_open(&file, "/nonexistent", 700, &err);
     ASSERT_FAILS(err, BRIM_IO, "no file can be made in \"/nonexistent\": No such file");
     host_file_open(&file, test_directory, INT64_MAX, &err);
+    struct statvfs disk;
+    ck_assert_int_eq(statvfs(test_directory, &disk), 0);
+    double there = (double)disk.f_bavail * (double)disk.f_frsize, said = 0;
+    const char *where = strstr(err.text, "where ");
     ck_assert_ptr_nonnull(strstr(err.text, test_directory));
+    ck_assert(where && sscanf(where, "where %lf bytes are free", &said) == 1);
+    ck_assert(said > there / 2 && said < there * 2); // others write to it, too
     ASSERT_FAILS(err, BRIM_IO, "a file of 9223372036854775807 bytes does not fit into");
     brim_fail(&err, BRIM_DEVICE, "earlier");
     ck_assert_int_eq(host_file_open(&file, test_directory, 700, &err), BRIM_DEVICE);
