@@ -9,6 +9,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 #include "core/alloc.h"
+#include "core/files.h"
 
 enum { MODE = 0600, MOST_AT_ONCE = 1 << 30 };
 
@@ -20,8 +21,8 @@ static int open_nameless(const char *directory) {
     int reason = errno;
     if (reason != EOPNOTSUPP && reason != EISDIR && reason != EINVAL) return -1;
     // This file system has only files with names.
-    char *path = NULL;
-    if (asprintf(&path, "%s/brim-XXXXXX", directory) < 0) return -1;
+    char *path = path_join(directory, "brim-XXXXXX", &(brim_error){0});
+    if (!path) return -1;
     descriptor = mkostemp(path, O_CLOEXEC);
     if (descriptor >= 0) unlink(path);
     reason = errno;

@@ -4,18 +4,18 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
-static atomic_long calls, freed, failing; // failing 0: none
+static atomic_long calls, freed, grown, failing; // grown: by realloc; failing 0: none
 static atomic_size_t all_bytes, last_bytes;
 
 void allocations_begin(long fail_at) {
-    calls = freed = 0;
+    calls = freed = grown = 0;
     all_bytes = last_bytes = 0;
     failing = fail_at;
 }
 
 void allocations_end(allocations *taken) {
     failing = 0;
-    *taken = (allocations){calls, freed, all_bytes, last_bytes};
+    *taken = (allocations){calls, freed, calls - grown - freed, all_bytes, last_bytes};
 }
 
 static bool fails(size_t bytes) {
@@ -39,6 +39,7 @@ void *__wrap_calloc(size_t count, size_t size) {
 void *__real_realloc(void *old, size_t bytes);
 void *__wrap_realloc(void *old, size_t bytes);
 void *__wrap_realloc(void *old, size_t bytes) {
+    if (old) atomic_fetch_add(&grown, 1);
     return fails(bytes) ? NULL : __real_realloc(old, bytes);
 }
 

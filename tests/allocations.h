@@ -11,6 +11,7 @@
 
 typedef struct allocations {
     long calls, freed;  // of malloc, calloc and realloc; of free, but for free(NULL)
+    long kept;          // pieces of memory that were taken and not given back
     size_t bytes, last; // asked for: all, and by the last call
 } allocations;
 
