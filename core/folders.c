@@ -34,13 +34,12 @@ bool folder_sync(const char *path, brim_error *err) {
     return !failed(err);
 }
 
-static bool sync_file(const char *path, brim_error *err) {
+static void sync_file(const char *path, brim_error *err) {
     int descriptor = open(path, O_RDONLY | O_CLOEXEC);
     if (descriptor < 0 || sync_descriptor(descriptor) != 0) {
         brim_fail(err, BRIM_IO, "%s cannot be synced: %s", path, strerror(errno));
     }
     if (descriptor >= 0) close(descriptor);
-    return !failed(err);
 }
 
 // NULL at the end, and with err set where the folder cannot be read to its end.
@@ -54,7 +53,7 @@ static struct dirent *next_entry(DIR *folder, const char *path, brim_error *err)
 }
 
 // Calls visit with the path and the kind of each entry of a folder, until one fails.
-static bool each_entry(const char *path, bool (*visit)(const char *path, mode_t, brim_error *),
+static bool each_entry(const char *path, void (*visit)(const char *path, mode_t, brim_error *),
                        brim_error *err) {
     if (failed(err)) return false;
     DIR *folder = opendir(path);
@@ -76,25 +75,25 @@ static bool each_entry(const char *path, bool (*visit)(const char *path, mode_t,
     return !failed(err);
 }
 
-static bool sync_entry(const char *path, mode_t mode, brim_error *err) {
-    if (S_ISDIR(mode)) return each_entry(path, sync_entry, err) && folder_sync(path, err);
-    return S_ISREG(mode) ? sync_file(path, err) : true;
+static void sync_entry(const char *path, mode_t mode, brim_error *err) {
+    if (S_ISREG(mode)) sync_file(path, err);
+    if (S_ISDIR(mode) && each_entry(path, sync_entry, err)) folder_sync(path, err);
 }
 
-static bool remove_entry(const char *path, mode_t mode, brim_error *err) {
-    if (S_ISDIR(mode) && !each_entry(path, remove_entry, err)) return false;
-    if (remove(path) == 0 || errno == ENOENT) return true;
+static void remove_entry(const char *path, mode_t mode, brim_error *err) {
+    if (S_ISDIR(mode) && !each_entry(path, remove_entry, err)) return;
+    if (remove(path) == 0 || errno == ENOENT) return;
     brim_fail(err, BRIM_IO, "%s cannot be removed: %s", path, strerror(errno));
-    return false;
 }
 
 bool folder_remove(const char *path, brim_error *err) {
     if (failed(err)) return false;
     struct stat status;
-    if (lstat(path, &status) == 0) return remove_entry(path, status.st_mode, err);
-    if (errno == ENOENT) return true;
-    brim_fail(err, BRIM_IO, "%s cannot be removed: %s", path, strerror(errno));
-    return false;
+    if (lstat(path, &status) == 0)
+        remove_entry(path, status.st_mode, err);
+    else if (errno != ENOENT)
+        brim_fail(err, BRIM_IO, "%s cannot be removed: %s", path, strerror(errno));
+    return !failed(err);
 }
 
 static bool make_one(const char *path, unsigned mode, brim_error *err) {
@@ -255,17 +254,17 @@ static bool move_back(const char *path, size_t length) {
     return moved;
 }
 
-static bool clean_entry(const char *path, mode_t mode, brim_error *err) {
+static void clean_entry(const char *path, mode_t mode, brim_error *err) {
+    (void)err; // what cannot be removed harms nobody
     size_t aside = name_length(path, ".brim-old-");
-    if (!aside && !name_length(path, ".brim-tmp-")) return true;
-    if (!S_ISDIR(mode) && !S_ISREG(mode)) return true;
+    if (!aside && !name_length(path, ".brim-tmp-")) return;
+    if (!S_ISDIR(mode) && !S_ISREG(mode)) return;
     // Some network file systems lock only what may be written.
     int lock = open(path, S_ISDIR(mode) ? open_folder : O_RDWR | O_CLOEXEC | O_NOFOLLOW);
-    if (lock < 0) return true;
+    if (lock < 0) return;
     if (lock_leftover(lock, AT_FDCWD, path) && !(aside && move_back(path, aside)))
-        folder_remove(path, &(brim_error){0}); // what cannot be removed harms nobody
+        folder_remove(path, &(brim_error){0});
     close(lock);
-    return !failed(err);
 }
 
 void folder_clean(const char *path) {

@@ -197,6 +197,35 @@ START_TEST(directories_are_made_private) {
 }
 END_TEST
 
+// Where none is named it is the user's own, if there is one that can be used; if not, that is no
+// error.
+START_TEST(the_cache_of_the_user) {
+    char path[100], expected[200];
+    snprintf(path, sizeof path, "%s/user", folder);
+    snprintf(expected, sizeof expected, "%s/brim/kernels", path);
+    ck_assert_int_eq(setenv("XDG_CACHE_HOME", path, 1), 0);
+    kernel_cache *own = kernel_cache_open(NULL, &err);
+    ASSERT_FINE(err);
+    ck_assert_str_eq(kernel_cache_directory(own), expected);
+    ck_assert_str_eq(kernel_cache_warning(own), "");
+    kernel_cache_close(own);
+
+    ck_assert_int_eq(chmod(expected, 0770), 0);
+    own = kernel_cache_open(NULL, &err);
+    ASSERT_FINE(err);
+    ck_assert_str_eq(kernel_cache_directory(own), "");
+    snprintf(path, sizeof path, "%s is not used: other users may write to it", "kernels");
+    ck_assert_ptr_nonnull(strstr(kernel_cache_warning(own), path));
+    kernel_cache_close(own);
+
+    ck_assert_int_eq(unsetenv("XDG_CACHE_HOME") | unsetenv("HOME"), 0);
+    own = kernel_cache_open(NULL, &err);
+    ASSERT_FINE(err);
+    ck_assert_str_eq(kernel_cache_directory(own), "");
+    kernel_cache_close(own);
+}
+END_TEST
+
 START_TEST(a_cache_may_keep_nothing) {
     kernel_cache *none = kernel_cache_open("", &err);
     ASSERT_FINE(err);
@@ -316,6 +345,59 @@ START_TEST(those_used_longest_ago_go_first) {
 }
 END_TEST
 
+static time_t used(const char *path) {
+    struct stat info;
+    ck_assert_int_eq(stat(path, &info), 0);
+    return info.st_mtime;
+}
+
+// That an entry is in use is noted once a day, also where a clock was wrong.
+START_TEST(use_is_noted_once_a_day) {
+    static const struct {
+        long seconds; // ago
+        bool noted;
+    } cases[] = {{DAY - 100, false}, {DAY + 100, true}, {100 - DAY, false}, {-DAY - 100, true}};
+    char path[400];
+    put("key", "", "data");
+    ck_assert_int_eq(list(path), 1);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        time_t now = time(NULL);
+        struct timespec times[2] = {{.tv_sec = now - cases[i].seconds}};
+        times[1] = times[0];
+        ck_assert_int_eq(utimensat(AT_FDCWD, path, times, 0), 0);
+        ck_assert(holds("key", "", "data"));
+        time_t expected = cases[i].noted ? now : now - cases[i].seconds;
+        ck_assert_int_ge(used(path), expected - 1);
+        ck_assert_int_le(used(path), expected + (cases[i].noted ? 50 : 0));
+    }
+}
+END_TEST
+
+// Entries of one second go by its parts.
+START_TEST(the_older_of_one_second_goes_first) {
+    static const char *const names[] = {"a", "b", "c"};
+    static const long parts[] = {700, 300, 500};
+    char path[400];
+    time_t second = time(NULL) - DAY;
+    for (int i = 0; i < 3; i++) {
+        put_sized(names[i]);
+        struct timespec times[2] = {{second, parts[i]}, {second, parts[i]}};
+        DIR *directory = opendir(folder);
+        ck_assert_ptr_nonnull(directory);
+        for (struct dirent *entry; (entry = readdir(directory));) {
+            snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
+            if (entry->d_name[0] != '.' && used(path) > second)
+                ck_assert_int_eq(utimensat(AT_FDCWD, path, times, 0), 0);
+        }
+        closedir(directory);
+    }
+    uint64_t all = 0;
+    each_file(add_size, &all);
+    kernel_cache_trim(cache, all - 1);
+    ck_assert(!still_holds("b") && still_holds("a") && still_holds("c"));
+}
+END_TEST
+
 START_TEST(putting_keeps_within_the_bound) {
     char path[400];
     put_old("old", 9);
@@ -337,16 +419,22 @@ START_TEST(putting_keeps_within_the_bound) {
 END_TEST
 
 START_TEST(only_entries_are_removed) {
-    static const char *const others[] = {"notes.txt", "0123456789abcdef.kernels",
-                                         "0123456789abcde.kernel", "0123456789abcdef.kernel.txt"};
+    static const char *const others[] = {"notes.txt",
+                                         "0123456789abcdef.kernels",
+                                         "0123456789abcde.kernel",
+                                         "0123456789abcdef.kernel.txt",
+                                         "0123456789abcdef.kernex",
+                                         "0123456789abcdeF.kernel",
+                                         "0123456789abcdef.kernel-1"};
+    enum { OTHERS = sizeof others / sizeof *others };
     char path[400];
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < OTHERS; i++) {
         snprintf(path, sizeof path, "%s/%s", folder, others[i]);
         ck_assert_int_eq(close(creat(path, 0600)), 0);
     }
     put("key", "", "data");
     kernel_cache_trim(cache, 0);
-    ck_assert_int_eq(list(path), 4);
+    ck_assert_int_eq(list(path), OTHERS);
 }
 END_TEST
 
@@ -425,9 +513,12 @@ Suite *kernel_cache_suite(void) {
     tcase_add_test(tests, links_are_not_followed);
     tcase_add_test(tests, directories_of_others_are_not_used);
     tcase_add_test(tests, directories_are_made_private);
+    tcase_add_test(tests, the_cache_of_the_user);
     tcase_add_test(tests, a_cache_may_keep_nothing);
     tcase_add_test(tests, processes_may_share_it);
     tcase_add_test(tests, those_used_longest_ago_go_first);
+    tcase_add_test(tests, use_is_noted_once_a_day);
+    tcase_add_test(tests, the_older_of_one_second_goes_first);
     tcase_add_test(tests, putting_keeps_within_the_bound);
     tcase_add_test(tests, only_entries_are_removed);
     tcase_add_test(tests, half_written_entries_are_removed);
