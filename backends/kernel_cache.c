@@ -83,7 +83,7 @@ static int open_directory(const char *path, const char **reason) {
 }
 
 kernel_cache *kernel_cache_open(const char *directory, brim_error *err) {
-    kernel_cache *cache = brim_calloc_array(1, sizeof *cache, err);
+    kernel_cache *cache = brim_calloc(sizeof *cache, err);
     if (!cache) return NULL;
     cache->directory = -1;
     cache->bytes = KERNEL_CACHE_BYTES;

@@ -16,6 +16,11 @@
 // the product overflows or memory is short, and where err already holds an error.
 void *brim_calloc_array(size_t count, size_t size, brim_error *err);
 
+// One thing of that size, in the same way.
+static inline void *brim_calloc(size_t size, brim_error *err) {
+    return brim_calloc_array(1, size, err);
+}
+
 // Makes *array (elements of size bytes; NULL at first) hold at least wanted elements; *capacity is
 // what it holds. It grows by half at least, so that appending one at a time takes linear time. New
 // elements are zeroed. False, with err set and array and capacity as they were, where it cannot,

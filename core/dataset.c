@@ -161,7 +161,7 @@ brim_dataset *brim_dataset_open(const char *const *paths, size_t count, brim_err
         brim_fail(err, BRIM_ARGUMENT, "no data file is given, expected at least one");
         return NULL;
     }
-    brim_dataset *data = brim_calloc_array(1, sizeof *data, err);
+    brim_dataset *data = brim_calloc(sizeof *data, err);
     if (data) data->segments = brim_calloc_array(count, sizeof *data->segments, err);
     for (size_t i = 0; i < count && !failed(err); i++) append_segment(data, paths[i], err);
     if (!failed(err)) return data;

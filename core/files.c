@@ -77,7 +77,7 @@ static void open_temporary(file_writer *w, brim_error *err) {
 }
 
 file_writer *file_create(const char *path, brim_error *err) {
-    file_writer *w = brim_calloc_array(1, sizeof *w, err);
+    file_writer *w = brim_calloc(sizeof *w, err);
     if (!w) return NULL;
     w->descriptor = -1;
     w->path = brim_strdup(path, err);

@@ -150,7 +150,7 @@ static void make_temporary(folder_writer *f, brim_error *err) {
 }
 
 folder_writer *folder_create(const char *path, brim_error *err) {
-    folder_writer *f = brim_calloc_array(1, sizeof *f, err);
+    folder_writer *f = brim_calloc(sizeof *f, err);
     if (!f) return NULL;
     f->lock = -1;
     f->path = brim_strdup(path, err);

@@ -111,7 +111,7 @@ static void open_for_append(brim_journal *journal, brim_error *err) {
 }
 
 brim_journal *brim_journal_open(const char *path, int64_t last_step, brim_error *err) {
-    brim_journal *journal = brim_calloc_array(1, sizeof *journal, err);
+    brim_journal *journal = brim_calloc(sizeof *journal, err);
     if (!journal) return NULL;
     journal->descriptor = -1;
     journal->path = brim_strdup(path, err);

@@ -86,7 +86,7 @@ static void take(brim_lock *lock, brim_error *err) {
 }
 
 brim_lock *brim_folder_lock(const char *path, brim_error *err) {
-    brim_lock *lock = brim_calloc_array(1, sizeof *lock, err);
+    brim_lock *lock = brim_calloc(sizeof *lock, err);
     if (!lock) return NULL;
     struct stat status;
     lock->descriptor = -1;

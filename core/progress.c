@@ -28,7 +28,7 @@ struct brim_progress {
 };
 
 brim_progress *brim_progress_open(FILE *out, brim_error *err) {
-    brim_progress *progress = brim_calloc_array(1, sizeof *progress, err);
+    brim_progress *progress = brim_calloc(sizeof *progress, err);
     if (!progress) return NULL;
     progress->out = out;
     progress->terminal = isatty(fileno(out)) == 1;

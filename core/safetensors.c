@@ -365,7 +365,7 @@ static void read_file(safetensors *file, brim_error *err) {
 }
 
 safetensors *safetensors_open(const char *path, brim_error *err) {
-    safetensors *file = brim_calloc_array(1, sizeof *file, err);
+    safetensors *file = brim_calloc(sizeof *file, err);
     if (!file) return NULL;
     file->path = brim_strdup(path, err);
     if (mapfile_open(&file->file, path, err)) {

@@ -93,7 +93,7 @@ static void write_header(safetensors_writer *w, brim_error *err) {
 safetensors_writer *safetensors_begin(file_writer *out, const safetensors_entry *entries,
                                       size_t count, const safetensors_pair *pairs,
                                       size_t pair_count, brim_error *err) {
-    safetensors_writer *w = brim_calloc_array(1, sizeof *w, err);
+    safetensors_writer *w = brim_calloc(sizeof *w, err);
     if (!w) return NULL;
     *w = (safetensors_writer){out, entries, count, .header = {.err = err}};
     check_names(entries, count, err);

@@ -72,7 +72,7 @@ static void put(state_writer *w, const char *name, const char *value, brim_error
 }
 
 state_writer *state_create(const char *path, brim_error *err) {
-    state_writer *w = brim_calloc_array(1, sizeof *w, err);
+    state_writer *w = brim_calloc(sizeof *w, err);
     if (!w) return NULL;
     w->out = file_create(path, err);
     put(w, CHECKSUM_KEY, CHECKSUM_ZEROS, err);
@@ -201,7 +201,7 @@ static bool verify(const safetensors *file, brim_error *err) {
 }
 
 state_reader *state_open(const char *path, brim_error *err) {
-    state_reader *r = brim_calloc_array(1, sizeof *r, err);
+    state_reader *r = brim_calloc(sizeof *r, err);
     if (!r) return NULL;
     r->file = safetensors_open(path, err);
     if (r->file && verify(r->file, err)) return r;
