@@ -144,6 +144,26 @@ START_TEST(sizes_that_cannot_be_built_are_errors) {
 }
 END_TEST
 
+// Memory runs out for a moment: that is no matter of the budget, and nothing is said of states.
+static int failures;
+static brim_loss build_in_vain(brim_graph *g, int64_t batch, int64_t length, void *user) {
+    if (batch < 8 && failures++ == 0) brim_fail(g->err, BRIM_MEMORY, "there is none");
+    return model_build(g, batch, length, user);
+}
+
+START_TEST(memory_that_runs_out_is_no_budget) {
+    int64_t vram = OVERHEAD + arena_of_all((cut){8, 1, 0}) * 2 / 5;
+    failures = 0;
+    ck_assert_ptr_null(make(build_in_vain, (cut){.step_batch = 8}, vram, 0, &lacks));
+    ck_assert_int_eq(failures, 1);
+    ck_assert_str_eq(err.text, "there is none");
+    ck_assert(!lacks.vram_missing && !lacks.vram_bytes);
+    brim_trainer *t = make(build_in_vain, (cut){.step_batch = 8}, vram, 0, &lacks);
+    ASSERT_FINE(err);
+    brim_trainer_free(t);
+}
+END_TEST
+
 // ---- what more would give -----------------------------------------------------------------------
 
 static char *compared(const brim_trainer *t) {
@@ -236,6 +256,7 @@ Suite *compare_suite(void) {
     tcase_add_test(tests, the_fastest_size_is_taken);
     tcase_add_test(tests, a_step_that_never_fits_is_refused);
     tcase_add_test(tests, sizes_that_cannot_be_built_are_errors);
+    tcase_add_test(tests, memory_that_runs_out_is_no_budget);
     tcase_add_test(tests, comparisons_are_of_such_trainers);
     tcase_add_test(tests, what_would_not_fit_is_left_out);
     tcase_add_test(tests, what_cannot_be_built_is_not_known);

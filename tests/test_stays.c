@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "graph/passes.h"
+#include "graph/stay_times.h"
 #include "sandbox.h"
 #include "test_graph.h"
 #include "tests/random_homes.h"
@@ -139,6 +140,251 @@ START_TEST(homes_that_make_no_sense_are_refused) {
 }
 END_TEST
 
+// ---- proofs of plans that are wrong ------------------------------------------------------------
+
+// Whatever the proof accepts computes the same.
+static bool refused(planned *p, const sandbox_outcome *plain, int micro_batches, uint64_t seed,
+                    const char *what) {
+    brim_error err = {0};
+    if (memory_plan_verify(p->g, &p->layout, &p->schedule, &p->request, &p->plan, &err))
+        return true;
+    sandbox_outcome ran;
+    sandbox_run_planned(p->g, &p->layout, &p->schedule, &p->plan, micro_batches, seed, &ran);
+    const char *difference = sandbox_difference(plain, &ran);
+    ck_assert_msg(!difference, "seed %d, %s: %s differs", (int)seed, what, difference);
+    sandbox_outcome_free(&ran);
+    return false;
+}
+
+static storage_place *random_place(planned *p, uint64_t *random) {
+    for (;;) {
+        int64_t i = sandbox_below(random, p->g->values + p->plan.stays);
+        storage_place *s =
+            i < p->g->values ? &p->plan.storage[i] : &p->plan.stay[i - p->g->values].place;
+        if (s->offset >= 0) return s;
+    }
+}
+
+static int move_places(planned *p, const sandbox_outcome *plain, uint64_t seed, uint64_t *random) {
+    int found = 0;
+    for (int k = 0; k < 12; k++) {
+        storage_place *a = random_place(p, random), *b = random_place(p, random), good = *a;
+        if (a == b || a->space != b->space) continue;
+        // Onto its first byte, or onto its last ones.
+        a->offset = k % 2 ? b->offset : b->offset + (b->bytes - 1) / 64 * 64;
+        found += refused(p, plain, 2, seed, "a place onto another");
+        *a = good;
+    }
+    return found;
+}
+
+// No place may end above the peak, begin between units, have less room than its storage, or begin
+// before the guard.
+static void bend_places(planned *p) {
+    brim_error err = {0};
+    for (int32_t i = 0; i < p->g->values + p->plan.stays; i++) {
+        storage_place *s =
+            i < p->g->values ? &p->plan.storage[i] : &p->plan.stay[i - p->g->values].place;
+        if (s->offset < 0) continue;
+        const storage_place good = *s;
+        const int64_t offsets[] = {-1, good.offset + 32, p->plan.peak_bytes[s->space]};
+        static const char *const reasons[] = {"has no place", "is not aligned",
+                                              "ends above the peak"};
+        for (int k = 0; k < 3; k++) {
+            s->offset = offsets[k];
+            memory_plan_verify(p->g, &p->layout, &p->schedule, &p->request, &p->plan, &err);
+            ASSERT_FAILS(err, BRIM_MEMORY, reasons[k]);
+        }
+        *s = good;
+        s->bytes--;
+        memory_plan_verify(p->g, &p->layout, &p->schedule, &p->request, &p->plan, &err);
+        ASSERT_FAILS(err, BRIM_MEMORY, "is too small");
+        *s = good;
+        if (p->request.guard_bytes && good.offset >= 64) {
+            s->offset = 0;
+            memory_plan_verify(p->g, &p->layout, &p->schedule, &p->request, &p->plan, &err);
+            ASSERT_FAILS(err, BRIM_MEMORY, "has no guard before it");
+            *s = good;
+        }
+    }
+}
+
+static int move_copies(planned *p, const sandbox_outcome *plain, uint64_t seed, uint64_t *random) {
+    int found = 0;
+    for (int k = 0; k < 12 && p->plan.transfers > 1; k++) {
+        int32_t i = (int32_t)sandbox_below(random, p->plan.transfers - 1);
+        transfer *t = &p->plan.transfer[i], good[] = {t[0], t[1]};
+        switch (k % 4) {
+        case 0:
+            t->position += sandbox_below(random, 2) ? 1 : -1;
+            break;
+        case 1:
+            t->after = !t->after;
+            break;
+        case 2:
+            t[0] = good[1], t[1] = good[0];
+            break;
+        default:
+            t->sections ^= sandbox_below(random, 2) ? SECTION_FIRST : SECTION_LAST;
+            break;
+        }
+        if (t->position >= 0 && t->position < p->schedule.count)
+            found += refused(p, plain, 2, seed, "a copy at another time");
+        t[0] = good[0], t[1] = good[1];
+    }
+    return found;
+}
+
+START_TEST(proofs_refuse_what_computes_something_else) {
+    int places = 0, copies = 0;
+    for (uint64_t seed = 100; seed < 130; seed++) {
+        brim_error err = {0};
+        uint64_t random = seed;
+        brim_graph *g = sandbox_graph(seed, 25, 2, &err), *kept = g;
+        sandbox_outcome plain;
+        sandbox_run_plain(g, 2, &plain);
+        planned p;
+        planned_make(&p, pass_prune(g, &err), 2, true, &err);
+        random_homes h;
+        random_homes_make(&h, &p, seed);
+        p.request.guard_bytes = seed % 2 ? 64 : 0;
+        planned_place(&p, &err);
+        ASSERT_FINE(err);
+        places += move_places(&p, &plain, seed, &random);
+        copies += move_copies(&p, &plain, seed, &random);
+        bend_places(&p);
+        ck_assert(!refused(&p, &plain, 2, seed, "as it was"));
+        sandbox_outcome_free(&plain);
+        random_homes_free(&h);
+        brim_graph_free(kept);
+        planned_free(&p);
+    }
+    ck_assert_int_gt(places, 50);
+    ck_assert_int_gt(copies, 50);
+}
+END_TEST
+
+// ---- when copies begin and end ------------------------------------------------------------------
+
+// Ten nodes of 10 s each, and links of a byte a second.
+enum { NODES = 10, MOST_TIMED = 3 };
+typedef struct timed {
+    int use, bytes, earliest, first, last; // first and last: of the place at first
+    bool whole;
+    int expected, expected_place;
+} timed;
+
+static void make_times(stream_times *t, double start[NODES + 1], int64_t ahead, memory_space space,
+                       bool stored) {
+    for (int i = 0; i <= NODES; i++) start[i] = 10 * i;
+    *t = (stream_times){.start = start};
+    for (int from = 0; from < SPACES; from++)
+        for (int to = 0; to < SPACES; to++) t->bytes_per_second[from][to] = 1e9;
+    int out = (int)space + 1;
+    t->bytes_per_second[stored ? (int)space : out][stored ? out : (int)space] = 1;
+    t->ahead[space] = ahead;
+}
+
+// Lists are given backwards: they are sorted by what is used first, and by index.
+static int list_stays(const timed *rows, stay *held, timed_stay *list) {
+    int count = 0;
+    while (count < MOST_TIMED && rows[count].bytes) count++;
+    for (int i = 0; i < count; i++) {
+        const timed *r = &rows[i];
+        held[i] = (stay){.place = {.bytes = r->bytes, .first = r->first, .last = r->last},
+                         .first_use = r->use,
+                         .fetch_at = r->use,
+                         .whole = r->whole};
+        list[count - 1 - i] =
+            (timed_stay){.stay = &held[i], .index = i, .use = r->use, .earliest = r->earliest};
+    }
+    return count;
+}
+
+START_TEST(copies_begin_as_late_as_is_in_time) {
+    static const struct {
+        int64_t ahead;
+        timed row[MOST_TIMED];
+    } cases[] = {
+        // 15 bytes due at 50, begun at 35, with node 3
+        {1000, {{5, 15, 0, 5, 5, false, 3, 3}}},
+        {1000, {{5, 20, 0, 5, 5, false, 3, 3}}}, // just at the beginning of a node
+        {1000, {{5, 21, 0, 5, 5, false, 2, 2}}},
+        {1000, {{5, 400, 0, 5, 5, false, 0, 0}}}, // as soon as can be
+        {1000, {{5, 15, 4, 5, 5, false, 4, 4}}},  // not before it is there
+        {1000, {{5, 15, 5, 5, 5, false, 5, 5}}},
+        {1000, {{5, 15, 7, 5, 5, false, 5, 5}}},
+        {1000, {{5, 15, 0, 0, 9, true, 3, 0}}}, // its bytes are taken anyway
+        {1, {{5, 15, 0, 5, 5, false, 3, 3}}},   // one may always
+        // The second is begun at 35, and so the first, due at 35 then, at 20.
+        {1000, {{5, 15, 0, 5, 5, false, 2, 2}, {6, 25, 0, 6, 6, false, 3, 3}}},
+        {40, {{5, 15, 0, 5, 5, false, 2, 2}, {6, 25, 0, 6, 6, false, 3, 3}}},
+        // Both have no room beside each other: the second waits until the first is used.
+        {39, {{5, 15, 0, 5, 5, false, 2, 2}, {6, 25, 0, 6, 6, false, 5, 5}}},
+        {39, {{5, 15, 0, 5, 5, false, 2, 2}, {5, 15, 0, 5, 5, false, 3, 3}}},
+        // The third beside the second, but not beside the first.
+        {40,
+         {{4, 20, 0, 4, 4, false, 0, 0},
+          {5, 20, 0, 5, 5, false, 2, 2},
+          {6, 20, 0, 6, 6, false, 4, 4}}},
+        // The last is due when the step ends.
+        {1000, {{9, 5, 0, 9, 9, false, 8, 8}}},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        for (int space = SPACE_DEVICE; space < SPACE_FILE; space++) {
+            double start[NODES + 1];
+            stream_times t;
+            stay held[MOST_TIMED];
+            timed_stay list[MOST_TIMED];
+            make_times(&t, start, cases[i].ahead, (memory_space)space, false);
+            int count = list_stays(cases[i].row, held, list);
+            stays_fetch_ahead(list, count, &t, (memory_space)space, NODES - 1);
+            for (int k = 0; k < count; k++)
+                ck_assert_msg(held[k].fetch_at == cases[i].row[k].expected &&
+                                  held[k].place.first == cases[i].row[k].expected_place &&
+                                  held[k].place.last == cases[i].row[k].last,
+                              "case %d, stay %d: at %d, from %d", (int)i, k, held[k].fetch_at,
+                              held[k].place.first);
+        }
+}
+END_TEST
+
+START_TEST(bytes_are_taken_until_their_copy_is_done) {
+    static const struct {
+        int64_t ahead;
+        timed row[MOST_TIMED];
+    } cases[] = {
+        // 15 bytes from 30 on are gone at 45, in node 4
+        {1000, {{2, 15, 0, 1, 2, false, 0, 4}}},
+        {1000, {{2, 20, 0, 1, 2, false, 0, 5}}},
+        {1000, {{2, 19, 0, 1, 2, false, 0, 4}}},
+        {1000, {{2, 500, 0, 1, 2, false, 0, 9}}}, // to the step's end
+        {1000, {{2, 15, 0, 1, 7, false, 0, 7}}},  // they are used for longer
+        {1, {{2, 15, 0, 1, 2, false, 0, 4}}},
+        // The second begins when the first is gone, at 45, and ends at 70.
+        {1000, {{2, 15, 0, 1, 2, false, 0, 4}, {3, 25, 0, 1, 3, false, 0, 7}}},
+        {40, {{2, 15, 0, 1, 2, false, 0, 4}, {3, 25, 0, 1, 3, false, 0, 7}}},
+        // There is no room for both: the first is gone when the second is written.
+        {39, {{2, 15, 0, 1, 2, false, 0, 3}, {3, 25, 0, 1, 3, false, 0, 7}}},
+        {1000, {{2, 5, 0, 1, 2, false, 0, 3}, {5, 25, 0, 1, 5, false, 0, 8}}},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        for (int space = SPACE_DEVICE; space < SPACE_FILE; space++) {
+            double start[NODES + 1];
+            stream_times t;
+            stay held[MOST_TIMED];
+            timed_stay list[MOST_TIMED];
+            make_times(&t, start, cases[i].ahead, (memory_space)space, true);
+            int count = list_stays(cases[i].row, held, list);
+            stays_hold_stored(list, count, &t, (memory_space)space, NODES - 1);
+            for (int k = 0; k < count; k++)
+                ck_assert_msg(held[k].place.last == cases[i].row[k].expected_place &&
+                                  held[k].place.first == 1,
+                              "case %d, stay %d: until %d", (int)i, k, held[k].place.last);
+        }
+}
+END_TEST
+
 Suite *stays_suite(void) {
     Suite *s = suite_create("stays");
     TCase *tests = tcase_create("stays");
@@ -147,6 +393,9 @@ Suite *stays_suite(void) {
     tcase_add_test(tests, a_missing_copy_is_found);
     tcase_add_test(tests, a_parameter_is_fetched_twice);
     tcase_add_test(tests, homes_that_make_no_sense_are_refused);
+    tcase_add_test(tests, proofs_refuse_what_computes_something_else);
+    tcase_add_test(tests, copies_begin_as_late_as_is_in_time);
+    tcase_add_test(tests, bytes_are_taken_until_their_copy_is_done);
     suite_add_tcase(s, tests);
     return s;
 }
