@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 #include <brim/brim.h>
+#include "optim/trainer.h"
 #include "tests/devices.h"
 #include "tests/test_core.h"
 
@@ -341,6 +342,31 @@ START_TEST(loss_scaling_is_no_mistake) {
 }
 END_TEST
 
+// What a step says of its waits is what was measured of it.
+START_TEST(a_streaming_step_tells_its_waits) {
+    if (!any_device_under_test()) return;
+    brim_trainer *t = make_streaming(options_of(BRIM_NAN_STOP));
+    for (int step = 0; step < 3; step++) {
+        sample s = good_sample(step);
+        brim_step_result r;
+        step_on(t, &s, &r);
+        ASSERT_FINE(err);
+        const run_stalls *m = &t->measured;
+        double all = 0, longest = 0;
+        const char *work = NULL;
+        for (int q = 0; q < QUEUE_COUNT; q++) {
+            if (q == QUEUE_COMPUTE || m->waited[q] <= 0) continue;
+            all += m->waited[q];
+            if (m->waited[q] > longest) longest = m->waited[q], work = queue_work[q];
+        }
+        ck_assert_double_eq_tol(r.waited_seconds, all, 1e-12);
+        ck_assert(r.waited_for == work);
+        ck_assert(r.streaming_seconds == m->streaming && r.hidden_seconds == m->hidden);
+    }
+    brim_trainer_free(t);
+}
+END_TEST
+
 Suite *not_finite_suite(void) {
     Suite *s = suite_create("not_finite");
     TCase *tests = tcase_create("not_finite");
@@ -352,6 +378,7 @@ Suite *not_finite_suite(void) {
     tcase_add_test(tests, a_broad_input_is_named);
     tcase_add_test(tests, masks_are_no_mistake);
     tcase_add_test(tests, loss_scaling_is_no_mistake);
+    tcase_add_test(tests, a_streaming_step_tells_its_waits);
     suite_add_tcase(s, tests);
     return s;
 }

@@ -7,6 +7,7 @@
 #include "backends/paper.h"
 #include "graph/graph.h"
 #include "examples/presets.h"
+#include "optim/trainer.h"
 #include "tests/test_core.h"
 
 static brim_error err;
@@ -133,6 +134,67 @@ START_TEST(every_way_to_run_is_refused) {
 }
 END_TEST
 
+// ---- programs beside a training ----------------------------------------------------------------
+
+enum { WIDE = 128 };
+
+// Its first value is a parameter.
+static brim_loss build_first(brim_graph *g, int64_t batch, int64_t length, void *user) {
+    (void)length, (void)user;
+    brim_value w = brim_parameter(g, "first", ((brim_init){BRIM_NORMAL, 1}), WIDE, WIDE);
+    brim_value x = brim_gelu(brim_matmul(brim_input(g, "x", BRIM_F32, batch, WIDE), w));
+    for (int i = 0; i < 3; i++) {
+        char name[8];
+        snprintf(name, sizeof name, "l%d", i);
+        x = brim_gelu(brim_linear(x, name, WIDE));
+    }
+    brim_output(x, "y");
+    return brim_mse(x, brim_input(g, "t", BRIM_F32, batch, WIDE));
+}
+
+// With the least device memory that is enough, variables are away; a program finds each where the
+// training has it, at the same bytes, and puts what is its own behind them.
+START_TEST(programs_find_variables_where_they_are) {
+    const brim_rates rates = rates_of("rtx3060");
+    brim_shortfall lacks = {0};
+    brim_trainer_options o = {.batch = 2,
+                              .device = "opencl",
+                              .paper = &rates,
+                              .shortfall = &lacks,
+                              .precision = _i ? BRIM_PRECISION_BF16 : BRIM_PRECISION_F32,
+                              .vram_bytes = rates.overhead_bytes + 4000};
+    ck_assert_ptr_null(brim_trainer_create(build_first, NULL, &o, &err));
+    ck_assert_int_gt(lacks.vram_missing, 0);
+    o.vram_bytes = lacks.vram_bytes;
+    err = (brim_error){0};
+    brim_trainer *t = brim_trainer_create(build_first, NULL, &o, &err);
+    brim_program *p = brim_trainer_program(t, build_first, NULL, 1, 0, &err);
+    ASSERT_FINE(err);
+    const compiled *training = &t->training, *beside = &p->compiled;
+    ck_assert_int_eq(compiled_variable(training, "first"), 0);
+    int shared = 0, away = 0;
+    for (value_id v = 0; v < beside->graph->values; v++) {
+        const graph_value *value = &beside->graph->value[v];
+        const storage_place *here = &beside->plan.storage[v];
+        if (here->offset < 0) continue;
+        value_id there =
+            role_is_variable(value->role) ? compiled_variable(training, value->name) : -1;
+        if (there < 0) {
+            ck_assert_int_ge(here->offset, training->plan.persistent_bytes[here->space]);
+            continue;
+        }
+        const storage_place *place = &training->plan.storage[there];
+        ck_assert(place->space == here->space && place->offset == here->offset);
+        ck_assert_int_eq(place->bytes, here->bytes);
+        shared++, away += here->space != SPACE_DEVICE;
+    }
+    ck_assert_int_ge(shared, 7); // a matrix, and three of them with a bias each
+    ck_assert_int_ge(away, 4);
+    ck_assert_int_le(beside->plan.peak_bytes[SPACE_DEVICE], t->target.budget[SPACE_DEVICE]);
+    brim_trainer_free(t);
+}
+END_TEST
+
 Suite *paper_suite(void) {
     Suite *s = suite_create("paper");
     TCase *tc = tcase_create("paper");
@@ -140,6 +202,7 @@ Suite *paper_suite(void) {
     tcase_add_test(tc, memory_is_the_cards);
     tcase_add_test(tc, refuses_rates_and_devices);
     tcase_add_test(tc, every_way_to_run_is_refused);
+    tcase_add_loop_test(tc, programs_find_variables_where_they_are, 0, 2);
     suite_add_tcase(s, tc);
     return s;
 }

@@ -304,6 +304,158 @@ START_TEST(plan_prints) {
 }
 END_TEST
 
+// One number each that makes no sense.
+START_TEST(requests_are_checked) {
+    const struct {
+        int64_t alignment, chunk, guard, base[SPACES];
+        bool fine;
+    } rows[] = {
+        {64, 0, 0, {0}, true},    {1, 0, 0, {0}, true},       {4096, 8192, 1, {3}, true},
+        {0, 0, 0, {0}, false},    {-64, 0, 0, {0}, false},    {48, 0, 0, {0}, false},
+        {64, -64, 0, {0}, false}, {64, 4128, 0, {0}, false},  {64, 4096, -1, {0}, false},
+        {64, 0, 0, {-1}, false},  {64, 0, 0, {0, -1}, false}, {64, 0, 0, {0, 0, -1}, false}};
+    brim_error err = {0};
+    planned p;
+    planned_small_step(&p, 1, &err);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        p.request.alignment = rows[i].alignment;
+        p.request.chunk_bytes = rows[i].chunk;
+        p.request.guard_bytes = rows[i].guard;
+        memcpy(p.request.transient_base, rows[i].base, sizeof rows[i].base);
+        planned_place(&p, &err);
+        char said[100];
+        snprintf(said, sizeof said, "alignment %d, chunk %d, base %d, guard %d;",
+                 (int)rows[i].alignment, (int)rows[i].chunk, (int)rows[i].base[0],
+                 (int)rows[i].guard);
+        if (rows[i].fine)
+            ASSERT_FINE(err);
+        else
+            ASSERT_FAILS(err, BRIM_ARGUMENT, said);
+        ck_assert(rows[i].fine || !p.plan.storage);
+    }
+    planned_free(&p);
+}
+END_TEST
+
+static int64_t negative_workspace(const brim_graph *g, node_id n, void *user) {
+    return g->node[n].op == OP_SUM ? *(int64_t *)user : 0;
+}
+
+START_TEST(what_cannot_be_placed_is_named) {
+    MAKE_GRAPH;
+    brim_value x = brim_input(g, "x", BRIM_F32, 8, 8);
+    brim_scope_push(g, "here");
+    brim_value y = brim_sum(brim_matmul(x, brim_matmul(x, x)), NULL, 0, false);
+    brim_scope_pop(g);
+    brim_output(y, "y");
+    planned p;
+    planned_make(&p, g, 1, true, &err);
+    int64_t bytes = -5;
+    p.request.workspace = negative_workspace;
+    p.request.user = &bytes;
+    planned_place(&p, &err);
+    ASSERT_FAILS(err, BRIM_MEMORY, "(sum in scope \"here\") asks for -5 bytes of workspace");
+    bytes = 300;
+    p.request.chunk_bytes = 256; // the matrices have 256 bytes each
+    planned_place(&p, &err);
+    ASSERT_FAILS(err, BRIM_MEMORY, "memory plan: workspace: 300 bytes in one piece");
+    bytes = 0;
+    planned_place(&p, &err);
+    ASSERT_FINE(err);
+    p.request.alignment = 1;
+    p.request.chunk_bytes = 255;
+    planned_place(&p, &err);
+    ASSERT_FAILS(err, BRIM_MEMORY, "memory plan: x: 256 bytes in one piece");
+    planned_free(&p);
+
+    // At home on the host, where there are no pieces: it is the stay on the device that is too
+    // large.
+    memory_space home[20] = {0};
+    g = brim_graph_create(&err);
+    brim_value w = brim_parameter(g, "w", ((brim_init){0}), 16, 32);
+    brim_output(brim_sum(w, NULL, 0, false), "y");
+    planned_make(&p, g, 1, true, &err);
+    home[planned_storage(&p, "w")] = SPACE_HOST;
+    p.request.home = home;
+    p.request.chunk_bytes = 1024;
+    planned_place(&p, &err);
+    ASSERT_FAILS(err, BRIM_MEMORY, "memory plan: w: 2048 bytes in one piece; the device allocates");
+    p.request.chunk_bytes = 0;
+    p.request.transient_base[SPACE_HOST] = INT64_MAX / 4;
+    planned_place(&p, &err);
+    ASSERT_FAILS(err, BRIM_MEMORY, "memory plan: more than 2^61 bytes are asked for");
+    planned_free(&p);
+}
+END_TEST
+
+// A plan of all spaces, as people read it.
+START_TEST(plans_of_all_spaces_print) {
+    brim_error err = {0};
+    planned p;
+    planned_small_step(&p, 1, &err);
+    memory_space home[200] = {0};
+    bool on_host[200] = {0};
+    home[planned_storage(&p, "w1")] = SPACE_HOST;
+    home[planned_storage(&p, "m1")] = SPACE_FILE;
+    on_host[p.schedule.order[planned_position(&p, OP_SGD, 0)]] = true;
+    p.request.home = home;
+    p.request.on_host = on_host;
+    planned_place(&p, &err);
+    ASSERT_FINE(err);
+    char *text = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+    memory_plan_print(p.g, &p.plan, out);
+    fclose(out);
+    static const char *const lines[] = {
+        "storage 1 w0: 2048 bytes at 0, live 0..7\n",
+        "storage 2 w1: 2048 bytes at 0 of the host, live 0..7\n  stay of 2 w1: 2048 bytes at ",
+        ", live 2..2\n    used 2..2, fetched in sections 4, stored in 0\n",
+        ", live 4..4\n    used 4..4, fetched in sections 4, stored in 0\nstorage 3 m0: 2048 bytes "
+        "at ",
+        "storage 6 m1: 2048 bytes at 0 of the file, live 0..7\n  stay of 6 m1: 2048 bytes at ",
+        " of the host, live 5..5\n    used 5..5, fetched in sections 4, stored in 4\n",
+        "storage 7 matmul: 1024 bytes at ",
+        "\nvalues: 5 storages, 6656 bytes\ninputs: 1 storages, 512 bytes\nparameters: 2 storages, "
+        "4096 bytes\nstates: 2 storages, 4096 bytes\ncontrol: 1 storages, 28 bytes\npersistent: "
+        "4160 "
+        "bytes; peak: 10304 bytes, 1.0000 of the lower bound\nhost: persistent: 2048 bytes; peak: "
+        "6208 bytes, 1.0000 of the lower bound\nfile: persistent: 2048 bytes; peak: 2048 bytes, "
+        "1.0000 of the lower bound\n"};
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)
+        ck_assert_msg(strstr(text, lines[i]) != NULL, "\"%s\" is not in: %s", lines[i], text);
+    free(text);
+    planned_free(&p);
+}
+END_TEST
+
+START_TEST(workspaces_print) {
+    MAKE_GRAPH;
+    brim_value x = brim_input(g, "x", BRIM_F32, 8, 8);
+    brim_output(brim_add(brim_sum(x, NULL, 0, false), brim_sum(brim_matmul(x, x), NULL, 0, false)),
+                "y");
+    planned p;
+    planned_make(&p, g, 1, true, &err);
+    planned_place(&p, &err);
+    ASSERT_FINE(err);
+    char *text = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+    memory_plan_print(p.g, &p.plan, out);
+    fclose(out);
+    int first = p.schedule.order[planned_position(&p, OP_SUM, 0)],
+        second = p.schedule.order[planned_position(&p, OP_SUM, 1)];
+    char said[100];
+    snprintf(said, sizeof said, "workspace %d sum: %d bytes at ", second, 100 + second);
+    ck_assert_ptr_nonnull(strstr(text, said));
+    snprintf(said, sizeof said, "largest workspace: %d bytes\n",
+             100 + (first > second ? first : second));
+    ck_assert_ptr_nonnull(strstr(text, said));
+    free(text);
+    planned_free(&p);
+}
+END_TEST
+
 Suite *plan_suite(void) {
     Suite *s = suite_create("plan");
     TCase *plan = tcase_create("plan");
@@ -321,6 +473,10 @@ Suite *plan_suite(void) {
     tcase_add_test(plan, invariant_values_live_through_the_step);
     tcase_add_test(plan, storage_beyond_a_chunk_is_named);
     tcase_add_test(plan, plan_prints);
+    tcase_add_test(plan, requests_are_checked);
+    tcase_add_test(plan, what_cannot_be_placed_is_named);
+    tcase_add_test(plan, plans_of_all_spaces_print);
+    tcase_add_test(plan, workspaces_print);
     suite_add_tcase(s, plan);
     return s;
 }
