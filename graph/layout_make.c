@@ -59,7 +59,7 @@ static void bases_of_node(maker *m, node_id n) {
         value_id v = node->first_output + j;
         value_layout l = layout_dense(v, &g->value[v].shape);
         if (op_table[node->op].family == FAMILY_UPDATE) {
-            if (j >= node->inputs || g->value[node->input[j]].producer >= 0) {
+            if (g->value[node->input[j]].producer >= 0) {
                 brim_fail(m->err, BRIM_GRAPH,
                           "layout: output %d of node %d (%s in scope \"%s\") has no variable", j, n,
                           op_table[node->op].name, node->scope ? node->scope : "");

@@ -19,35 +19,37 @@ bool brim_trainer_tensor_info(const brim_trainer *t, int index, brim_tensor_info
     return true;
 }
 
-// The parameter or state of that name; an error names it where there is none, or where count
-// differs.
-static brim_status locate(brim_trainer *t, const char *name, size_t count, value_id *id,
-                          brim_error *err) {
-    if (brim_trainer_prepare(t, err)) return err->status;
+// The parameter or state of that name; false, with an error that names it, where there is none, or
+// where count differs.
+static bool locate(brim_trainer *t, const char *name, size_t count, value_id *id, brim_error *err) {
+    if (brim_trainer_prepare(t, err)) return false;
     *id = compiled_variable(&t->training, name);
     const graph_value *v = *id < 0 ? NULL : &t->training.graph->value[*id];
-    if (!v || (v->role != ROLE_PARAMETER && v->role != ROLE_STATE) || v->dtype != BRIM_F32)
-        return brim_fail(err, BRIM_ARGUMENT, "there is no tensor named \"%s\"", name);
+    if (!v || (v->role != ROLE_PARAMETER && v->role != ROLE_STATE) || v->dtype != BRIM_F32) {
+        brim_fail(err, BRIM_ARGUMENT, "there is no tensor named \"%s\"", name);
+        return false;
+    }
+    bool fits = (size_t)shape_elements(&v->shape) == count;
     char dims[128];
-    if ((size_t)shape_elements(&v->shape) != count)
-        return brim_fail(err, BRIM_SHAPE, "tensor \"%s\" is %s, %lld elements; %zu were given",
-                         name, shape_print(&v->shape, dims, sizeof dims),
-                         (long long)shape_elements(&v->shape), count);
-    return BRIM_OK;
+    if (!fits)
+        brim_fail(err, BRIM_SHAPE, "tensor \"%s\" is %s, %lld elements; %zu were given", name,
+                  shape_print(&v->shape, dims, sizeof dims), (long long)shape_elements(&v->shape),
+                  count);
+    return fits;
 }
 
 brim_status brim_trainer_read(brim_trainer *t, const char *name, float *data, size_t count,
                               brim_error *err) {
-    value_id id = -1;
-    if (locate(t, name, count, &id, err)) return err->status;
+    value_id id;
+    if (!locate(t, name, count, &id, err)) return err->status;
     byte_range range = compiled_range(&t->training, id);
     return device_read_range(t->target.backend, t->target.device, &range, data, err);
 }
 
 brim_status brim_trainer_write(brim_trainer *t, const char *name, const float *data, size_t count,
                                brim_error *err) {
-    value_id id = -1;
-    if (locate(t, name, count, &id, err)) return err->status;
+    value_id id;
+    if (!locate(t, name, count, &id, err)) return err->status;
     return compiled_write_variable(&t->training, &t->target, id, data, err);
 }
 

@@ -218,6 +218,37 @@ START_TEST(comparisons_are_of_such_trainers) {
 }
 END_TEST
 
+// What options point to may change or die when the trainer is made.
+START_TEST(options_are_copied) {
+    char pattern[2][8] = {"h.0*", "*.bias"}, name[8] = "opencl";
+    brim_rates paper = card;
+    brim_parameter_group groups[] = {{.pattern = pattern[0], .frozen = true},
+                                     {.pattern = pattern[1], .frozen = true}};
+    brim_trainer_options o = {.batch = 4,
+                              .length = 16,
+                              .device = name,
+                              .paper = &paper,
+                              .groups = groups,
+                              .group_count = 2,
+                              .vram_bytes = OVERHEAD + arena_of_all((cut){4, 1, 0}) / 2};
+    err = (brim_error){0};
+    brim_trainer *t = brim_trainer_create(model_build, &model, &o, &err);
+    ASSERT_FINE(err);
+    char *before = compared(t);
+    ck_assert_ptr_nonnull(strstr(before, "with steps of twice the tokens: "));
+    memset(pattern, '*', sizeof pattern);
+    memset(name, 'x', sizeof name);
+    memset(groups, 0, sizeof groups);
+    paper = (brim_rates){0};
+    pattern[0][7] = pattern[1][7] = name[7] = '\0';
+    char *after = compared(t);
+    ck_assert_str_eq(before, after);
+    free(before);
+    free(after);
+    brim_trainer_free(t);
+}
+END_TEST
+
 // Where twice the step does not fit, nothing is said of it, and nobody's notes change.
 START_TEST(what_would_not_fit_is_left_out) {
     ck_assert_ptr_null(make(model_build, (cut){8, 1, 0}, OVERHEAD + 2000, 0, &lacks));
@@ -258,6 +289,7 @@ Suite *compare_suite(void) {
     tcase_add_test(tests, sizes_that_cannot_be_built_are_errors);
     tcase_add_test(tests, memory_that_runs_out_is_no_budget);
     tcase_add_test(tests, comparisons_are_of_such_trainers);
+    tcase_add_test(tests, options_are_copied);
     tcase_add_test(tests, what_would_not_fit_is_left_out);
     tcase_add_test(tests, what_cannot_be_built_is_not_known);
     suite_add_tcase(s, tests);

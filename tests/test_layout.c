@@ -49,6 +49,18 @@ START_TEST(access_forms) {
     ck_assert_int_eq(op_writes(OP_ATTENTION_BACKWARD, 2), ACCESS_ROWS);
     ck_assert_int_eq(op_writes(OP_ATTENTION, 0), ACCESS_DENSE);
     ck_assert_int_eq(op_reads(OP_SOFTMAX, 0), ACCESS_DENSE);
+    ck_assert_int_eq(op_writes(OP_SOFTMAX, 0), ACCESS_DENSE);
+    for (int i = 0; i < 2; i++) ck_assert_int_eq(op_reads(OP_MATMUL, i), ACCESS_ROWS);
+    ck_assert_int_eq(op_writes(OP_MATMUL, 0), ACCESS_DENSE);
+    ck_assert(op_reads(OP_PAD, 0) == ACCESS_ANY && op_writes(OP_PAD, 0) == ACCESS_ANY);
+    ck_assert(op_reads(OP_SLICE, 0) == ACCESS_ANY && op_writes(OP_SLICE, 0) == ACCESS_ANY);
+    ck_assert(op_writes(OP_CONCAT, 0) == ACCESS_ANY && op_writes(OP_FUSED, 3) == ACCESS_ANY);
+    for (int i = 0; i < 3; i++) {
+        ck_assert_int_eq(op_reads(OP_ATTENTION, i), ACCESS_ROWS);
+        ck_assert_int_eq(op_writes(OP_ATTENTION_BACKWARD, i), ACCESS_ROWS);
+    }
+    ck_assert_int_eq(op_reads(OP_ATTENTION_BACKWARD, 4), ACCESS_DENSE);
+    ck_assert_int_eq(op_writes(OP_ATTENTION, 1), ACCESS_DENSE);
     // Products: one stride over the batch, rows that do not overlap, all of the batch or none of
     // it.
     shape c = {4, {2, 3, 5, 5}}, x = {4, {2, 3, 5, 4}}, part = {4, {2, 1, 5, 4}}, one = {2, {5, 4}};
@@ -183,7 +195,11 @@ START_TEST(outputs_take_over_dying_inputs) {
     brim_value e =
         brim_mul(d, brim_permute(brim_reshape(d, 6, 4), 1, 0)); // reads d in another order
     brim_output(brim_sum(e, NULL, 0, false), "sum");
-    value_id ids[] = {a.id, b.id, c.id, d.id, e.id};
+    // What lies elsewhere may have any shape: it is not overwritten.
+    brim_value f = brim_matmul(e, w), row = brim_softmax(brim_input(g, "row", BRIM_F32, 6), -1);
+    brim_value h = brim_add(f, row);
+    brim_output(brim_sum(h, NULL, 0, false), "h");
+    value_id ids[] = {a.id, b.id, c.id, d.id, e.id, f.id, h.id};
     // In the graph as built: no pass renumbers.
     graph_schedule schedule;
     graph_layout layout;
@@ -194,7 +210,9 @@ START_TEST(outputs_take_over_dying_inputs) {
     ck_assert_int_eq(layout.of[ids[2]].storage, ids[2]);
     ck_assert_int_eq(layout.of[ids[3]].storage, ids[2]);
     ck_assert_int_eq(layout.of[ids[4]].storage, ids[4]);
+    ck_assert_int_eq(layout.of[ids[6]].storage, ids[5]);
     graph_layout_free(&layout);
+    ck_assert(!layout.of);
     graph_schedule_free(&schedule);
     FREE_GRAPH;
 }

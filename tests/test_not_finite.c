@@ -304,6 +304,40 @@ START_TEST(a_broad_input_is_named) {
 }
 END_TEST
 
+static brim_loss build_turned(brim_graph *g, int64_t batch, int64_t length, void *user) {
+    (void)length, (void)user;
+    brim_scope_push(g, "turned");
+    brim_value grown = brim_exp(brim_input(g, "x", BRIM_F32, batch, IN));
+    brim_scope_pop(g);
+    brim_value other = brim_softmax(brim_input(g, "mask", BRIM_F32, OUT, batch), -1);
+    brim_value parts[] = {other, brim_permute(grown, 1, 0)};
+    brim_value w = brim_parameter(g, "w", ((brim_init){BRIM_NORMAL, 0.1f}), OUT + IN, OUT);
+    brim_value logits = brim_matmul_t(brim_concat(parts, 2, 0), true, w, false);
+    return brim_cross_entropy(logits, brim_input(g, "label", BRIM_I32, batch), -100);
+}
+
+// A value whose elements lie apart, in the place of a concatenation.
+START_TEST(a_value_with_strides_is_named) {
+    if (!any_device_under_test()) return;
+    static float x[ROWS][IN], mask[2 * OUT][ROWS / 2];
+    brim_trainer_options o = options_of(BRIM_NAN_STOP);
+    err = (brim_error){0};
+    brim_trainer *t = brim_trainer_create(build_turned, NULL, &o, &err);
+    sample s = good_sample(0);
+    x[4][2] = x[5][1] = 1000; // its exponential is infinite
+    brim_trainer_feed(t, "x", x, sizeof x, &err);
+    brim_trainer_feed(t, "mask", mask, sizeof mask, &err);
+    brim_trainer_feed(t, "label", s.label, sizeof s.label, &err);
+    ASSERT_FINE(err);
+    brim_trainer_step(t, NULL, &err);
+    ASSERT_FAILS(err, BRIM_NOT_FINITE,
+                 "is the output of exp, the last of them in scope \"turned\", "
+                 "f32 [3, 8]: 2 of 24 elements, the first inf at [1, 2], in "
+                 "micro-batch 2 of 2");
+    brim_trainer_free(t);
+}
+END_TEST
+
 // Masks are as they should be, also where they are the only thing that is not finite.
 START_TEST(masks_are_no_mistake) {
     if (!any_device_under_test()) return;
@@ -376,6 +410,7 @@ Suite *not_finite_suite(void) {
     tcase_add_loop_test(tests, a_step_is_skipped, 0, 2);
     tcase_add_test(tests, the_place_in_an_input_is_named);
     tcase_add_test(tests, a_broad_input_is_named);
+    tcase_add_test(tests, a_value_with_strides_is_named);
     tcase_add_test(tests, masks_are_no_mistake);
     tcase_add_test(tests, loss_scaling_is_no_mistake);
     tcase_add_test(tests, a_streaming_step_tells_its_waits);

@@ -199,7 +199,7 @@ END_TEST
 
 static int64_t elsewhere(const brim_graph *g, value_id v, void *user) {
     (void)user;
-    return strcmp(g->value[v].name, "w0") == 0   ? 128
+    return strcmp(g->value[v].name, "w0") == 0   ? 0
            : strcmp(g->value[v].name, "w1") == 0 ? 4096
                                                  : -1;
 }
@@ -212,11 +212,13 @@ START_TEST(programs_share_variables) {
     p.request.transient_base[SPACE_DEVICE] = 6144;
     planned_place(&p, &err);
     ASSERT_FINE(err);
-    ck_assert_int_eq(p.plan.storage[planned_storage(&p, "w0")].offset, 128);
+    ck_assert_int_eq(p.plan.storage[planned_storage(&p, "w0")].offset, 0);
     ck_assert_int_eq(p.plan.storage[planned_storage(&p, "w1")].offset, 4096);
     ck_assert_int_ge(p.plan.storage[planned_storage(&p, "m0")].offset, 6144);
     p.request.transient_base[SPACE_DEVICE] = 4096; // would put m0 onto w1
     planned_place(&p, &err);
+    ck_assert_msg(strstr(err.text, "(w1) at 4096..6144") && strstr(err.text, "(m0) at 4096..6144"),
+                  "%s", err.text);
     ASSERT_FAILS(err, BRIM_MEMORY, "live at the same time");
     planned_free(&p);
 }

@@ -111,7 +111,8 @@ START_TEST(each_rule_of_layouts_is_checked) {
         {soft_id, backwards, true},             // nobody goes backwards
         {new_id, layout_dense(new_id, &s)},     // an update outside of its variable
         {cast_id, layout_dense(cast_from, &s)}, // another dtype than its storage
-        {cast_in, {.stride = {7, 1}}, true},    // rows apart leave less room
+        {cast_in, {.stride = {6, -1}, .offset = 5}, true},
+        {cast_in, {.stride = {7, 1}}, true}, // rows apart leave less room
         {cast_in, {.stride = {6, 1}, .offset = 1}, true},
         {cast_in, {.stride = {6, 1}, .offset = -1}, true},
     };
@@ -136,6 +137,7 @@ START_TEST(each_rule_of_layouts_is_checked) {
                                               "another dtype",
                                               "does not lie inside its storage",
                                               "does not lie inside its storage",
+                                              "does not lie inside its storage",
                                               "does not lie inside its storage"};
         ck_assert_msg(strstr(found.text, reasons[i]), "case %d: %s", (int)i, found.text);
         memcpy(p.layout.of, kept, (size_t)p.g->values * sizeof *kept);
@@ -143,6 +145,30 @@ START_TEST(each_rule_of_layouts_is_checked) {
         free(kept);
     }
     planned_free(&p);
+}
+END_TEST
+
+// A variable is overwritten only when all have read it: the first value of a graph, and the others.
+START_TEST(early_updates_are_caught) {
+    for (int first = 0; first < 2; first++) {
+        MAKE_GRAPH;
+        shape s = {1, {4}};
+        if (!first) brim_input(g, "before", BRIM_F32, 4);
+        brim_value sum = graph_value_of(g, graph_leaf(g, ROLE_ACCUMULATOR, BRIM_F32, &s, "sum"));
+        brim_value x = brim_input(g, "x", BRIM_F32, 4);
+        brim_softmax(sum, -1);
+        graph_op(g, OP_ACCUMULATE, (brim_value[]){sum, x}, 2, NULL);
+        planned p = {.g = g};
+        graph_schedule_make(g, &p.schedule, &err);
+        graph_layout_make(g, &p.schedule, &p.layout, &err);
+        ASSERT_FINE(err);
+        ck_assert_int_eq(p.schedule.count, 2);
+        ck_assert_int_eq(g->node[p.schedule.order[1]].op, OP_ACCUMULATE);
+        p.schedule.order[0] = 1, p.schedule.order[1] = 0;
+        graph_layout_verify(g, &p.schedule, &p.layout, &err);
+        ASSERT_FAILS(err, BRIM_GRAPH, "overwrites a value that is read later");
+        planned_free(&p);
+    }
 }
 END_TEST
 
@@ -302,6 +328,7 @@ Suite *plan_verify_suite(void) {
     tcase_set_timeout(verify, 300);
     tcase_add_test(verify, corrupted_layouts_are_caught);
     tcase_add_test(verify, each_rule_of_layouts_is_checked);
+    tcase_add_test(verify, early_updates_are_caught);
     tcase_add_test(verify, unread_outputs_have_places);
     tcase_add_test(verify, forbidden_takeovers_are_caught);
     tcase_add_test(verify, wrong_takeovers_are_caught);

@@ -167,7 +167,7 @@ static storage_place *random_place(planned *p, uint64_t *random) {
 
 static int move_places(planned *p, const sandbox_outcome *plain, uint64_t seed, uint64_t *random) {
     int found = 0;
-    for (int k = 0; k < 12; k++) {
+    for (int k = 0; k < 50; k++) {
         storage_place *a = random_place(p, random), *b = random_place(p, random), good = *a;
         if (a == b || a->space != b->space) continue;
         // Onto its first byte, or onto its last ones.
