@@ -5,6 +5,9 @@
 //
 //   gpu       a GPU: no native kernels, no denormals, no correctly rounded division
 //   small     allocations of 1 MiB, groups of 64, sub-buffers at multiples of 4 KiB only
+//   narrow    groups of 48 along their first axis, where 4096 are possible in all
+//   boundless groups as wide along an axis as in all, which is not said for an axis
+//   lean, fat vectors of 4 floats, or of 16
 //   full      3 MiB in all
 //   unpinned  no memory that is shared with the host
 //   updated   the driver has another version
@@ -114,6 +117,14 @@ static cl_int CL_API_CALL device_info(cl_device_id device, cl_device_info what, 
         if (what == CL_DEVICE_SINGLE_FP_CONFIG)
             ANSWER(cl_device_fp_config, CL_FP_INF_NAN | CL_FP_ROUND_TO_NEAREST);
     }
+    if (is("narrow") || is("boundless")) {
+        size_t sizes[3] = {is("narrow") ? 48 : 0, 4096, 4096};
+        if (what == CL_DEVICE_MAX_WORK_ITEM_SIZES)
+            return answer(sizes, sizeof sizes, size, out, size_ret);
+        if (what == CL_DEVICE_MAX_WORK_GROUP_SIZE) ANSWER(size_t, 4096);
+    }
+    if (what == CL_DEVICE_NATIVE_VECTOR_WIDTH_FLOAT && (is("lean") || is("fat")))
+        ANSWER(cl_uint, is("lean") ? 4 : 16);
     if (is("small")) {
         if (what == CL_DEVICE_MAX_MEM_ALLOC_SIZE) ANSWER(cl_ulong, SMALL_ALLOCATION);
         if (what == CL_DEVICE_MAX_WORK_GROUP_SIZE) ANSWER(size_t, SMALL_GROUP);

@@ -2,6 +2,9 @@
 #include <dirent.h>
 #include <sys/wait.h>
 #include "tests/backend_rig.h"
+#ifdef BRIM_OPENCL_BUILT
+#include "backends/opencl/driver.h"
+#endif
 
 // True if the first device has that name, behind a layer with these words.
 static bool first_device_is(const char *name, const char *words) {
@@ -72,6 +75,99 @@ START_TEST(a_gpu) {
     ck_assert(!api->matmul_native(device, &s)); // CLBlast has none, and there are no native kernels
     reserve(3 << 20, 65536);
     check_a_program(t->group);
+}
+END_TEST
+
+#ifdef BRIM_OPENCL_BUILT
+
+// By the driver itself.
+static int64_t asked(const opencl_driver *cl, cl_device_id id, cl_device_info what, size_t bytes) {
+    uint64_t value = 0;
+    ck_assert_int_eq(cl->clGetDeviceInfo(id, what, bytes, &value, NULL), CL_SUCCESS);
+    return (int64_t)value;
+}
+
+START_TEST(what_a_device_says) {
+    static const struct {
+        const char *words;
+        bool cpu;
+        int max_group, group, vec; // 0: whatever it has
+        int64_t alignment;
+    } rows[] = {
+        {"gpu narrow", false, 32, 32, 4, 0},     {"gpu boundless", false, 4096, 256, 4, 0},
+        {"gpu small", false, 64, 64, 4, 4096},   {"lean updated", true, 0, 1, 8, 0},
+        {"fat boundless", true, 4096, 1, 16, 0}, {"updated narrow", true, 32, 1, 0, 0},
+    };
+    if (!become(rows[_i].words)) return;
+    opencl_driver cl;
+    cl_platform_id platform;
+    cl_device_id id;
+    device_traits t;
+    char name[100], version[100], driver[256];
+    if (!opencl_driver_open(&cl, &err)) return;
+    cl.clGetPlatformIDs(1, &platform, NULL);
+    cl.clGetDeviceIDs(platform, CL_DEVICE_TYPE_ALL, 1, &id, NULL);
+    cl.clGetPlatformInfo(platform, CL_PLATFORM_NAME, sizeof name, name, NULL);
+    cl.clGetDeviceInfo(id, CL_DRIVER_VERSION, sizeof version, version, NULL);
+    snprintf(driver, sizeof driver, "%.80s %.40s", name, version);
+    opencl_backend.describe(0, &t, &err);
+    ASSERT_FINE(err);
+    ck_assert_int_eq(t.cpu, rows[_i].cpu);
+    if (rows[_i].max_group) ck_assert_int_eq(t.max_group, rows[_i].max_group);
+    ck_assert_int_eq(t.group, rows[_i].group);
+    if (rows[_i].vec) ck_assert_int_eq(t.vec, rows[_i].vec);
+    if (rows[_i].alignment) ck_assert_int_eq(t.alignment, rows[_i].alignment);
+    ck_assert(t.alignment >= 256 && (t.alignment & (t.alignment - 1)) == 0);
+    ck_assert_str_eq(t.name, "a device behind a layer");
+    ck_assert_str_eq(t.driver, driver);
+    ck_assert_str_eq(t.backend, "opencl");
+    ck_assert_int_eq(t.free_bytes > 0, rows[_i].cpu);
+    ck_assert_int_eq(t.local_bytes, asked(&cl, id, CL_DEVICE_LOCAL_MEM_SIZE, 8));
+    ck_assert_int_eq(t.memory_bytes, asked(&cl, id, CL_DEVICE_GLOBAL_MEM_SIZE, 8));
+    ck_assert_int_eq(t.compute_units, asked(&cl, id, CL_DEVICE_MAX_COMPUTE_UNITS, 4));
+    int64_t chunk = asked(&cl, id, CL_DEVICE_MAX_MEM_ALLOC_SIZE, 8);
+    ck_assert(t.chunk_bytes <= chunk && chunk - t.chunk_bytes < t.alignment);
+    ck_assert_int_eq(t.chunk_bytes % t.alignment, 0);
+    ck_assert_int_eq(t.exact_f32, asked(&cl, id, CL_DEVICE_SINGLE_FP_CONFIG, 8) ==
+                                      (asked(&cl, id, CL_DEVICE_SINGLE_FP_CONFIG, 8) |
+                                       CL_FP_DENORM | CL_FP_INF_NAN | CL_FP_ROUND_TO_NEAREST |
+                                       CL_FP_FMA | CL_FP_CORRECTLY_ROUNDED_DIVIDE_SQRT));
+    opencl_driver_close(&cl);
+}
+END_TEST
+
+#endif
+
+// What is asked for is taken, as far as the device goes; 0 leaves what it is.
+START_TEST(settings_are_taken) {
+    static const struct {
+        const char *words;
+        device_settings settings;
+        bool cpu;
+        int group, vec;
+        int64_t chunk; // 0: the device's
+    } rows[] = {
+        {"fat boundless", {0}, true, 1, 16, 0},
+        {"fat boundless", {.vec = 1}, true, 1, 1, 0},
+        {"fat boundless", {.vec = 4, .group = 1}, true, 1, 4, 0},
+        {"fat boundless", {.vec = 8}, true, 1, 8, 0},
+        {"lean boundless", {.vec = 16}, true, 1, 16, 0},
+        {"fat boundless", {.group = 2}, false, 2, 4, 0},
+        {"fat boundless", {.group = 4096, .vec = 1}, false, 4096, 1, 0},
+        {"fat boundless", {.chunk_bytes = 4096}, true, 1, 16, 4096},
+        {"gpu small", {.chunk_bytes = 4096}, false, 64, 4, 4096},
+        {"gpu small", {.chunk_bytes = 1 << 21}, false, 64, 4, 1 << 20},
+        {"gpu small", {.chunk_bytes = 1 << 20}, false, 64, 4, 1 << 20},
+    };
+    if (!become(rows[_i].words) || !open_with(0, rows[_i].settings)) return;
+    const device_traits *t = api->traits(device);
+    device_traits found;
+    api->describe(0, &found, &err);
+    ck_assert_int_eq(t->cpu, rows[_i].cpu);
+    ck_assert_int_eq(t->group, rows[_i].group);
+    ck_assert_int_eq(t->vec, rows[_i].vec);
+    ck_assert_int_eq(t->chunk_bytes, rows[_i].chunk ? rows[_i].chunk : found.chunk_bytes);
+    ck_assert_int_eq(t->one_queue, strncmp(rows[_i].words, "gpu", 3) != 0);
 }
 END_TEST
 
@@ -372,6 +468,10 @@ Suite *opencl_layer_suite(void) {
     tcase_add_checked_fixture(tests, start, finish);
     tcase_set_timeout(tests, 120);
     tcase_add_test(tests, a_gpu);
+#ifdef BRIM_OPENCL_BUILT
+    tcase_add_loop_test(tests, what_a_device_says, 0, 6);
+#endif
+    tcase_add_loop_test(tests, settings_are_taken, 0, 11);
     tcase_add_test(tests, a_gpu_without_pinned_memory);
     tcase_add_test(tests, small_limits);
     tcase_add_test(tests, products_in_small_pieces);

@@ -222,6 +222,7 @@ START_TEST(updates_on_the_host) {
     REFUSED(update, r->as.host.kernel = &before, number);
     REFUSED(update, r->as.host.kernel = &behind, number);
     REFUSED(update, r->as.host.kernel = &buffer, number);
+    REFUSED(update, r->as.host.arguments = 1, number);
     for (int i = 0; i < 3; i++)
         REFUSED(update, access_of(i)->range.space = SPACE_DEVICE,
                 "an access lies outside the host space");
