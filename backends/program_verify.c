@@ -87,8 +87,8 @@ static bool arguments_declared(const program_record *r, memory_space space,
 
 static bool range_fits(const program *p, const byte_range *r, int64_t shift) {
     const int64_t extent[SPACES] = {[SPACE_DEVICE] = p->device_bytes,
-                                         [SPACE_HOST] = p->host_bytes,
-                                         [SPACE_FILE] = p->file_bytes};
+                                    [SPACE_HOST] = p->host_bytes,
+                                    [SPACE_FILE] = p->file_bytes};
     int64_t end;
     return (unsigned)r->space < SPACES && r->offset >= 0 && r->bytes >= 0 &&
            i64_add(r->offset, r->bytes, &end) && i64_add(end, shift, &end) &&
@@ -281,37 +281,36 @@ static size_t find_cut(const space_map *m, int64_t offset) {
     return (size_t)(at - m->cut);
 }
 
-static brim_status report(proof *f, const run *now, const run *before, int64_t from, int64_t to,
-                          memory_space space) {
+static void report(proof *f, const run *now, const run *before, int64_t from, int64_t to,
+                   memory_space space) {
     const program_record *a = &f->p->record[before->record], *b = &f->p->record[now->record];
-    return brim_fail(
-        f->err, BRIM_GRAPH,
-        "program record %d (%s \"%s\", queue %s, section %s) does not wait for record %d "
-        "(%s \"%s\", queue %s, section %s), and both touch %s bytes %lld to %lld",
-        now->record, record_kind_name(b->kind), b->label, queue_name(b->queue),
-        sections_name(now->section), before->record, record_kind_name(a->kind), a->label,
-        queue_name(a->queue), sections_name(before->section), space_name(space), (long long)from,
-        (long long)to - 1);
+    brim_fail(f->err, BRIM_GRAPH,
+              "program record %d (%s \"%s\", queue %s, section %s) does not wait for record %d "
+              "(%s \"%s\", queue %s, section %s), and both touch %s bytes %lld to %lld",
+              now->record, record_kind_name(b->kind), b->label, queue_name(b->queue),
+              sections_name(now->section), before->record, record_kind_name(a->kind), a->label,
+              queue_name(a->queue), sections_name(before->section), space_name(space),
+              (long long)from, (long long)to - 1);
 }
 
-static brim_status touch(proof *f, const run *x, int access, const clock_vector *clock) {
+static void touch(proof *f, const run *x, int access, const clock_vector *clock) {
     const program_record *r = &f->p->record[x->record];
     byte_range range = access_range(f, x, access);
     bool writes = r->access[access].writes;
     space_map *m = &f->map[range.space];
-    if (!range.bytes) return BRIM_OK;
+    if (!range.bytes) return;
     for (size_t i = find_cut(m, range.offset); m->cut[i] < range.offset + range.bytes; i++) {
         piece *t = &m->piece[i];
         for (int q = 0; q < QUEUE_COUNT; q++) {
             int32_t last = t->wrote[q];
             if (writes && t->read[q] > last) last = t->read[q];
-            if (last > clock->at[q])
-                return report(f, x, &f->run[f->log[q][last]], m->cut[i], m->cut[i + 1],
-                              range.space);
+            if (last > clock->at[q]) {
+                report(f, x, &f->run[f->log[q][last]], m->cut[i], m->cut[i + 1], range.space);
+                return;
+            }
         }
         (writes ? t->wrote : t->read)[r->queue] = clock->at[r->queue];
     }
-    return BRIM_OK;
 }
 
 // The clock of a run: what its queue's latest run knew, and what the records it waits for knew, and
@@ -342,8 +341,7 @@ static brim_status check_order(proof *f) {
     for (size_t i = 0; i < f->runs && !failed(f->err); i++) {
         clock_vector clock = tick(f, i);
         int32_t accesses = f->p->record[f->run[i].record].accesses;
-        for (int a = 0; a < accesses; a++)
-            if (touch(f, &f->run[i], a, &clock)) break;
+        for (int a = 0; a < accesses && !failed(f->err); a++) touch(f, &f->run[i], a, &clock);
     }
     return f->err->status;
 }

@@ -135,6 +135,17 @@ static cl_int CL_API_CALL device_info(cl_device_id device, cl_device_info what, 
 
 // ---- what is refused ----------------------------------------------------------------------------
 
+static cl_context CL_API_CALL create_context(const cl_context_properties *properties,
+                                             cl_uint devices, const cl_device_id *device,
+                                             void(CL_CALLBACK *notify)(const char *, const void *,
+                                                                       size_t, void *),
+                                             void *user, cl_int *status) {
+    if (figure_of(device[0]) < 0)
+        return next->clCreateContext(properties, devices, device, notify, user, status);
+    if (status) *status = CL_INVALID_DEVICE;
+    return NULL;
+}
+
 static cl_mem CL_API_CALL create_buffer(cl_context context, cl_mem_flags flags, size_t size,
                                         void *host, cl_int *status) {
     static atomic_size_t taken;
@@ -358,6 +369,7 @@ CL_API_ENTRY cl_int CL_API_CALL clInitLayer(cl_uint entries, const cl_icd_dispat
     layer.clGetPlatformIDs = platform_ids;
     layer.clGetDeviceIDs = device_ids;
     layer.clGetDeviceInfo = device_info;
+    layer.clCreateContext = create_context;
     layer.clCreateBuffer = create_buffer;
     layer.clCreateSubBuffer = create_sub_buffer;
     layer.clReleaseMemObject = release_memory;

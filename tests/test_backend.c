@@ -401,8 +401,9 @@ START_TEST(devices_by_name) {
     snprintf(listed, sizeof listed, "%s (", name);
     snprintf(next, sizeof next, "%s:%d", backend_name,
              find_backend(backend_name)->count(why, sizeof why));
-    const char *const wrong[] = {"opencl:99", "cuda:99",    "vulkan", "opencl:", "cuda:x",
-                                 next,        "opencl:1:2", ":0",     "cuda:-1"};
+    const char *const wrong[] = {"opencl:99", "cuda:99",    "vulkan",   "opencl:", "cuda:x",
+                                 next,        "opencl:1:2", ":0",       "cuda:-1", "opencl:00000",
+                                 "open",      "openclx",    "opencl:0x"};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         err = (brim_error){0};
         backend_open(wrong[i], NULL, &api, &device, &err);
@@ -411,7 +412,9 @@ START_TEST(devices_by_name) {
         ASSERT_FAILS(err, BRIM_ARGUMENT, listed);
         ck_assert_ptr_null(device);
     }
-    const char *const right[] = {backend_name, name, "auto", "", NULL};
+    char padded[32];
+    snprintf(padded, sizeof padded, "%s:0000", backend_name);
+    const char *const right[] = {backend_name, name, "auto", "", NULL, padded};
     for (size_t i = 0; i < sizeof right / sizeof *right; i++) {
         err = (brim_error){0};
         backend_open(right[i], NULL, &api, &device, &err);
@@ -434,6 +437,27 @@ START_TEST(devices_are_listed) {
         ck_assert_int_eq(usable, list[i].name[0] != '\0');
         ck_assert_int_eq(usable, list[i].memory_bytes > 0);
         ck_assert_int_eq(usable, list[i].vector > 0);
+        if (!usable) continue;
+        char id[32];
+        int index = strcmp(list[i].backend, "opencl") == 0 ? opencl - 1 : cuda - 1;
+        snprintf(id, sizeof id, "%s:%d", list[i].backend, index);
+        ck_assert_str_eq(list[i].id, id);
+        device_traits t;
+        find_backend(list[i].backend)->describe(index, &t, &err);
+        ASSERT_FINE(err);
+        ck_assert_str_eq(list[i].name, t.name);
+        ck_assert_str_eq(list[i].driver, t.driver);
+        ck_assert_str_eq(list[i].architecture, t.architecture);
+        ck_assert(list[i].cpu == t.cpu && list[i].exact_f32 == t.exact_f32);
+        ck_assert(list[i].vector == t.vec && list[i].group == t.group);
+        ck_assert(list[i].compute_units == t.compute_units);
+        ck_assert(list[i].memory_bytes == t.memory_bytes);
+        ck_assert((list[i].free_bytes < 0) == (t.free_bytes < 0));
+        backend_open(id, NULL, &api, &device, &err);
+        ASSERT_FINE(err);
+        ck_assert_str_eq(list[i].matmul, api->matmul_library(device));
+        api->close(device);
+        device = NULL;
     }
     free(list);
     ck_assert(opencl > 0 && cuda > 0); // with a device, or with the reason why there is none

@@ -101,7 +101,9 @@ START_TEST(the_same_bits_each_time) {
         skip(SKIP_no_matmul_library);
         return;
     }
-    ck_assert(native_matmul_name(m)[0] != '\0');
+    const char *name = native_matmul_name(m);
+    ck_assert_ptr_nonnull(strstr(name, ", 3 threads"));
+    ck_assert_int_eq(strncmp(name, "oneDNN ", 7) == 0, libraries[_i] == NATIVE_ONEDNN);
     enum { M = 500, N = 260, K = 333 };
     static float a[M * K + 1], b[K * N + 1], first[M * N], again[M * N + 1];
     philox_fill_uniform(a, 0, M * K, 1, 1, -1, 1);
@@ -163,6 +165,123 @@ START_TEST(products_by_each_library) {
 }
 END_TEST
 
+START_TEST(what_is_served) {
+    brim_error err = {0};
+    native_matmul *m = native_matmul_open(libraries[_i], 1, &err);
+    if (!m) {
+        skip(SKIP_no_matmul_library);
+        return;
+    }
+    const int64_t most = INT32_MAX, more = most + 1;
+    const bool wide = libraries[_i] == NATIVE_ONEDNN; // CBLAS counts in int
+    const matmul_shape s = {.m = 5,
+                            .n = 7,
+                            .k = 3,
+                            .batch = 2,
+                            .row_a = 3,
+                            .row_b = 7,
+                            .row_c = 7,
+                            .batch_a = 15,
+                            .batch_c = 35};
+    ck_assert(native_matmul_serves(m, &s));
+    static const brim_dtype floats[] = {BRIM_F32, BRIM_BF16, BRIM_F16};
+    for (int i = 0; i < 9; i++) {
+        matmul_shape of = s;
+        of.in = floats[i % 3], of.out = floats[i / 3];
+        ck_assert(native_matmul_serves(m, &of));
+        // Copies in f32, each in whole cache lines: two matrices of A, one of B, two of C.
+        int64_t copies = (i % 3 ? 32 + 32 : 0) + (i / 3 ? 80 : 0);
+        ck_assert_int_eq(native_matmul_workspace(m, &of), copies * 4);
+    }
+    matmul_shape x = s;
+    x.in = BRIM_I32;
+    ck_assert(!native_matmul_serves(m, &x));
+    x = s, x.out = BRIM_I32;
+    ck_assert(!native_matmul_serves(m, &x));
+    x = s, x.batch = INT32_MAX / 1024;
+    ck_assert(native_matmul_serves(m, &x));
+    x.batch++;
+    ck_assert(!native_matmul_serves(m, &x));
+    for (int i = 0; i < 6; i++) {
+        x = s;
+        int64_t *sizes[] = {&x.m, &x.n, &x.k, &x.row_a, &x.row_b, &x.row_c};
+        *sizes[i] = most;
+        ck_assert(native_matmul_serves(m, &x));
+        *sizes[i] = more;
+        ck_assert_int_eq(native_matmul_serves(m, &x), wide);
+    }
+    native_matmul_close(m);
+}
+END_TEST
+
+// Sums of nothing are 0, in the matrices' rows alone; without rows, columns or matrices there is
+// nothing to write.
+START_TEST(products_of_nothing) {
+    brim_error err = {0};
+    native_matmul *m = native_matmul_open(libraries[_i], 2, &err);
+    if (!m) {
+        skip(SKIP_no_matmul_library);
+        return;
+    }
+    const matmul_shape s = {
+        .m = 3, .n = 4, .batch = 2, .row_a = 1, .row_b = 4, .row_c = 6, .batch_c = 20};
+    float c[40], one[20] = {1};
+    for (int i = 0; i < 40; i++) c[i] = 7;
+    for (int empty = 0; empty < 3; empty++) {
+        matmul_shape x = s;
+        x.k = 1;
+        *(int64_t *[]){&x.m, &x.n, &x.batch}[empty] = 0;
+        native_matmul_run(m, &x, one, one, c, NULL);
+    }
+    for (int i = 0; i < 40; i++) ck_assert(c[i] == 7);
+    native_matmul_run(m, &s, one, one, c, NULL);
+    for (int i = 0; i < 40; i++) ck_assert(c[i] == (i % 20 < 18 && i % 20 % 6 < 4 ? 0 : 7));
+    native_matmul_close(m);
+}
+END_TEST
+
+// Matrices of 16 bits in batches, A's rows apart, B one for all, with the copies in between.
+START_TEST(halves_in_batches) {
+    enum { M = 9, N = 20, K = 6, B = 3, ROW_A = 8, ROW_C = 24 };
+    brim_error err = {0};
+    native_matmul *m = native_matmul_open(libraries[_i / 4], 2, &err);
+    if (!m) {
+        skip(SKIP_no_matmul_library);
+        return;
+    }
+    bool ta = _i & 1, tb = _i & 2;
+    uint16_t a[B * 100], b[N * K], c[B * M * ROW_C];
+    float workspace[4096];
+    matmul_shape s = {.in = BRIM_BF16,
+                      .out = BRIM_BF16,
+                      .m = M,
+                      .n = N,
+                      .k = K,
+                      .batch = B,
+                      .transpose_a = ta,
+                      .transpose_b = tb,
+                      .row_a = ta ? 10 : ROW_A,
+                      .row_b = tb ? K : N,
+                      .row_c = ROW_C,
+                      .batch_a = 100,
+                      .batch_c = M * ROW_C};
+    for (int i = 0; i < B * 100; i++) a[i] = bf16_from_f32((float)(i % 7 - 3));
+    for (int i = 0; i < N * K; i++) b[i] = bf16_from_f32((float)(i % 5 - 2));
+    for (int i = 0; i < B * M * ROW_C; i++) c[i] = 0x1234;
+    ck_assert(native_matmul_workspace(m, &s) <= (int64_t)sizeof workspace);
+    native_matmul_run(m, &s, a, b, c, workspace);
+    for (int i = 0; i < B * M * ROW_C; i++) {
+        int batch = i / (M * ROW_C), row = i / ROW_C % M, column = i % ROW_C;
+        float sum = 0; // a whole number, of which bf16 has all
+        for (int k = 0; k < K && column < N; k++)
+            sum += bf16_to_f32(a[batch * 100 + (ta ? k * 10 + row : row * ROW_A + k)]) *
+                   bf16_to_f32(b[tb ? column * K + k : k * N + column]);
+        ck_assert_uint_eq(c[i], column < N ? bf16_from_f32(sum) : 0x1234);
+    }
+    native_matmul_close(m);
+}
+END_TEST
+
 START_TEST(a_library_that_is_missing_is_named) {
     brim_error err = {0};
     native_matmul *m = native_matmul_open(NATIVE_BEST, 1, &err);
@@ -183,6 +302,9 @@ Suite *native_matmul_suite(void) {
     tcase_add_loop_test(tests, every_item_is_done_once, 1, 5);
     tcase_add_loop_test(tests, the_same_bits_each_time, 0, LIBRARIES);
     tcase_add_loop_test(tests, products_by_each_library, 0, 4 * LIBRARIES);
+    tcase_add_loop_test(tests, what_is_served, 0, LIBRARIES);
+    tcase_add_loop_test(tests, products_of_nothing, 0, LIBRARIES);
+    tcase_add_loop_test(tests, halves_in_batches, 0, 4 * LIBRARIES);
     tcase_add_test(tests, a_library_that_is_missing_is_named);
     suite_add_tcase(suite, tests);
     return suite;

@@ -364,6 +364,46 @@ START_TEST(a_crowd) {
 }
 END_TEST
 
+// The first that opens is the best one; of CPUs where a CPU is wanted. All are named where a name
+// is wrong, and the first's reason is told where none opens.
+START_TEST(the_best_that_opens) {
+    static const char *const names[] = {"auto", "cpu", "", NULL};
+    if (!first_device_is("figure 02", "crowd")) return;
+    const device_settings settings = {.cache_dir = ""};
+    for (int i = 0; i < 4; i++) {
+        backend_open(names[i], &settings, &api, &device, &err);
+        ASSERT_FINE(err);
+        ck_assert_str_eq(api->traits(device)->name, "a device behind a layer");
+        api->close(device);
+        device = NULL;
+    }
+    backend_open("opencl:26", &settings, &api, &device, &err);
+    ASSERT_FAILS(err, BRIM_DEVICE, "device opencl:26: OpenCL: clCreateContext failed with");
+    backend_open("opencl:99", &settings, &api, &device, &err);
+    ck_assert_ptr_nonnull(strstr(err.text, "opencl:0 (figure 02), opencl:1 (figure 04), "));
+    ASSERT_FAILS(err, BRIM_ARGUMENT, "device \"opencl:99\": there is no such device; there is: ");
+}
+END_TEST
+
+START_TEST(none_that_opens) {
+    if (!first_device_is("figure 02", "horde")) return;
+    backend_open("auto", NULL, &api, &device, &err);
+    ASSERT_FAILS(err, BRIM_DEVICE, "device opencl:0: OpenCL: clCreateContext failed with");
+    backend_open("cpu", NULL, &api, &device, &err);
+    ASSERT_FAILS(err, BRIM_DEVICE, "device opencl:38: OpenCL: clCreateContext failed with");
+    ck_assert_ptr_null(device);
+}
+END_TEST
+
+// A GPU is no CPU.
+START_TEST(no_cpu) {
+    if (!become("gpu")) return;
+    backend_open("cpu", NULL, &api, &device, &err);
+    ck_assert_ptr_nonnull(strstr(err.text, "opencl:0 (a device behind a layer)"));
+    ASSERT_FAILS(err, BRIM_ARGUMENT, "device \"cpu\": none was found; there is: ");
+}
+END_TEST
+
 // Of 71 devices of one platform the first 64 are looked at; 13 of them are of no use.
 START_TEST(a_horde) {
     char why[300];
@@ -481,6 +521,9 @@ Suite *opencl_layer_suite(void) {
     tcase_add_test(tests, late_queues_keep_their_order_over_programs);
     tcase_add_test(tests, a_crowd);
     tcase_add_test(tests, a_horde);
+    tcase_add_test(tests, the_best_that_opens);
+    tcase_add_test(tests, none_that_opens);
+    tcase_add_test(tests, no_cpu);
     tcase_add_test(tests, binaries_that_are_refused);
     tcase_add_test(tests, each_driver_has_its_entries);
     tcase_add_loop_test(tests, devices_that_cannot_be_used, 0, 4);
