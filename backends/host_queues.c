@@ -54,7 +54,7 @@ static void perform(host_queues *h, queue_id queue, const host_task *task, stall
     if (work->log) span->begin = clock_seconds();
     if (!failed(err)) work->run(h, work, task->order.micro_batch, err);
     if (work->log) span->end = clock_seconds();
-    if (failed(err)) brim_error_prefix(err, "record %d (%s)", work->record, work->label);
+    brim_error_prefix(err, "record %d (%s)", work->record, work->label);
 }
 
 // With the lock held, which is given up meanwhile.

@@ -126,7 +126,7 @@ static void prepare(host_records *h, int32_t i, const host_spaces *spaces, brim_
                     ? prepare_kernel(h, &r->as.host, spaces, &work, err)
                     : prepare_file_copy(h, r, spaces, &work, err);
     if (done) host_records_add(h, i, &work, err);
-    if (failed(err)) brim_error_prefix(err, "record %d (%s)", i, r->label ? r->label : "unnamed");
+    brim_error_prefix(err, "record %d (%s)", i, r->label);
 }
 
 brim_status host_records_load(host_records *h, host_queues *queues, const program *p,
@@ -147,7 +147,7 @@ brim_status host_records_add(host_records *h, int32_t record, const host_work *w
     if (host_queues_start(h->queues, r->queue, err)) return err->status;
     h->work[record] = *work;
     h->work[record].record = record;
-    h->work[record].label = r->label ? r->label : "unnamed";
+    h->work[record].label = r->label;
     h->tasks++;
     return BRIM_OK;
 }
@@ -195,6 +195,6 @@ brim_status host_records_run(host_records *h, int32_t record, int32_t micro_batc
     const host_work *work = &h->work[record];
     if (failed(err)) return err->status;
     work->run(h->queues, work, micro_batch, err);
-    if (failed(err)) brim_error_prefix(err, "record %d (%s)", work->record, work->label);
+    brim_error_prefix(err, "record %d (%s)", work->record, work->label);
     return err->status;
 }

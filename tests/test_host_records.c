@@ -113,22 +113,35 @@ START_TEST(bytes_of_the_file) {
     const program_record write = copy(QUEUE_WRITE, in_host(100, 50), in_file(950, 50)),
                          read = copy(QUEUE_READ, in_file(960, 40), in_host(0, 40)),
                          device = {.kind = RECORD_FILL};
-    program_add_record(made, &device, &err);
     program_add_record(made, &write, &err);
+    program_add_record(made, &device, &err);
     program_add_record(made, &read, &err);
     host_records_load(&records, queues, made, &spaces, &err);
     ASSERT_FINE(err);
-    ck_assert(!is_task(&records, 0) && is_task(&records, 1) && is_task(&records, 2));
+    ck_assert(is_task(&records, 0) && !is_task(&records, 1) && is_task(&records, 2));
     ck_assert_int_eq(records.tasks, 2);
     for (int i = 0; i < HOST_BYTES; i++) host[i] = (char)(i % 97);
-    host_records_run(&records, 1, 0, &err);
+    host_records_run(&records, 0, 0, &err);
     host_records_run(&records, 2, 0, &err);
     ASSERT_FINE(err);
     for (int i = 0; i < 40; i++) ck_assert_int_eq(host[i], (110 + i) % 97);
     ck_assert_int_eq(host[40], 40);
+    // What runs on a queue is timed from then on.
+    const int64_t after[QUEUE_COUNT] = {0};
+    stall_log log = {0};
+    for (int timed = 0; timed < 2; timed++) {
+        if (timed) host_records_time(&records);
+        host_records_submit(&records, 0, 0, after, NULL, 0, &err);
+        host_queues_await(queues, QUEUE_WRITE, timed + 1, &err);
+        host_records_take_log(&records, &log, 0);
+        ASSERT_FINE(err);
+        ck_assert_uint_eq(log.spans, (size_t)timed);
+    }
+    ck_assert(log.span[0].queue == QUEUE_WRITE && !log.span[0].waits);
+    stall_log_free(&log);
     spaces.file.bytes = 999;
-    host_records_run(&records, 1, 0, &err);
-    ASSERT_FAILS(err, BRIM_ARGUMENT, "record 1 (w.2): 50 bytes at 950 are outside the file space");
+    host_records_run(&records, 0, 0, &err);
+    ASSERT_FAILS(err, BRIM_ARGUMENT, "record 0 (w.2): 50 bytes at 950 are outside the file space");
 }
 END_TEST
 
@@ -165,6 +178,9 @@ START_TEST(wrong_kernels) {
         r = update(wrong[i], argument, 9);
         REFUSED(&r, number);
     }
+    r = update(NULL, argument, 9);
+    argument[1] = argument[0] = argument[3]; // wherever a number would be looked for
+    REFUSED(&r, number);
     r = update(&counting, argument, (int64_t)INT32_MAX * PIECE);
     REFUSED(&r, number);
     argument[3].as.i64--;
@@ -174,7 +190,7 @@ START_TEST(wrong_kernels) {
     argument[0].as.offset++;
     REFUSED(&r, "record 1 (h.1): argument 0: a buffer at 1001 is outside the host space");
     r.label = NULL;
-    REFUSED(&r, "argument 0: a buffer at 1001");
+    REFUSED(&r, "record 1 (): argument 0: a buffer at 1001");
     r.queue = QUEUE_READ;
     REFUSED(&r, "queue read does nothing but copies between file and host");
     argument[1] = argument[0], argument[0].as.offset = 0, r.queue = QUEUE_HOST;

@@ -3,6 +3,7 @@
 #include "test_core.h"
 #include "backends/program.h"
 #include "graph/graph.h"
+#include "tests/allocations.h"
 
 static brim_error err;
 static program *made;
@@ -340,6 +341,42 @@ START_TEST(what_is_added_is_copied) {
 }
 END_TEST
 
+// Where memory runs out, nothing is added.
+START_TEST(what_has_no_room_is_not_added) {
+    static const record_access access = {{SPACE_DEVICE, 0, 4}, true};
+    static const kernel_argument argument = {ARGUMENT_I32, {.i32 = 1}};
+    static const int32_t wait = 0;
+    const kernel_spec spec = {"go", "go.k", "text", "", 1};
+    const program_record one = {.kind = RECORD_LAUNCH,
+                                .label = "x",
+                                .accesses = 1,
+                                .access = &access,
+                                .waits = 1,
+                                .wait = &wait,
+                                .as.launch = {0, {1, 1, 1}, 1, &argument}};
+    int failures = 0;
+    for (int which = 0; which < 3; which++)
+        for (long n = 1, made_it = 0; !made_it; n++) {
+            program *p = NULL;
+            if (which) program_create(&p, &err);
+            allocations taken;
+            allocations_begin(n);
+            int32_t index = which == 0   ? program_create(&p, &err) == BRIM_OK ? 0 : -1
+                            : which == 1 ? program_add_record(p, &one, &err)
+                                         : program_add_kernel(p, &spec, &err);
+            allocations_end(&taken);
+            made_it = err.status == BRIM_OK;
+            ck_assert_int_eq(index, made_it ? 0 : -1);
+            if (which) ck_assert_int_eq(p->records + p->kernels, made_it);
+            if (!which) ck_assert(!p == !made_it);
+            if (!made_it) ASSERT_FAILS(err, BRIM_MEMORY, "");
+            failures += !made_it;
+            program_free(p);
+        }
+    ck_assert_int_ge(failures, 6);
+}
+END_TEST
+
 START_TEST(names) {
     static const char *const kinds[] = {"launch", "matmul", "copy", "fill", "host", "unknown"};
     static const char *const queues[] = {"compute", "in",    "out",    "host",
@@ -397,6 +434,12 @@ START_TEST(texts_of_records) {
         "program: 1 records, 0 kernels, device 1000 bytes, host 1000 bytes, 1 micro-batches\n"
         "0 last compute matmul bf16->f32 m 2 n 3 k 4 batch 5 a @0 row 6 step 9 b' @127 row "
         "7 step 10 c @128 row 8 step 11 wait 3 \"x\"\n");
+    launch();
+    made->kernels = 0, r->accesses = 0, r->as.launch.arguments = 0;
+    for (int i = 0; i < 3; i++) r->as.launch.grid[i] = i + 5;
+    ASSERT_TEXT(
+        "program: 1 records, 0 kernels, device 1000 bytes, host 1000 bytes, 1 micro-batches\n"
+        "0 last compute launch kernel 0 grid 5x6x7 ( ) \"x\"\n");
     copy_in();
     made->kernels = 0;
     ASSERT_TEXT(
@@ -427,6 +470,7 @@ Suite *program_records_suite(void) {
     tcase_add_test(tests, all_records);
     tcase_add_test(tests, strides_reach_their_last_slot);
     tcase_add_test(tests, what_is_added_is_copied);
+    tcase_add_test(tests, what_has_no_room_is_not_added);
     tcase_add_test(tests, names);
     tcase_add_test(tests, texts_of_records);
     suite_add_tcase(suite, tests);

@@ -199,7 +199,7 @@ static void prepare_records(loaded_program *l, brim_error *err) {
         if (first ? prepare_record(l, record, err) && prepare_pass(l, record, err)
                   : prepare_events(l, record, err))
             continue;
-        brim_error_prefix(err, "record %d (%s)", record, label ? label : "unnamed");
+        brim_error_prefix(err, "record %d (%s)", record, label);
         return;
     }
 }

@@ -67,7 +67,7 @@ static bool submit_record(loaded_program *l, int32_t i, int32_t micro_batch, CUs
     case RECORD_HOST:
         break;
     }
-    if (!done) brim_error_prefix(err, "record %d (%s)", i, r->label ? r->label : "unnamed");
+    if (!done) brim_error_prefix(err, "record %d (%s)", i, r->label);
     return done;
 }
 

@@ -208,7 +208,7 @@ static void prepare_records(loaded_program *l, brim_error *err) {
     for (int32_t i = 0; i < l->p->records; i++) {
         const program_record *r = &l->p->record[i];
         if (!is_task(&l->host, i) && !prepare_record(l, i, err)) {
-            brim_error_prefix(err, "record %d (%s)", i, r->label ? r->label : "unnamed");
+            brim_error_prefix(err, "record %d (%s)", i, r->label);
             return;
         }
         bool task = is_task(&l->host, i);

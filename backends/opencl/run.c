@@ -72,7 +72,7 @@ static bool enqueue_record(loaded_program *l, int32_t i, const submission *s, br
     case RECORD_HOST:
         break;
     }
-    if (!done) brim_error_prefix(err, "record %d (%s)", i, r->label ? r->label : "unnamed");
+    if (!done) brim_error_prefix(err, "record %d (%s)", i, r->label);
     return done;
 }
 
