@@ -1,5 +1,6 @@
 // Records that threads of ours run: which are refused and why, what their functions are given, and
 // for whom they wait. No device is needed.
+#include <dirent.h>
 #include <limits.h>
 #include <stdatomic.h>
 #include "backends/host_records.h"
@@ -294,6 +295,30 @@ START_TEST(as_many_threads_as_cores) {
 }
 END_TEST
 
+static int threads_now(void) {
+    DIR *d = opendir("/proc/self/task");
+    int count = 0;
+    for (struct dirent *e; (e = readdir(d));) count += e->d_name[0] != '.';
+    closedir(d);
+    return count;
+}
+
+// The caller is one of a pool's threads.
+START_TEST(as_many_threads_as_were_asked_for) {
+    static const int threads[][2] = {{-1, 0}, {0, 0}, {1, 0}, {2, 1}, {5, 4}};
+    int before = threads_now();
+    for (int i = 0; i < 5; i++) {
+        worker_pool *pool = worker_pool_create(threads[i][0], &err);
+        ASSERT_FINE(err);
+        ck_assert_int_eq(threads_now(), before + threads[i][1]);
+        worker_pool_free(pool);
+        for (int n = 0; n < 5000 && threads_now() > before; n++) usleep(1000); // on their way out
+        ck_assert_int_eq(threads_now(), before);
+    }
+    worker_pool_free(NULL);
+}
+END_TEST
+
 Suite *host_records_suite(void) {
     Suite *suite = suite_create("host_records");
     TCase *tests = tcase_create("host_records");
@@ -306,6 +331,7 @@ Suite *host_records_suite(void) {
     tcase_add_test(tests, the_latest_tickets_are_awaited);
     tcase_add_test(tests, a_task_without_room);
     tcase_add_test(tests, as_many_threads_as_cores);
+    tcase_add_test(tests, as_many_threads_as_were_asked_for);
     suite_add_tcase(suite, tests);
     return suite;
 }
