@@ -47,6 +47,23 @@ START_TEST(rounding_is_that_of_core) {
 }
 END_TEST
 
+// However many there are, those and no more; f32 is what it is.
+START_TEST(counts_of_all_kinds) {
+    static const brim_dtype dtypes[] = {BRIM_F32, BRIM_BF16, BRIM_F16};
+    const size_t bytes = brim_dtype_bytes(dtypes[_i]);
+    for (size_t count = 0; count < 40; count++) {
+        float x[48], wide[48];
+        char narrow[4 * 48];
+        for (int i = 0; i < 48; i++) x[i] = (float)(i % 2 ? -i : i) / 4, wide[i] = 999;
+        memset(narrow, 0x55, sizeof narrow);
+        native_narrow(dtypes[_i], x, narrow, count);
+        for (size_t i = count * bytes; i < sizeof narrow; i++) ck_assert_int_eq(narrow[i], 0x55);
+        native_widen(dtypes[_i], narrow, wide, count);
+        for (size_t i = 0; i < 48; i++) ck_assert(wide[i] == (i < count ? x[i] : 999));
+    }
+}
+END_TEST
+
 // ---- threads ------------------------------------------------------------------------------------
 
 static atomic_int counts[1000];
@@ -299,6 +316,7 @@ Suite *native_matmul_suite(void) {
     tcase_set_timeout(tests, 60);
     tcase_add_test(tests, every_half_is_widened);
     tcase_add_test(tests, rounding_is_that_of_core);
+    tcase_add_loop_test(tests, counts_of_all_kinds, 0, 3);
     tcase_add_loop_test(tests, every_item_is_done_once, 1, 5);
     tcase_add_loop_test(tests, the_same_bits_each_time, 0, LIBRARIES);
     tcase_add_loop_test(tests, products_by_each_library, 0, 4 * LIBRARIES);
