@@ -322,6 +322,14 @@ static void try_swaps(file *f, int rule, size_t i, const swap *list) {
             add(f, rule, i, i, list->to[k]);
 }
 
+// A name in capitals.
+static bool is_flag(const file *f, size_t i) {
+    const token *t = &f->token[i];
+    for (size_t k = 0; k < t->length; k++)
+        if (islower((unsigned char)f->text.bytes[t->at + k])) return false;
+    return t->kind == NAME;
+}
+
 static void operators(file *f, size_t i) {
     static const swap binary[] = {{"+", {"-"}},
                                   {"-", {"+"}},
@@ -329,7 +337,7 @@ static void operators(file *f, size_t i) {
                                   {"/", {"*"}},
                                   {"%", {"/"}},
                                   {"&", {"|"}},
-                                  {"|", {"&", "^"}},
+                                  {"|", {"&"}},
                                   {"^", {"|"}},
                                   {"<<", {">>"}},
                                   {">>", {"<<"}},
@@ -349,8 +357,11 @@ static void operators(file *f, size_t i) {
                                      {"fmin", {"fmax"}},
                                      {"fmax", {"fmin"}},
                                      {0}};
+    bool between = ends_operand(f, i - 1) && space_before(f, i) && space_after(f, i);
     if (is(f, i + 1, "(")) try_swaps(f, RULE_OPERATOR, i, functions);
-    if (ends_operand(f, i - 1) && space_before(f, i) && space_after(f, i))
+    if (between && is(f, i, "|") && !(is_flag(f, i - 1) && is_flag(f, i + 1)))
+        add(f, RULE_OPERATOR, i, i, "^"); // the same for flags, which are bits apart
+    if (between)
         try_swaps(f, RULE_OPERATOR, i, binary);
     else if (is(f, i, "-") && !ends_operand(f, i - 1) && !space_after(f, i))
         add(f, RULE_OPERATOR, i, i, "");
