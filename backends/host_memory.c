@@ -83,13 +83,13 @@ static void fill_part(void *context, int item) {
     int64_t at = (int64_t)item * PART, end = f->bytes - at < PART ? f->bytes : at + PART;
     for (; at + (int64_t)sizeof f->pattern <= end; at += sizeof f->pattern)
         memcpy(f->memory + at, &f->pattern, sizeof f->pattern);
-    if (at < end) memset(f->memory + at, 0, (size_t)(end - at));
+    memset(f->memory + at, 0, (size_t)(end - at));
 }
 
 void host_memory_fill(void *memory, int64_t bytes, uint32_t pattern, brim_error *err) {
     filling f = {memory, bytes, pattern};
     int parts = (int)((bytes + PART - 1) / PART);
-    worker_pool *pool = worker_pool_create(worker_pool_cores(parts < 1 ? 1 : parts), err);
+    worker_pool *pool = worker_pool_create(worker_pool_cores(parts), err);
     if (!pool) return;
     worker_pool_run(pool, parts, fill_part, &f);
     worker_pool_free(pool);

@@ -170,6 +170,18 @@ START_TEST(work_items_of_a_cpu) {
 }
 END_TEST
 
+// One row of elements that lie apart is cut as a dense one is.
+START_TEST(a_single_row_that_is_strided) {
+    begin_on(&cpu);
+    brim_output(brim_neg(brim_slice(input("x", BRIM_F32, 2, 100000, 2, 0, 0), 1, 1, 1)), "y");
+    lower(1);
+    ck_assert_int_eq(argument(0, "inner"), 100000);
+    ck_assert_int_eq(argument(0, "x0_in"), 2);
+    ck_assert_int_eq(argument(0, "block"), 12512);
+    ASSERT_GRID(0, 8, 1, 1);
+}
+END_TEST
+
 // Tasks are counted in 32 bits, twice over: where there are too many, each is more vectors.
 START_TEST(tasks_that_can_be_counted) {
     static const int64_t cases[][3] = {
@@ -447,6 +459,7 @@ Suite *lower_launches_suite(void) {
     tcase_add_test(chains, axes_that_do_not_count);
     tcase_add_test(chains, a_last_axis_of_a_vector_stays);
     tcase_add_test(chains, work_items_of_a_cpu);
+    tcase_add_test(chains, a_single_row_that_is_strided);
     tcase_add_test(chains, tasks_that_can_be_counted);
     tcase_add_test(chains, chains_of_whole_vectors);
     tcase_add_test(chains, kernels_are_told_apart_by_their_text);
