@@ -2,7 +2,9 @@
 // for whom they wait. No device is needed.
 #include <dirent.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdatomic.h>
+#include <sys/resource.h>
 #include "backends/host_records.h"
 #include "graph/graph.h"
 #include "tests/allocations.h"
@@ -319,6 +321,36 @@ START_TEST(as_many_threads_as_were_asked_for) {
 }
 END_TEST
 
+// Sanitizers are there; they take memory as they like.
+extern void __asan_init(void) __attribute__((weak));
+extern void __tsan_init(void) __attribute__((weak));
+
+// With room for the stack of one thread and a half, the second cannot start; the first one ends.
+START_TEST(a_thread_that_cannot_start) {
+    if (__asan_init || __tsan_init) return;
+    pthread_attr_t attributes;
+    struct rlimit before, tight;
+    size_t stack;
+    long pages = 0;
+    FILE *f = fopen("/proc/self/statm", "r");
+    ck_assert_int_eq(fscanf(f, "%ld", &pages), 1);
+    fclose(f);
+    int threads = threads_now();
+    pthread_getattr_default_np(&attributes);
+    pthread_attr_getstacksize(&attributes, &stack);
+    getrlimit(RLIMIT_AS, &before);
+    tight = before;
+    tight.rlim_cur = (rlim_t)pages * (rlim_t)sysconf(_SC_PAGESIZE) + stack + stack / 2;
+    setrlimit(RLIMIT_AS, &tight);
+    worker_pool *pool = worker_pool_create(5, &err);
+    setrlimit(RLIMIT_AS, &before);
+    ck_assert_ptr_null(pool);
+    ASSERT_FAILS(err, BRIM_MEMORY, "cannot start thread 2 of 4: Resource temporarily unavailable");
+    for (int n = 0; n < 5000 && threads_now() > threads; n++) usleep(1000);
+    ck_assert_int_eq(threads_now(), threads);
+}
+END_TEST
+
 Suite *host_records_suite(void) {
     Suite *suite = suite_create("host_records");
     TCase *tests = tcase_create("host_records");
@@ -332,6 +364,7 @@ Suite *host_records_suite(void) {
     tcase_add_test(tests, a_task_without_room);
     tcase_add_test(tests, as_many_threads_as_cores);
     tcase_add_test(tests, as_many_threads_as_were_asked_for);
+    tcase_add_test(tests, a_thread_that_cannot_start);
     suite_add_tcase(suite, tests);
     return suite;
 }
