@@ -44,6 +44,8 @@ START_TEST(what_is_free) {
         {meminfo, "0\n", "0\n", NULL, 0},
         {meminfo, "9000000\n", "5000\n", NULL, 1024000},
         {NULL, "9000000\n", "5000\n", NULL, 8995000},
+        {"MemAvailable: 0 kB\n", "50000\n", "5000\n", NULL, 0},
+        {"MemAvailable: 1 kB\n", "50000\n", "5000\n", NULL, 1024},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         char path[160];
