@@ -450,11 +450,13 @@ END_TEST
 
 // ---- text ---------------------------------------------------------------------------------------
 
-static void source_of(chain_step step, char *text, size_t size, char entry[CHAIN_ENTRY_BYTES]) {
-    chain c = {1, 1, &step, (const int16_t[]){0}};
-    brim_dtype dtype[] = {BRIM_F32, BRIM_F32};
-    operand_walk walk[] = {WALK_DENSE, WALK_DENSE};
-    chain_form form = {&c, 1, op_table[step.op].inputs, false, dtype, walk};
+// Of a chain of the first `steps` steps, whose last one is the output; without inputs.
+static void source_of(const chain_step *step, int steps, char *text, size_t size,
+                      char entry[CHAIN_ENTRY_BYTES]) {
+    chain c = {(int16_t)steps, 1, step, &(int16_t){(int16_t)(steps - 1)}};
+    operand_walk walk = WALK_DENSE;
+    brim_dtype dtype = step[steps - 1].dtype;
+    chain_form form = {&c, 1, 0, false, &dtype, &walk};
     err = (brim_error){0};
     strbuf out = {.err = &err};
     chain_source(&form, &out, entry);
@@ -463,24 +465,50 @@ static void source_of(chain_step step, char *text, size_t size, char entry[CHAIN
     strbuf_free(&out);
 }
 
+// Of f32 what reads back as the same; of i32 the nearest that there is, cut to a whole number.
 START_TEST(constants_are_exact_literals) {
     static const struct {
+        brim_dtype dtype;
         float value;
         const char *text;
-    } cases[] = {{1, "splat(1.0f)"},
-                 {0.1f, "splat(0.1f)"},
-                 {1e-20f, "splat(1e-20f)"},
-                 {-0.0f, "splat(-0.0f)"},
-                 {16777216, "splat(16777216.0f)"},
-                 {INFINITY, "splat(INFINITY)"},
-                 {-INFINITY, "splat(-INFINITY)"}};
+    } cases[] = {{BRIM_F32, 1, "splat(1.0f)"},
+                 {BRIM_F32, 0.1f, "splat(0.1f)"},
+                 {BRIM_F32, 1e-20f, "splat(1e-20f)"},
+                 {BRIM_F32, -0.0f, "splat(-0.0f)"},
+                 {BRIM_F32, 16777216, "splat(16777216.0f)"},
+                 {BRIM_F32, NAN, "splat(NAN)"},
+                 {BRIM_F32, INFINITY, "splat(INFINITY)"},
+                 {BRIM_F32, -INFINITY, "splat(-INFINITY)"},
+                 {BRIM_I32, 2147483648.0f, "splat_i((int_t)2147483647LL)"},
+                 {BRIM_I32, 2147483520.0f, "splat_i((int_t)2147483520LL)"},
+                 {BRIM_I32, 1e30f, "splat_i((int_t)2147483647LL)"},
+                 {BRIM_I32, -2147483648.0f, "splat_i((int_t)-2147483648LL)"},
+                 {BRIM_I32, -2147483520.0f, "splat_i((int_t)-2147483520LL)"},
+                 {BRIM_I32, -1e30f, "splat_i((int_t)-2147483648LL)"},
+                 {BRIM_I32, 1.75f, "splat_i((int_t)1LL)"},
+                 {BRIM_I32, -1.75f, "splat_i((int_t)-1LL)"}};
     char text[4000], entry[CHAIN_ENTRY_BYTES];
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        chain_step step = {.op = OP_CONSTANT, .dtype = BRIM_F32, .scalar = {cases[i].value}};
-        source_of(step, text, sizeof text, entry);
+        chain_step step = {.op = OP_CONSTANT, .dtype = cases[i].dtype, .scalar = {cases[i].value}};
+        source_of(&step, 1, text, sizeof text, entry);
         ck_assert_msg(strstr(text, cases[i].text) != NULL, "%s is not in %s", cases[i].text, text);
+        ck_assert_str_eq(entry, "chain_constant");
     }
-    ck_assert_str_eq(entry, "chain_constant");
+}
+END_TEST
+
+// A name has the ops that compute, as many as there is room for, none of them cut.
+START_TEST(names_say_what_is_done) {
+    enum { STEPS = 40 };
+    chain_step step[STEPS] = {{.op = OP_CONSTANT, .dtype = BRIM_F32}};
+    char text[8000], entry[CHAIN_ENTRY_BYTES], expected[8 * STEPS] = "chain";
+    for (int i = 1; i < STEPS; i++)
+        step[i] = (chain_step){.op = OP_NEG, .dtype = BRIM_F32, .operand = {(int16_t)(i - 1)}};
+    for (int steps = 2; steps < STEPS; steps++) {
+        if (strlen(expected) + strlen("_neg") < CHAIN_ENTRY_BYTES) strcat(expected, "_neg");
+        source_of(step, steps, text, sizeof text, entry);
+        ck_assert_str_eq(entry, expected);
+    }
 }
 END_TEST
 
@@ -490,6 +518,7 @@ Suite *chain_suite(void) {
     int count = (int)(sizeof variants / sizeof *variants);
     tcase_set_timeout(run, 240);
     tcase_add_test(text, constants_are_exact_literals);
+    tcase_add_test(text, names_say_what_is_done);
     tcase_add_loop_test(run, chains_are_exact_on_opencl, 0, count);
     tcase_add_loop_test(run, chains_are_exact_on_cuda, 0, count);
     suite_add_tcase(suite, text);
