@@ -235,6 +235,22 @@ START_TEST(a_kernel_that_does_not_compile) {
 }
 END_TEST
 
+// Of a long log the first six lines are told.
+START_TEST(a_kernel_with_many_mistakes) {
+    if (!open_with(_i, (device_settings){0})) return;
+    reserve(4096, 64);
+    add_kernel("broken",
+               "KERNEL broken(BUFFER(y))\n{\n    a1 = 1;\n    a2 = 1;\n    a3 = 1;\n"
+               "    a4 = 1;\n    a5 = 1;\n    a6 = 1;\n    a7 = 1;\n}\n",
+               1);
+    api->load(device, prog, &loaded, &err);
+    int separators = 0;
+    for (const char *at = err.text; (at = strstr(at, " | ")); at++) separators++;
+    ck_assert_msg(separators == 5, "%d: %s", separators, err.text);
+    ASSERT_FAILS(err, BRIM_DEVICE, "a1");
+}
+END_TEST
+
 START_TEST(errors_of_a_device_have_its_name) {
     if (!open_with(_i, (device_settings){0})) return;
     const char *name = api->traits(device)->name;
@@ -495,6 +511,7 @@ Suite *backend_suite(void) {
     tcase_add_loop_test(tests, waits_order_the_queues, 0, devices);
     tcase_add_loop_test(tests, profile_tells_seconds, 0, devices);
     tcase_add_loop_test(tests, a_kernel_that_does_not_compile, 0, devices);
+    tcase_add_loop_test(tests, a_kernel_with_many_mistakes, 0, devices);
     tcase_add_loop_test(tests, errors_of_a_device_have_its_name, 0, devices);
     tcase_add_test(tests, ranges_go_to_their_space);
     tcase_add_loop_test(tests, wrong_arguments_are_found_when_loading, 0, devices);
