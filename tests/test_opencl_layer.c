@@ -482,6 +482,45 @@ START_TEST(each_driver_has_its_entries) {
 }
 END_TEST
 
+// What a kernel of that text, with those defines, writes.
+static float written_by(const char *source, const char *defines, const char *folder) {
+    float written = 0;
+    const device_settings settings = {.cache_dir = folder};
+    const kernel_argument to = buffer_at(0);
+    backend_open("opencl:0", &settings, &api, &device, &err);
+    program_create(&prog, &err);
+    ASSERT_FINE(err);
+    prog->micro_batches = 1;
+    reserve(4096, 64);
+    program_add_kernel(prog, &(kernel_spec){"go", "go.k", source, defines, 1}, &err);
+    add((program_record){.kind = RECORD_LAUNCH, .as.launch = {0, {1, 1, 1}, 1, &to}});
+    load();
+    run_and_wait(SECTION_LAST, 0);
+    api->read(device, 0, &written, sizeof written, &err);
+    ASSERT_FINE(err);
+    finish();
+    start();
+    return written;
+}
+
+// Nor a kernel the binary of another text, or of other defines.
+START_TEST(each_text_has_its_entry) {
+    static const char one[] = "KERNEL go(BUFFER(y)) { PTR(float, y)[0] = X + 1; }\n",
+                      two[] = "KERNEL go(BUFFER(y)) { PTR(float, y)[0] = X + 2; }\n";
+    char folder[] = "/tmp/brim-test-XXXXXX", command[64];
+    if (!device_under_test(0)) return;
+    ck_assert_ptr_nonnull(mkdtemp(folder));
+    for (int i = 0; i < 2; i++) { // the second time by the cache
+        ck_assert(written_by(one, "-DX=10 -DGROUP=1 -DVEC=8 -DBRIM_CPU=1", folder) == 11);
+        ck_assert(written_by(two, "-DX=10 -DGROUP=1 -DVEC=8 -DBRIM_CPU=1", folder) == 12);
+        ck_assert(written_by(one, "-DX=20 -DGROUP=1 -DVEC=8 -DBRIM_CPU=1", folder) == 21);
+    }
+    ck_assert_int_eq(entries(folder), 3);
+    snprintf(command, sizeof command, "rm -rf '%s'", folder);
+    ck_assert_int_eq(system(command), 0);
+}
+END_TEST
+
 START_TEST(devices_that_cannot_be_used) {
     static const struct {
         const char *words, *reason;
@@ -526,6 +565,7 @@ Suite *opencl_layer_suite(void) {
     tcase_add_test(tests, no_cpu);
     tcase_add_test(tests, binaries_that_are_refused);
     tcase_add_test(tests, each_driver_has_its_entries);
+    tcase_add_test(tests, each_text_has_its_entry);
     tcase_add_loop_test(tests, devices_that_cannot_be_used, 0, 4);
     suite_add_tcase(suite, tests);
     return suite;
