@@ -159,7 +159,7 @@ START_TEST(copies_move_with_the_micro_batch) {
         for (int i = 0; i < N; i++)
             ck_assert(out[b * 1024 + i] == 2.0f * (float)(b * 10000 + i) + 1);
     api->run(loaded, SECTION_MIDDLE, BATCHES + 1, &err);
-    ASSERT_FAILS(err, BRIM_ARGUMENT, "micro-batch 5 is outside the host space");
+    ASSERT_FAILS(err, BRIM_ARGUMENT, "(test): micro-batch 5 is outside the host space");
 }
 END_TEST
 
@@ -359,13 +359,29 @@ START_TEST(wrong_arguments_are_found_when_loading) {
 }
 END_TEST
 
+START_TEST(a_kernel_that_is_not_in_its_text) {
+    if (!open_with(0, (device_settings){0})) return;
+    reserve(4096, 64);
+    const kernel_argument to = buffer_at(0);
+    add_kernel("absent", "KERNEL there(BUFFER(y)) { PTR(float, y)[0] = 1; }\n", 1);
+    add((program_record){.kind = RECORD_LAUNCH, .as.launch = {0, {1, 1, 1}, 1, &to}});
+    api->load(device, prog, &loaded, &err);
+    ck_assert_ptr_nonnull(strstr(err.text, "absent"));
+    ck_assert_ptr_nonnull(strstr(err.text, "test.k"));
+    ck_assert_ptr_nonnull(strstr(err.text, "loading a program on "));
+    ASSERT_FAILS(err, err.status, "");
+}
+END_TEST
+
 // A record that a backend cannot take, and what it says of it.
 typedef struct wrong_record {
     program_record record;
     const char *said;
 } wrong_record;
 
-static const kernel_argument far_away[] = {{ARGUMENT_BUFFER, {.offset = 1 << 20}}};
+static const kernel_argument far_away[] = {{ARGUMENT_BUFFER, {.offset = 0}},
+                                           {ARGUMENT_BUFFER, {.offset = 1 << 20}},
+                                           {ARGUMENT_BUFFER, {.offset = 0}}};
 static const wrong_record wrong_records[] = {
     {{.kind = RECORD_FILL, .as.fill = {{SPACE_DEVICE, 1 << 20, 64}, 0}},
      "outside the device space"},
@@ -375,7 +391,8 @@ static const wrong_record wrong_records[] = {
      "within the host space"},
     {{.kind = RECORD_COPY, .as.copy = {{SPACE_HOST, 0, 64}, {SPACE_DEVICE, 64, 32}, 0}},
      "a copy of 64 bytes to 32 bytes"},
-    {{.kind = RECORD_LAUNCH, .as.launch = {0, {1, 1, 1}, 1, far_away}}, "outside the device space"},
+    {{.kind = RECORD_LAUNCH, .as.launch = {0, {1, 1, 1}, 2, far_away + 1}}, "argument 0: "},
+    {{.kind = RECORD_LAUNCH, .as.launch = {0, {1, 1, 1}, 2, far_away}}, "argument 1: "},
     {{.kind = (record_kind)99}, "a record of unknown kind 99"},
     {{.kind = RECORD_MATMUL,
       .as.matmul =
@@ -388,7 +405,7 @@ START_TEST(wrong_records_are_found_when_loading) {
     const wrong_record *w = &wrong_records[_i % WRONG_RECORDS];
     if (!open_with(_i / WRONG_RECORDS, (device_settings){.own_products = true})) return;
     reserve(4096, 4096);
-    add_kernel("touch", "KERNEL touch(BUFFER(y)) { PTR(float, y)[0] = 1; }\n", 1);
+    add_kernel("touch", "KERNEL touch(BUFFER(x), BUFFER(y)) { PTR(float, y)[0] = 1; }\n", 1);
     add(w->record);
     api->load(device, prog, &loaded, &err);
     ck_assert_ptr_nonnull(strstr(err.text, "record 0 (test)"));
@@ -515,6 +532,7 @@ Suite *backend_suite(void) {
     tcase_add_loop_test(tests, errors_of_a_device_have_its_name, 0, devices);
     tcase_add_test(tests, ranges_go_to_their_space);
     tcase_add_loop_test(tests, wrong_arguments_are_found_when_loading, 0, devices);
+    tcase_add_test(tests, a_kernel_that_is_not_in_its_text); // OpenCL's words
     tcase_add_loop_test(tests, wrong_records_are_found_when_loading, 0, devices * WRONG_RECORDS);
     tcase_add_loop_test(tests, a_program_larger_than_memory_is_not_loaded, 0, devices);
     tcase_add_loop_test(tests, devices_by_name, 0, devices);

@@ -533,6 +533,8 @@ START_TEST(devices_that_cannot_be_used) {
     if (!become(rows[_i].words)) return;
     device_traits traits;
     find_backend("opencl")->describe(0, &traits, &err);
+    ck_assert_int_eq(strncmp(err.text, "device opencl:0: a device behind a layer cannot be", 50),
+                     0);
     ASSERT_FAILS(err, BRIM_UNSUPPORTED, rows[_i].reason);
     err = (brim_error){0};
     backend_open("opencl:0", NULL, &api, &device, &err);
