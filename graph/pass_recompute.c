@@ -175,7 +175,6 @@ static void add_backward_node(recomputer *c, node_id n) {
     for (int32_t i = 0; i < c->count; i++) list_producers(c, c->list[i]);
     qsort(c->list, (size_t)c->count, sizeof *c->list, by_id);
     for (int32_t i = 0; i < c->count && !failed(c->r.err); i++) copy_forward_node(c, c->list[i]);
-    if (failed(c->r.err)) return;
     const graph_node *node = &c->r.from->node[n];
     value_id first = add_reader(c, node);
     for (int32_t j = 0; j < node->outputs && !failed(c->r.err); j++)

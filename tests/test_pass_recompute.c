@@ -116,14 +116,15 @@ START_TEST(what_cannot_is_kept) {
     shape s = {2, {4, 4}};
     brim_value x = brim_input(g, "x", BRIM_F32, 4, 4), w = brim_parameter(g, "w", normal, 4, 4);
     brim_value sum = graph_value_of(g, graph_leaf(g, ROLE_ACCUMULATOR, BRIM_F32, &s, "sum"));
-    brim_value of_variable = brim_exp(sum), low = brim_exp(w), product = brim_matmul(x, low);
+    brim_value of_variable = brim_exp(brim_reshape(sum, 16)), low = brim_exp(w),
+               product = brim_matmul(x, low);
     brim_value named = brim_relu(product), view = brim_reshape(named, 16);
     brim_output(view, "view");
     brim_value added =
         graph_op(g, OP_ACCUMULATE, (brim_value[]){sum, brim_matmul(product, product)}, 2, NULL);
     g->phase = PHASE_BACKWARD;
     brim_value d = brim_add(brim_add(low, named), brim_add(product, brim_reshape(view, 4, 4)));
-    brim_output(brim_add(d, of_variable), "d");
+    brim_output(brim_add(d, brim_reshape(of_variable, 4, 4)), "d");
     g->phase = PHASE_UPDATE;
     brim_output(brim_neg(added), "total");
     for (int micro_batches = 1; micro_batches < 3; micro_batches++) {
@@ -145,6 +146,28 @@ START_TEST(what_cannot_is_kept) {
         ck_assert_int_eq(again, micro_batches == 1 ? 2 : 1);
         brim_graph_free(made);
     }
+    FREE_GRAPH;
+}
+END_TEST
+
+// The first value may be one that can be made again.
+START_TEST(the_first_value_counts) {
+    MAKE_GRAPH;
+    brim_value two = brim_constant(g, 2), x = brim_input(g, "x", BRIM_F32, 4);
+    brim_value y = brim_exp(brim_mul(x, two));
+    g->phase = PHASE_BACKWARD;
+    brim_output(brim_mul(y, two), "d");
+    fit_graph(g);
+    bool possible[8];
+    for (int i = 0; i < 2; i++) {
+        memset(possible, i, sizeof possible); // all are set
+        recompute_possible(g, possible, &err);
+        for (value_id v = 0; v < g->values; v++)
+            ck_assert_int_eq(possible[v], v == two.id || v == y.id || v == y.id - 1);
+    }
+    TAKE(recompute_listed(g, (value_id[]){two.id, y.id}, 2, &err));
+    ck_assert_int_eq(count_ops(g, OP_CONSTANT), 2);
+    ck_assert_int_eq(count_ops(g, OP_EXP), 1); // the backward pass alone reads it
     FREE_GRAPH;
 }
 END_TEST
@@ -332,6 +355,7 @@ Suite *pass_recompute_suite(void) {
     tcase_add_test(small, copies_stand_before_their_readers);
     tcase_add_test(small, views_follow_and_all_outputs_come_again);
     tcase_add_test(small, what_cannot_is_kept);
+    tcase_add_test(small, the_first_value_counts);
     tcase_add_test(small, marks_become_decisions);
     tcase_add_test(small, marks_are_what_is_recomputed);
     tcase_add_test(small, marks_go_through_passes);
