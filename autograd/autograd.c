@@ -150,9 +150,9 @@ static bool as_piece(const tape *t, int32_t use, piece *out) {
 
 static int by_start(const void *a, const void *b) {
     const piece *x = a, *y = b;
-    if (x->axis != y->axis) return x->axis < y->axis ? -1 : 1;
+    if (x->axis != y->axis) return x->axis - y->axis;
     if (x->start != y->start) return x->start < y->start ? -1 : 1;
-    return x->use < y->use ? -1 : 1;
+    return x->use - y->use;
 }
 
 // Where the gradients of slices of one value tile it exactly along an axis, they are joined by one

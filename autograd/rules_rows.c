@@ -58,16 +58,10 @@ void derive_linear_cross_entropy(const rule_context *c, brim_value *dx) {
 
 void derive_attention(const rule_context *c, brim_value *dx) {
     if (!derive_only_first(c)) return;
-    bool segments = c->node->inputs > 3;
-    brim_value inputs[7] = {c->in[0],
-                            c->in[1],
-                            c->in[2],
-                            c->out[0],
-                            c->out[1],
-                            derive_dy(c),
-                            segments ? c->in[3] : GRAPH_INVALID};
+    brim_value inputs[7] = {c->in[0], c->in[1], c->in[2], c->out[0], c->out[1], derive_dy(c)};
+    for (int32_t i = 3; i < c->node->inputs; i++) inputs[3 + i] = c->in[i]; // segments
     brim_value dq =
-        graph_op(c->graph, OP_ATTENTION_BACKWARD, inputs, segments ? 7 : 6, &c->node->attr);
+        graph_op(c->graph, OP_ATTENTION_BACKWARD, inputs, 3 + c->node->inputs, &c->node->attr);
     dx[0] = dq;
     dx[1] = graph_output(dq, 1);
     dx[2] = graph_output(dq, 2);

@@ -49,7 +49,6 @@ static value_id in_dtype(caster *c, const graph_node *reader, value_id v, brim_d
         like.op = OP_CAST;
         made = rewrite_add_one(&c->r, &like, &v, 1, dtype, &s);
     }
-    if (failed(c->r.err)) return v;
     describe(c, made, false, false);
     c->value[v].in[dtype] = made;
     return made;

@@ -134,7 +134,7 @@ static bool check_value(const verifier *v, value_id id) {
 
 static int compare_leaves(const void *a, const void *b) {
     const graph_value *x = *(const graph_value *const *)a, *y = *(const graph_value *const *)b;
-    if (x->role != y->role) return x->role < y->role ? -1 : 1;
+    if (x->role != y->role) return (int)x->role - (int)y->role;
     return strcmp(x->name, y->name);
 }
 

@@ -109,8 +109,13 @@ START_TEST(missing_derivatives_are_named) {
 }
 END_TEST
 
+static brim_value input_of(brim_value x) {
+    return graph_value_of(g, g->node[g->value[x.id].producer].input[0]);
+}
+
 // Statistics that an op saves lead to no loss, even beside a result that does.
 START_TEST(statistics_are_named) {
+    brim_value first = brim_constant(g, 1); // value 0
     brim_value x = brim_input(g, "x", BRIM_F32, 3, 5), w = brim_input(g, "w", BRIM_F32, 5);
     brim_scope_push(g, "h.0");
     brim_value y = brim_layer_norm_with(x, w, w, 0);
@@ -123,6 +128,12 @@ START_TEST(statistics_are_named) {
                                            : "layer_norm in scope \"h.0\": output 2 has no "
                                              "derivative; only output 0 may lead to a loss");
     }
+    brim_value row = brim_slice(x, 0, 0, 1); // one row: its statistics are the loss itself
+    brim_loss of_one = brim_cross_entropy(brim_reshape(row, 5), brim_cast(first, BRIM_I32), -100);
+    brim_value losses = input_of(of_one.sum);
+    expect_no_gradient(graph_output(losses, 1), first, x);
+    ASSERT_TEXT(BRIM_GRAPH,
+                "cross_entropy: output 1 has no derivative; only output 0 may lead to a loss");
     expect_no_gradient(total(graph_output(brim_rms_norm_with(x, w, 0), 1)), brim_constant(g, 1), x);
     ASSERT_TEXT(BRIM_GRAPH,
                 "rms_norm: output 1 has no derivative; only output 0 may lead to a loss");

@@ -64,14 +64,19 @@ END_TEST
 // What is made of constants alone is rounded where it meets 16-bit values, not before.
 START_TEST(cast_adapts_constants) {
     MAKE_GRAPH;
-    brim_value x = brim_input(g, "x", BRIM_F32, 4), c = brim_exp(brim_constant(g, 1));
+    brim_value one = brim_constant(g, 1); // of the first node
+    brim_value x = brim_input(g, "x", BRIM_F32, 4), c = brim_exp(one);
     brim_value p = brim_softmax(x, -1);
     brim_output(brim_mul(p, c), "p");
     brim_output(brim_mul(brim_relu(x), c), "x");
+    brim_output(brim_mul(brim_abs(x), one), "one");
     TAKE(pass_cast(g, BRIM_BF16, &err));
     ck_assert_int_eq(g->value[find_op(g, OP_EXP)->first_output].dtype, BRIM_F32);
     ck_assert_int_eq(g->value[g->result[0]].dtype, BRIM_F32);
     ck_assert_int_eq(g->value[g->result[1]].dtype, BRIM_BF16);
+    ck_assert_int_eq(g->value[g->result[2]].dtype, BRIM_BF16);
+    ck_assert_int_eq(count_ops(g, OP_CAST), 2); // of x and of c; the constant is made anew
+    ck_assert_int_eq(count_ops(g, OP_CONSTANT), 2);
     FREE_GRAPH;
 }
 END_TEST
@@ -79,14 +84,19 @@ END_TEST
 START_TEST(cast_keeps_the_loss_in_f32) {
     MAKE_GRAPH;
     brim_value x = brim_input(g, "x", BRIM_F32, 1);
-    brim_value sum = brim_reshape_dims(brim_relu(x), 0, (int64_t[]){0});
+    brim_value y = brim_relu(x);
+    brim_input(g, "between", BRIM_I32, 2); // a leaf stands before the loss
+    brim_value sum = brim_reshape_dims(y, 0, NULL);
+    brim_value count = brim_reshape_dims(brim_abs(x), 0, NULL);
     brim_output(sum, "sum");
+    brim_output(count, "count");
     g->loss.sum = sum.id;
-    g->loss.count = brim_constant(g, 1).id;
+    g->loss.count = count.id;
     TAKE(pass_cast(g, BRIM_F16, &err));
     ck_assert_int_eq(g->value[g->loss.sum].dtype, BRIM_F32);
     ck_assert_int_eq(g->value[g->loss.count].dtype, BRIM_F32);
     ck_assert_int_eq(g->value[g->result[0]].dtype, BRIM_F16);
+    ck_assert_int_eq(g->value[g->result[1]].dtype, BRIM_F16);
     FREE_GRAPH;
 }
 END_TEST
