@@ -60,7 +60,7 @@ static void choose_copies(copier *c) {
         if (!is_plain_cast(g, node) || c->of[node->input[0]].wanted) continue;
         brim_dtype dtype = g->value[node->first_output].dtype;
         if (!may_have_copy(c, node->input[0], dtype)) continue;
-        c->of[node->input[0]] = (struct copied){true, dtype, -1};
+        c->of[node->input[0]] = (struct copied){.wanted = true, .dtype = dtype};
     }
 }
 

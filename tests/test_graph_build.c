@@ -105,6 +105,33 @@ START_TEST(constants_take_on_a_dtype) {
 }
 END_TEST
 
+START_TEST(constants_have_a_range) {
+    static const struct {
+        brim_dtype dtype;
+        double value;
+        bool fits;
+    } rows[] = {
+        {BRIM_I32, 0x1p24, true},       {BRIM_I32, -0x1p24, true},  {BRIM_I32, 0x1p24 + 1, false},
+        {BRIM_I32, -0x1p24 - 1, false}, {BRIM_I32, 2.5, false},     {BRIM_I32, NAN, false},
+        {BRIM_I32, INFINITY, false},    {BRIM_F16, 65504, true},    {BRIM_F16, 65519, true},
+        {BRIM_F16, -65520, false},      {BRIM_F16, INFINITY, true}, {BRIM_F16, NAN, false},
+        {BRIM_BF16, 65520, true},       {BRIM_BF16, 3.4e38, false}, {BRIM_BF16, -INFINITY, true},
+        {BRIM_F32, 3.4e38, true},       {BRIM_F32, -3.5e38, false}, {BRIM_F32, 1e-60, true},
+        {BRIM_F32, -INFINITY, true},    {BRIM_F32, NAN, false},
+    };
+    MAKE_GRAPH;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        brim_value c = graph_constant(g, rows[i].dtype, rows[i].value);
+        ck_assert_msg((c.id >= 0) == rows[i].fits && failed(&err) == !rows[i].fits, "row %d",
+                      (int)i);
+        if (rows[i].fits) ck_assert(constant_of(c) == (float)rows[i].value);
+        if (rows[i].fits) ck_assert_int_eq(brim_value_dtype(c), rows[i].dtype);
+        err = (brim_error){0};
+    }
+    FREE_GRAPH;
+}
+END_TEST
+
 START_TEST(casts) {
     MAKE_GRAPH;
     brim_value x = brim_input(g, "x", BRIM_I32, 2);
@@ -454,6 +481,7 @@ Suite *graph_build_suite(void) {
     TCase *tests = tcase_create("constructors");
     tcase_add_test(tests, elementwise_makes_its_op);
     tcase_add_test(tests, constants_take_on_a_dtype);
+    tcase_add_test(tests, constants_have_a_range);
     tcase_add_test(tests, casts);
     tcase_add_test(tests, reshapes);
     tcase_add_test(tests, permutes_and_broadcasts);
