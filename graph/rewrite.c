@@ -82,7 +82,7 @@ value_id rewrite_add(rewrite *r, const graph_node *like, const value_id *inputs,
         g->value[g->values++] = v;
     }
     g->node[g->nodes++] = node;
-    return failed(r->err) ? -1 : node.first_output;
+    return node.first_output;
 }
 
 value_id rewrite_add_one(rewrite *r, const graph_node *like, const value_id *inputs, int32_t count,

@@ -29,8 +29,8 @@ bool rewrite_begin(rewrite *r, const brim_graph *from, brim_error *err);
 void rewrite_leaf(rewrite *r, value_id old);
 
 // Appends a node like `like` (op, attributes, phase, sections, scope; inputs and outputs are new
-// ids and types) and returns its first output, -1 after an error. output[0 .. like->outputs-1]
-// gives dtype, shape and name of each.
+// ids and types) and returns its first output, which is of no use after an error. output[0 ..
+// like->outputs-1] gives dtype, shape and name of each.
 value_id rewrite_add(rewrite *r, const graph_node *like, const value_id *inputs, int32_t count,
                      const graph_value *output);
 

@@ -214,6 +214,11 @@ static void extra_result(brim_graph *g, value_id id) {
     X(extra_node_end, "its outputs are values 29 and on of 29", extra_node(g, g->values))          \
     X(original_end, "said to be value 29 again", p->back->recomputed = true;                       \
       VALUE(gradient).original = g->values)                                                        \
+    X(original_second, "its output 1 is said to be value 0 again",                                 \
+      g->value[p->norm->first_output + 1].original = 0)                                            \
+    X(original_second_type, "output 1 is said to be value 0 again, which has another type",        \
+      p->norm->phase = PHASE_BACKWARD;                                                             \
+      p->norm->recomputed = true; g->value[p->norm->first_output + 1].original = 0)                \
     X(original_shape, "again, which has another type", p->back->recomputed = true;                 \
       VALUE(gradient).original = 0)                                                                \
     X(loss_other_half, "the loss is value -1 by value 20, two scalars", g->loss.sum = -1)          \

@@ -267,13 +267,14 @@ START_TEST(sections_follow_what_is_read) {
                sum = graph_value_of(g, graph_leaf(g, ROLE_ACCUMULATOR, BRIM_F32, &s, "sum")),
                more = graph_value_of(g, graph_leaf(g, ROLE_ACCUMULATOR, BRIM_F32, &s, "more")),
                state = graph_value_of(g, graph_leaf(g, ROLE_STATE, BRIM_F32, &s, "state"));
-    brim_value lr = graph_control(g, CONTROL_LR), one = brim_constant(g, 1);
+    brim_value lr = graph_control(g, CONTROL_LR);
     g->phase = PHASE_UPDATE;
     brim_value first = brim_relu(x), second = brim_neg(first); // both are summed
     brim_value added = graph_op(g, OP_ACCUMULATE, (brim_value[]){more, second}, 2, NULL);
     brim_value decay = brim_exp(w), alone = brim_exp(lr), beside = brim_abs(first),
                two = brim_constant(g, 2);
     g->phase = PHASE_FORWARD;
+    brim_value one = brim_constant(g, 1);
     brim_value whole = graph_op(g, OP_ACCUMULATE, (brim_value[]){sum, x}, 2, NULL);
     brim_value of_parameter = graph_op(g, OP_ACCUMULATE, (brim_value[]){w, brim_tanh(w)}, 2, NULL);
     const struct {
@@ -321,6 +322,17 @@ START_TEST(sections_follow_what_is_read) {
     ASSERT_REFUSED(BRIM_GRAPH, expected);
     ck_assert_int_eq(pass_sections(g, 1, &err), BRIM_OK);
     ck_assert_int_eq(pass_sections(g, -1, &err), BRIM_ARGUMENT);
+    FREE_GRAPH;
+    err = (brim_error){0};
+    g = brim_graph_create(&err); // the first node may be a sum
+    sum = graph_value_of(g, graph_leaf(g, ROLE_ACCUMULATOR, BRIM_F32, &s, "sum"));
+    whole =
+        graph_op(g, OP_ACCUMULATE, (brim_value[]){sum, brim_input(g, "x", BRIM_F32, 4)}, 2, NULL);
+    brim_neg(whole);
+    pass_sections(g, 2, &err);
+    ASSERT_FINE(err);
+    ck_assert_int_eq(g->node[0].sections, SECTION_ALL);
+    ck_assert_int_eq(g->node[1].sections, SECTION_LAST);
     FREE_GRAPH;
 }
 END_TEST
