@@ -176,7 +176,7 @@ static void join_pieces(tape *t, value_id v) {
             end += list[i + n].extent;
             parts[n] = list[i + n].part;
         }
-        if (tiles && n > 1 && end == t->graph->value[v].shape.dim[axis]) {
+        if (tiles && end == t->graph->value[v].shape.dim[axis]) {
             int32_t keep = list[i].use;
             for (int32_t j = 1; j < n; j++) {
                 if (list[i + j].use < keep) keep = list[i + j].use;
