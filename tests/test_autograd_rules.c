@@ -466,10 +466,15 @@ END_TEST
 START_TEST(the_seed_takes_on_the_dtype_of_the_loss) {
     brim_value first = brim_constant(g, 1); // value 0
     brim_value x = brim_input(g, "x", BRIM_BF16, 4), loss = brim_max(x, NULL, 0, false), gradient;
-    brim_value sum = total(brim_cast(x, BRIM_F32));
-    autograd_differentiate(g, sum, first, &x.id, 1, &gradient, &err);
-    ASSERT_FINE(err);
-    ck_assert_int_ge(gradient.id, 0);
+    brim_value sum = total(brim_cast(x, BRIM_F32)), s = brim_input_dims(g, "s", BRIM_F32, 0, NULL);
+    const brim_value losses[] = {sum, brim_add(s, brim_exp(s)), s}, of[] = {x, s, s};
+    const op_id made[] = {OP_CAST, OP_ADD, OP_CONSTANT}; // the seed itself for the last
+    for (int i = 0; i < 3; i++) {
+        autograd_differentiate(g, losses[i], first, &of[i].id, 1, &gradient, &err);
+        ASSERT_FINE(err);
+        ck_assert_int_ge(gradient.id, 0);
+        ck_assert_msg(node_of(gradient)->op == made[i], "loss %d", i);
+    }
     ck_assert_int_eq(brim_value_dtype(gradient_of(loss, x)), BRIM_BF16);
     brim_value own = gradient_of(loss, loss);
     ck_assert_int_eq(brim_value_dtype(own), BRIM_BF16);

@@ -344,6 +344,11 @@ START_TEST(rows) {
     ck_assert_int_eq(node_of(y)->op, OP_PERMUTE);
     ck_assert_int_eq(node_of(operand_of(y, 0))->op, OP_LOG_SOFTMAX);
     ASSERT_SHAPE(operand_of(y, 0), 4, 3, 2);
+    brim_value deep = brim_reshape(x, 1, 2, 1, 3, 1, 4); // as many axes as there may be
+    y = brim_softmax(deep, 3);
+    ASSERT_SHAPE(y, 1, 2, 1, 3, 1, 4);
+    ASSERT_SHAPE(operand_of(y, 0), 1, 2, 1, 4, 1, 3);
+    ASSERT_SHAPE(brim_sum(deep, (int[]){5, 1}, 2, false), 1, 1, 3, 1);
     ASSERT_SHAPE(brim_layer_norm_with(x, w, w, 1e-5), 2, 3, 4);
     y = brim_rms_norm_with(x, w, 1e-6);
     ck_assert(node_of(y)->attr.scalar[0] == 1e-6f);
