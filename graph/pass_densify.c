@@ -51,13 +51,13 @@ static value_id insert(densifier *d, const graph_node *at, op_id op, const brim_
 
 // A dense copy, shared by the readers that may.
 static value_id dense_copy(densifier *d, const graph_node *at, value_id v) {
+    if (failed(d->r.err)) return -1;
     const brim_graph *g = d->r.to;
-    value_id copy = v < 0 ? -1 : d->value[v].copy;
+    value_id copy = d->value[v].copy;
     if (copy >= 0) {
         const graph_node *made = &g->node[g->value[copy].producer];
         if (made->phase <= at->phase && made->sections == at->sections) return copy;
     }
-    if (v < 0) return -1;
     shape s = g->value[v].shape;
     copy = insert(d, at, OP_COPY, &no_attr, v, &s);
     d->value[v].copy = copy;
