@@ -28,10 +28,10 @@ static bool *find_live(const brim_graph *g, brim_error *err) {
 // Equal nodes -------------------------------------------------------------------------------------
 
 // New nodes by their first input, which equal nodes share, in the order in which they were made.
+// -1: none.
 typedef struct node_lists {
-    node_id
-        *first; // by value id + 1 (nobody reads the last), those without inputs in front; -1: none
-    node_id *next; // by node id; -1: none
+    node_id *first; // by value id + 1, [0]: those without inputs (nobody reads the last value)
+    node_id *next;  // by node id
 } node_lists;
 
 // Would the new graph's node `there` compute what `node` of the old one computes from `inputs`?
@@ -55,8 +55,7 @@ static bool same_node(const rewrite *r, const graph_node *node, const value_id *
 // Copies the node, or finds an equal one.
 static void merge_or_copy(rewrite *r, node_lists *lists, node_id n, const value_id *inputs) {
     const graph_node *node = &r->from->node[n];
-    if (node->op == OP_DROPOUT || node->recomputed ||
-        op_table[node->op].family == FAMILY_UPDATE) {
+    if (node->op == OP_DROPOUT || node->recomputed || op_table[node->op].family == FAMILY_UPDATE) {
         rewrite_copy(r, n, inputs);
         return;
     }
