@@ -325,7 +325,7 @@ static void count_entries(const kernel_cache *cache, found_list *list) {
 
 static int used_before(const void *a, const void *b) {
     const struct timespec *x = &((const found *)a)->used, *y = &((const found *)b)->used;
-    if (x->tv_sec != y->tv_sec) return x->tv_sec < y->tv_sec ? -1 : 1;
+    if (x->tv_sec != y->tv_sec) return (x->tv_sec > y->tv_sec) - (x->tv_sec < y->tv_sec);
     return (x->tv_nsec > y->tv_nsec) - (x->tv_nsec < y->tv_nsec);
 }
 

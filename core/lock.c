@@ -64,7 +64,7 @@ static void write_pid(int descriptor) {
 // A process that was killed keeps its locks until its memory is taken apart, which takes a moment;
 // so who is refused has tried for a second.
 static void take(brim_lock *lock, brim_error *err) {
-    enum { TRIES = 20, PAUSE_NS = 50 * 1000 * 1000 };
+    enum { TRIES = 20, PAUSE_NS = 50000000 };
     for (int i = 1;; i++) {
         lock->descriptor = open(lock->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
         if (lock->descriptor < 0) {

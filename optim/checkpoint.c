@@ -138,7 +138,7 @@ static void save_model(brim_trainer *t, const char *path, checksum *sum, brim_er
         write_parameters(t, w, sum, err);
         safetensors_end(w, err);
     }
-    if (out) file_commit(out, err);
+    file_commit(out, err);
     free(entries);
 }
 
@@ -188,7 +188,7 @@ static void save_state(brim_trainer *t, const char *path, uint64_t model_sum, br
         if (data) state_write(w, value_at(t, id)->name, data, bytes, err);
         free(data);
     }
-    if (w) state_commit(w, err);
+    state_commit(w, err);
 }
 
 static void save_files(brim_trainer *t, const char *folder, brim_error *err) {

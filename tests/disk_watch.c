@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/types.h>
+#include <unistd.h>
 
 // What is known of a file or folder; moments count calls.
 typedef struct watched {
@@ -23,7 +24,7 @@ static struct {
     bool on;
     long moment;
     watched file[MOST_FILES];
-    int files, renames, inherited;
+    int files, renames, inherited, opened, number_0;
     char complaint[TEXT_BYTES];
     char last[TEXT_BYTES];
     char parent[TEXT_BYTES]; // to be synced, since a name was given in it; "": none
@@ -116,6 +117,15 @@ void disk_has_names_only(bool yes) {
     watch.names_only = yes;
 }
 
+void disk_number_0(int at) {
+    watch.number_0 = at;
+    watch.opened = 0;
+}
+
+int disk_opened(void) {
+    return watch.opened;
+}
+
 void disk_is_at_its_end(bool yes) {
     watch.at_end = yes;
 }
@@ -137,14 +147,27 @@ static bool interrupted(size_t *size) {
     return true;
 }
 
+static int numbered(int descriptor, int flags) {
+    watch.inherited += !(flags & O_CLOEXEC);
+    if (descriptor <= 0 || ++watch.opened != watch.number_0) return descriptor;
+    dup3(descriptor, 0, flags & O_CLOEXEC);
+    close(descriptor);
+    return 0;
+}
+
 int __real_open(const char *path, int flags, mode_t mode);
 int __wrap_open(const char *path, int flags, mode_t mode);
 int __wrap_open(const char *path, int flags, mode_t mode) {
-    watch.inherited += !(flags & O_CLOEXEC);
     if (!watch.names_only || (flags & O_TMPFILE) != O_TMPFILE)
-        return __real_open(path, flags, mode);
+        return numbered(__real_open(path, flags, mode), flags);
     errno = EOPNOTSUPP;
     return -1;
+}
+
+int __real_openat(int folder, const char *path, int flags, mode_t mode);
+int __wrap_openat(int folder, const char *path, int flags, mode_t mode);
+int __wrap_openat(int folder, const char *path, int flags, mode_t mode) {
+    return numbered(__real_openat(folder, path, flags, mode), flags);
 }
 
 ssize_t __real_read(int descriptor, void *data, size_t size);

@@ -24,6 +24,10 @@ int disk_watch_inherited(void);    // files opened without O_CLOEXEC
 // before it begins; 0: as they are.
 void disk_most_at_once(size_t bytes);
 
+// The file that is opened as the AT-th from now on gets descriptor 0. How many were opened since.
+void disk_number_0(int at);
+int disk_opened(void);
+
 // Whether a call reads and writes nothing, without an error.
 void disk_is_at_its_end(bool yes);
 

@@ -44,11 +44,13 @@ START_TEST(file_appears_whole) {
     ck_assert_uint_eq(file_size(w), 12);
     ck_assert_str_eq(file_path(w), path);
     ck_assert(file_rewrite(w, 0, "h", 1, &err));
+    ck_assert(file_rewrite(w, 10, "LD", 2, &err)); // to its end
+    ck_assert(file_rewrite(w, 12, "", 0, &err));
     ck_assert(access(path, F_OK) != 0);
     ck_assert_int_eq(entries(test_directory, "whole.brim-tmp-"), 1);
     ck_assert(file_commit(w, &err));
     ASSERT_FINE(err);
-    assert_contents(path, "hello, world");
+    assert_contents(path, "hello, worLD");
     ck_assert_int_eq(entries(test_directory, "whole"), 1);
     struct stat status;
     ck_assert_int_eq(stat(path, &status), 0);
@@ -396,6 +398,8 @@ START_TEST(locks_without_a_number) {
     snprintf(path, sizeof path, "%s/lock", folder);
     int other = open(path, O_RDWR | O_CREAT, 0666);
     ck_assert_int_eq(lock_try(other), LOCK_TAKEN);
+    static const char text[] = "no number, and longer than any that a process could have";
+    ck_assert_int_eq(write(other, text, sizeof text - 1), sizeof text - 1);
     ck_assert_ptr_null(brim_folder_lock(folder, &err));
     ASSERT_FAILS(err, BRIM_IO, "numberless is in use by another run; expected a folder");
     close(other);

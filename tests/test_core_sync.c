@@ -87,19 +87,19 @@ END_TEST
 
 // ---- less at once -------------------------------------------------------------------------------
 
-enum { BYTES = 1000, MOST = 7 };
+enum { BYTES = 1000 };
 
 static void fill(char data[BYTES]) {
     for (int i = 0; i < BYTES; i++) data[i] = (char)(i * 37 + i / 256);
 }
 
-START_TEST(files_come_in_parts) {
+START_TEST(files_come_in_parts) { // of _i bytes
     brim_error err = {0};
     char data[BYTES], path[200];
     size_t size;
     fill(data);
     strcpy(path, test_path("parts"));
-    disk_most_at_once(MOST);
+    disk_most_at_once((size_t)_i);
     file_writer *w = file_create(path, &err);
     file_write(w, data, BYTES, &err);
     ck_assert_uint_eq(file_size(w), BYTES);
@@ -205,13 +205,13 @@ START_TEST(where_the_disk_tier_can_be) {
 }
 END_TEST
 
-START_TEST(the_disk_tier_comes_in_parts) {
+START_TEST(the_disk_tier_comes_in_parts) { // of _i bytes
     brim_error err = {0};
     char data[BYTES], back[BYTES] = {0};
     fill(data);
     host_file file;
     host_file_open(&file, test_directory, 3 * BYTES, &err);
-    disk_most_at_once(MOST);
+    disk_most_at_once((size_t)_i);
     host_file_write(&file, BYTES, data, BYTES, &err);
     host_file_read(&file, BYTES, back, BYTES, &err);
     disk_most_at_once(0);
@@ -263,11 +263,11 @@ Suite *core_sync_suite(void) {
     tcase_add_test(tests, a_file_is_synced_before_it_has_its_name);
     tcase_add_test(tests, a_folder_is_synced_before_it_has_its_name);
     tcase_add_test(tests, a_state_is_synced_before_it_has_its_name);
-    tcase_add_test(tests, files_come_in_parts);
+    tcase_add_loop_test(tests, files_come_in_parts, 1, 8);
     tcase_add_test(tests, a_disk_at_its_end);
     tcase_add_test(tests, the_disk_tier_has_bounds);
     tcase_add_test(tests, where_the_disk_tier_can_be);
-    tcase_add_test(tests, the_disk_tier_comes_in_parts);
+    tcase_add_loop_test(tests, the_disk_tier_comes_in_parts, 1, 8);
     tcase_add_loop_test(tests, the_disk_tier_has_no_name, 0, 2);
     suite_add_tcase(suite, tests);
     return suite;
