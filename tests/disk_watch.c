@@ -1,5 +1,6 @@
 #include "tests/disk_watch.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
@@ -29,7 +30,7 @@ static struct {
     char last[TEXT_BYTES];
     char parent[TEXT_BYTES]; // to be synced, since a name was given in it; "": none
     size_t most;
-    bool interrupt, names_only, at_end;
+    bool interrupt, names_only, at_end, no_lists;
 } watch;
 
 static watched *find(dev_t device, ino_t inode) {
@@ -113,6 +114,10 @@ int disk_watch_inherited(void) {
     return watch.inherited;
 }
 
+void disk_lists_nothing(bool yes) {
+    watch.no_lists = yes;
+}
+
 void disk_has_names_only(bool yes) {
     watch.names_only = yes;
 }
@@ -168,6 +173,14 @@ int __real_openat(int folder, const char *path, int flags, mode_t mode);
 int __wrap_openat(int folder, const char *path, int flags, mode_t mode);
 int __wrap_openat(int folder, const char *path, int flags, mode_t mode) {
     return numbered(__real_openat(folder, path, flags, mode), flags);
+}
+
+struct dirent *__real_readdir(DIR *folder);
+struct dirent *__wrap_readdir(DIR *folder);
+struct dirent *__wrap_readdir(DIR *folder) {
+    if (!watch.no_lists) return __real_readdir(folder);
+    errno = EIO;
+    return NULL;
 }
 
 ssize_t __real_read(int descriptor, void *data, size_t size);

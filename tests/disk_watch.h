@@ -31,6 +31,9 @@ int disk_opened(void);
 // Whether a call reads and writes nothing, without an error.
 void disk_is_at_its_end(bool yes);
 
+// Whether folders cannot be listed.
+void disk_lists_nothing(bool yes);
+
 // Whether the file system has only files with names, as some network ones.
 void disk_has_names_only(bool yes);
 

@@ -11,6 +11,7 @@
 #include "core/half.h"
 #include "core/statefile.h"
 #include "tests/devices.h"
+#include "tests/disk_watch.h"
 #include "tests/test_core.h"
 
 enum { IN = 3, OUT = 2, WEIGHTS = IN * OUT };
@@ -342,12 +343,22 @@ START_TEST(the_newest_checkpoint_is_found) {
             ASSERT_FAILS(err, latest ? BRIM_FORMAT : BRIM_IO, latest ? "name of a checkpoint" : "");
         }
     }
+    const char *unlisted = run_with((const char *[]){"step-3", NULL}, NULL, 0);
+    char none[300];
+    disk_lists_nothing(true); // what was not read may be newer
+    brim_checkpoint_file(none, sizeof none, unlisted, "file", &err);
+    disk_lists_nothing(false);
+    ASSERT_FAILS(err, BRIM_IO, "latest cannot be opened");
     char longest[300];
     memset(longest, '0', sizeof longest);
     memcpy(longest, "step-", 5);
     const char *folder = run_with((const char *[]){NULL}, longest, 257);
     brim_checkpoint_file(longest, sizeof longest, folder, "file", &err);
     ASSERT_FAILS(err, BRIM_FORMAT, "more than the 256 bytes");
+    folder = run_with((const char *[]){NULL}, longest, 256);
+    char path[500];
+    brim_checkpoint_file(path, sizeof path, folder, "file", &err);
+    ASSERT_FINE(err);
 }
 END_TEST
 

@@ -143,6 +143,24 @@ START_TEST(a_disk_at_its_end) {
 }
 END_TEST
 
+// A folder that cannot be listed is not taken for an empty one.
+START_TEST(folders_that_cannot_be_listed) {
+    brim_error err = {0};
+    char path[200];
+    strcpy(path, test_path("unlisted"));
+    ck_assert(folder_make(path, 0777, &err));
+    folder_writer *f = folder_create(test_path("new"), &err);
+    disk_lists_nothing(true);
+    ck_assert(!folder_remove(path, &err));
+    ASSERT_FAILS(err, BRIM_IO, "unlisted cannot be read: Input/output error");
+    ck_assert(!folder_commit(f, false, &err));
+    disk_lists_nothing(false);
+    ASSERT_FAILS(err, BRIM_IO, "cannot be read: Input/output error");
+    ck_assert_int_ne(access(test_path("new"), F_OK), 0);
+    ck_assert(folder_remove(path, &err));
+}
+END_TEST
+
 // The file space of the disk tier: to its last byte, and not beyond.
 START_TEST(the_disk_tier_has_bounds) {
     static const int64_t inside[][2] = {{0, 0}, {0, 1}, {0, BYTES}, {BYTES - 1, 1}, {BYTES, 0}};
@@ -265,6 +283,7 @@ Suite *core_sync_suite(void) {
     tcase_add_test(tests, a_state_is_synced_before_it_has_its_name);
     tcase_add_loop_test(tests, files_come_in_parts, 1, 8);
     tcase_add_test(tests, a_disk_at_its_end);
+    tcase_add_test(tests, folders_that_cannot_be_listed);
     tcase_add_test(tests, the_disk_tier_has_bounds);
     tcase_add_test(tests, where_the_disk_tier_can_be);
     tcase_add_loop_test(tests, the_disk_tier_comes_in_parts, 1, 8);
