@@ -29,6 +29,7 @@ START_TEST(fuse_off_makes_a_chain_of_each) {
     MAKE_GRAPH;
     brim_value x = brim_input(g, "x", BRIM_F32, 4);
     brim_value y = brim_relu(x);
+    brim_exp(x); // nothing reads it
     brim_output(brim_mul(y, brim_constant(g, 0.5)), "y");
     TAKE(pass_fuse(g, false, OPERANDS, &err));
     assert_text(g, "%0 = input \"x\" [4] f32\n"
@@ -213,7 +214,6 @@ END_TEST
 
 START_TEST(a_chain_may_read_nothing) {
     MAKE_GRAPH;
-    brim_exp(brim_constant(g, 5)); // and one that nothing reads is none
     brim_output(brim_exp(brim_add(brim_constant(g, 2), brim_constant(g, 3))), "y");
     TAKE(pass_fuse(g, true, OPERANDS, &err));
     assert_text(g, "%0 = fused(t0 = constant(2) f32; t1 = constant(3) f32; t2 = add(t0, t1) f32; "

@@ -224,6 +224,24 @@ START_TEST(what_is_made_once_a_step_is_no_part) {
 }
 END_TEST
 
+// A mark stays on what the backward pass does not read, cheap as it is.
+START_TEST(levels_keep_every_mark) {
+    MAKE_GRAPH;
+    brim_value x = brim_input(g, "x", BRIM_F32, ROWS, 8), cheap = brim_neg(x);
+    brim_value sum = brim_add(cheap, x), y = brim_matmul(sum, weight(g, 0, "w", 8, 8));
+    brim_value loss = total(brim_square(brim_checkpoint(y)));
+    g->loss.sum = g->loss.count = loss.id;
+    differentiate(g, loss);
+    recompute_levels levels;
+    recompute_levels_make(g, &levels, &err);
+    ASSERT_FINE(err);
+    for (int level = 0; level < levels.count; level++)
+        expect_level(g, &levels, level, (brim_value[]){cheap, sum}, 2);
+    recompute_levels_free(&levels);
+    FREE_GRAPH;
+}
+END_TEST
+
 START_TEST(levels_refuse_after_an_error) {
     MAKE_GRAPH;
     make_stack(g, (int64_t[]){8, 8, 8}, false);
@@ -247,6 +265,7 @@ Suite *recompute_levels_suite(void) {
     tcase_add_test(tests, stretches_hold_something_dear);
     tcase_add_test(tests, levels_of_small_graphs);
     tcase_add_test(tests, what_is_made_once_a_step_is_no_part);
+    tcase_add_test(tests, levels_keep_every_mark);
     tcase_add_test(tests, levels_refuse_after_an_error);
     suite_add_tcase(suite, tests);
     return suite;
