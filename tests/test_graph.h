@@ -22,7 +22,8 @@
         err = (brim_error){0};                                                                     \
     } while (0)
 
-// Gives the graph's lists no more room than they need: the address sanitizer sees what reads beyond.
+// Gives the graph's lists no more room than they need: the address sanitizer sees what reads
+// beyond.
 static inline void fit_graph(brim_graph *g) {
     if (g->values) g->value = realloc(g->value, (size_t)g->values * sizeof *g->value);
     if (g->nodes) g->node = realloc(g->node, (size_t)g->nodes * sizeof *g->node);
