@@ -37,7 +37,8 @@ static brim_value attention(brim_graph *g, bool causal, bool backward) {
     // 2 sequences of 5 queries with 6 heads, of 7 keys with 3 heads, all of size 4
     brim_value in[6] = {[0] = INPUT("q", 2, 5, 6, 4)};
     in[2] = INPUT("v", 2, 7, 3, 4);
-    in[1] = INPUT("k", 2, 7, 3, 4); // behind it comes a value of another shape
+    INPUT("apart", 1, 1, 1, 1); // neighbours of other shapes
+    in[1] = INPUT("k", 2, 7, 3, 4);
     brim_value o = graph_op(g, OP_ATTENTION, in, 3, &attr);
     brim_scope_pop(g);
     if (!backward) return o;
