@@ -95,6 +95,7 @@ START_TEST(control_values_that_are_used) {
     ck_assert_int_eq(copy->from.offset, low.staging + low.control_offset + 4 * pairs[_i][0]);
     ck_assert_int_eq(copy->from.bytes, 4 * (pairs[_i][1] - pairs[_i][0] + 1));
     ck_assert_int_eq(copy->to.bytes, copy->from.bytes);
+    ck_assert_int_eq(copy->to.offset, record(RECORD_LAUNCH, 0)->access[0].range.offset);
     ck_assert_int_eq(count(RECORD_COPY), 3); // they, and two results
 }
 END_TEST

@@ -314,6 +314,14 @@ START_TEST(attention_of_whole_vectors) {
         ck_assert_int_eq(record(RECORD_LAUNCH, 0)->accesses, 5); // there are no segments
         ck_assert_int_eq(defined(0, "-DALIGNED=1"), i == 9);
     }
+    for (int first = 2; first <= 4; first += 2) { // 8 or 16 bytes from a row's start
+        begin_on(&gpu);
+        brim_value x = brim_slice(input("x", BRIM_F32, 4, 4, 4, 4, 12), 3, first, 8);
+        brim_output(brim_attention(x, x, x, &(brim_attention_options){0}), "y");
+        lower(1);
+        ck_assert_int_eq(count(RECORD_LAUNCH), 1);
+        ck_assert_int_eq(defined(0, "-DALIGNED=1"), first == 4);
+    }
 }
 END_TEST
 
@@ -348,7 +356,7 @@ START_TEST(attention_in_tiles) {
         ck_assert_int_eq(defined(0, "-DALIGNED=1"), dims[i][0] % 4 == 0);
     }
     begin_on(&cpu);
-    lower_attention_of(3, 129, 5, 64);
+    lower_attention_of(3, 129, 5, 80);
     ASSERT_FINE(err);
     ck_assert_str_eq(kernel_of(0)->file, "attention_cpu.k");
     ASSERT_GRID(0, 3, 5, 3);
