@@ -328,6 +328,8 @@ START_TEST(the_newest_checkpoint_is_found) {
         {{"step-7.brim-tmp-01234567", "other", "xstep-3"}, NULL, "", 0},
         {{NULL}, NULL, "", 0},
     };
+    int free_descriptor = dup(0);
+    close(free_descriptor);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const char *latest = cases[i].latest;
         size_t size = cases[i].size ? cases[i].size : latest ? strlen(latest) : 0;
@@ -349,6 +351,7 @@ START_TEST(the_newest_checkpoint_is_found) {
     brim_checkpoint_file(none, sizeof none, unlisted, "file", &err);
     disk_lists_nothing(false);
     ASSERT_FAILS(err, BRIM_IO, "latest cannot be opened");
+    ck_assert_int_eq(dup(0), free_descriptor);
     char longest[300];
     memset(longest, '0', sizeof longest);
     memcpy(longest, "step-", 5);
@@ -453,6 +456,20 @@ START_TEST(models_are_loaded_by_name) {
 }
 END_TEST
 
+// A run's folder has the mode that the user's mask leaves of 0777.
+START_TEST(folders_are_for_whom_the_user_says) {
+    if (!any_device_under_test()) return;
+    brim_trainer *t = make_trainer();
+    struct stat status;
+    umask(0027);
+    brim_trainer_save(t, test_path("masked"), &err);
+    ASSERT_FINE(err);
+    ck_assert_int_eq(stat(test_path("masked"), &status), 0);
+    ck_assert_uint_eq(status.st_mode & 0777, 0750);
+    brim_trainer_free(t);
+}
+END_TEST
+
 START_TEST(a_refused_checkpoint_costs_nothing) {
     if (!any_device_under_test()) return;
     brim_trainer *t = make_trainer();
@@ -492,6 +509,7 @@ Suite *checkpoint_suite(void) {
     tcase_add_test(tests, paths_have_room_or_are_refused);
     tcase_add_test(tests, micro_batches_are_read);
     tcase_add_test(tests, models_are_loaded_by_name);
+    tcase_add_test(tests, folders_are_for_whom_the_user_says);
     tcase_add_test(tests, a_refused_checkpoint_costs_nothing);
     suite_add_tcase(s, tests);
     return s;

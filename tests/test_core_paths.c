@@ -27,6 +27,9 @@ START_TEST(mapped_files) {
     ASSERT_FAILS(err, BRIM_IO, "is a directory");
     ck_assert(!mapfile_open(&file, "/dev/null", &err));
     ASSERT_FAILS(err, BRIM_IO, "not a regular file");
+    brim_fail(&err, BRIM_SHAPE, "earlier");
+    ck_assert(!mapfile_open(&file, test_file("m", "abc", 3), &err));
+    ASSERT_FAILS(err, BRIM_SHAPE, "earlier");
     ck_assert(!mapfile_open(&file, "/nonexistent", &err));
     ASSERT_FAILS(err, BRIM_IO, "/nonexistent cannot be opened");
 }
