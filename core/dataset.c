@@ -217,7 +217,6 @@ static void copy_tokens(const segment *s, int64_t offset, int32_t *tokens, int64
 
 static void copy_across_segments(const brim_dataset *data, int64_t position, int32_t *tokens,
                                  int64_t count) {
-    if (count == 0) return;
     for (const segment *s = find_segment(data, position); count > 0; s++) {
         int64_t offset = position - s->begin;
         int64_t here = s->count - offset < count ? s->count - offset : count;

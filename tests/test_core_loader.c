@@ -201,6 +201,24 @@ START_TEST(no_window_is_given_up_for_the_phase) {
 }
 END_TEST
 
+// How many windows there are, and how much later than the first token they may begin: at most by
+// what is left, and by less than a window.
+START_TEST(windows_and_their_slack) {
+    static const int64_t cases[][3] = {{17, 2, 0}, {20, 2, 3}, {24, 2, 7},
+                                       {25, 2, 7}, {26, 2, 7}, {33, 3, 7}};
+    brim_dataset *data = counting(100);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        brim_error err = {0};
+        brim_loader l;
+        brim_loader_options options = {.data = data, .batch = 2, .sequence = 8, .end = cases[i][0]};
+        ck_assert(brim_loader_init(&l, &options, &err));
+        ck_assert_int_eq(l.windows, cases[i][1]);
+        ck_assert_int_eq(l.slack, cases[i][2]);
+    }
+    brim_dataset_close(data);
+}
+END_TEST
+
 START_TEST(the_last_positions) {
     brim_dataset *data = counting(100);
     brim_error err = {0};
@@ -340,6 +358,7 @@ Suite *core_loader_suite(void) {
     tcase_add_test(tests, seeds_and_resuming);
     tcase_add_test(tests, shuffled_order_stays_as_it_was);
     tcase_add_test(tests, no_window_is_given_up_for_the_phase);
+    tcase_add_test(tests, windows_and_their_slack);
     tcase_add_test(tests, the_last_positions);
     tcase_add_test(tests, the_least_data);
     tcase_add_test(tests, wrong_options);
