@@ -199,6 +199,7 @@ static void kernels(void) {
     strcpy(path, test_path("kernels"));
     kernel_cache *cache = kernel_cache_open(path, &err);
     NEED(!failed(&err));
+    NEED(strcmp(kernel_cache_directory(cache), path) == 0);
     kernel_key key = {.part = {"source"}, .parts = 1}, other = {.part = {"other"}, .parts = 1};
     void *found;
     size_t bytes;
