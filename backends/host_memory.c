@@ -27,10 +27,6 @@ static int64_t available(const char *meminfo) {
     return kib < 0 ? -1 : kib * 1024;
 }
 
-int64_t host_memory_available(void) {
-    return available("/proc/meminfo");
-}
-
 static int64_t of_group(const char *group, const char *file, const char *name) {
     char path[256];
     snprintf(path, sizeof path, "%s/%s", group, file);
@@ -45,6 +41,10 @@ int64_t host_memory_free(const char *meminfo, const char *group) {
     if (cached > 0 && cached < used) used -= cached; // is given up when memory is short
     int64_t left = limit > used ? limit - used : 0;
     return all < 0 || left < all ? left : all;
+}
+
+int64_t host_memory_available(void) {
+    return host_memory_free("/proc/meminfo", "/sys/fs/cgroup");
 }
 
 void *host_memory_map(int64_t bytes, brim_error *err) {

@@ -14,10 +14,10 @@ void host_memory_unmap(void *memory, int64_t bytes);
 // step 1. Bytes behind the last whole word are 0.
 void host_memory_fill(void *memory, int64_t bytes, uint32_t pattern, brim_error *err);
 
-// What the system could give now without writing to its swap space; -1 where it does not tell.
+// What the system could give now without writing to its swap space, in a container within its
+// limit; -1 where it does not tell.
 int64_t host_memory_available(void);
-// The same by a file like /proc/meminfo, and in a container within its limit, as the files of a
-// folder like /sys/fs/cgroup tell it.
+// The same by a file like /proc/meminfo, and the files of a folder like /sys/fs/cgroup.
 int64_t host_memory_free(const char *meminfo, const char *group);
 
 #endif

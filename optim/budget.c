@@ -1,8 +1,8 @@
 #include "optim/budget.h"
 
 #include <inttypes.h>
-#include <stdio.h>
 #include <string.h>
+#include "backends/host_memory.h"
 
 // What a desktop needs beside us, at least and as a share; what modules and libraries take on a GPU
 // beside the arena; and how much of free main memory may be taken.
@@ -63,28 +63,17 @@ static void set_device(compile_target *target, const brim_trainer_options *o, br
 
 // ---- main memory --------------------------------------------------------------------------------
 
-// Bytes that can be taken without swapping; 0 where the system does not tell.
-static int64_t available_bytes(void) {
-    FILE *in = fopen("/proc/meminfo", "r");
-    if (!in) return 0;
-    char line[128];
-    long long kib = 0;
-    while (fgets(line, sizeof line, in) && sscanf(line, "MemAvailable: %lld kB", &kib) != 1)
-        ;
-    fclose(in);
-    return (int64_t)kib << 10;
-}
-
 static void set_host(compile_target *target, const brim_trainer_options *o, brim_error *err) {
     const device_traits *t = target->backend->traits(target->device);
-    int64_t there = o->paper ? 0 : available_bytes(); // a machine on paper has what it is said to
-    if (o->ram_bytes && there && o->ram_bytes > there)
+    // A machine on paper has what it is said to.
+    int64_t there = o->paper ? -1 : host_memory_available(), share = 0;
+    if (there >= 0) share = 1 + (int64_t)((double)there * host_share); // 0 would be no limit
+    if (o->ram_bytes && there >= 0 && o->ram_bytes > there)
         brim_fail(err, BRIM_ARGUMENT,
                   "a budget of %" PRId64 " bytes of main memory, of which %" PRId64
                   " are available",
                   o->ram_bytes, there);
-    target->budget[SPACE_HOST] =
-        o->ram_bytes ? o->ram_bytes : (int64_t)((double)there * host_share);
+    target->budget[SPACE_HOST] = o->ram_bytes ? o->ram_bytes : share;
     // Where the device is the host, both budgets are of the same memory.
     if (!o->ram_bytes && t->cpu && o->vram_bytes && target->budget[SPACE_HOST] > o->vram_bytes)
         target->budget[SPACE_HOST] -= o->vram_bytes;

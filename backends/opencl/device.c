@@ -146,8 +146,7 @@ static void describe_device(const opencl_driver *cl, const found_device *found, 
                             brim_error *err) {
     const asked_device *a = &(asked_device){cl, found->platform, found->id, err};
     bool cpu = rank_of(found->type) == 2;
-    *out = (device_traits){
-        .cpu = cpu, .free_bytes = cpu ? host_memory_free("/proc/meminfo", "/sys/fs/cgroup") : -1};
+    *out = (device_traits){.cpu = cpu, .free_bytes = cpu ? host_memory_available() : -1};
     opencl_check(found->status, "clGetDeviceInfo", err);
     char platform[128], version[128];
     query_text(a, CL_DEVICE_NAME, out->name, sizeof out->name);
