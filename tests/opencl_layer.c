@@ -12,8 +12,8 @@
 //   unpinned  no memory that is shared with the host
 //   updated   the driver has another version
 //   fragile   it crashes where a sub-buffer is released while a younger one is there; not within
-//   the
-//             standard, but as a driver was seen to do
+//             the standard, but as a driver was seen to do
+//   brief, terse   68 bytes of arguments for a kernel, or 67 (the standard wants more)
 //   forgetful programs cannot be made of binaries
 //   slow      commands start late, each queue after delays of its own
 //   unordered queues are out of order, and each command waits by an event for the one before it in
@@ -125,6 +125,8 @@ static cl_int CL_API_CALL device_info(cl_device_id device, cl_device_info what, 
     }
     if (what == CL_DEVICE_NATIVE_VECTOR_WIDTH_FLOAT && (is("lean") || is("fat")))
         ANSWER(cl_uint, is("lean") ? 4 : 16);
+    if (what == CL_DEVICE_MAX_PARAMETER_SIZE && is("brief")) ANSWER(size_t, 68);
+    if (what == CL_DEVICE_MAX_PARAMETER_SIZE && is("terse")) ANSWER(size_t, 67);
     if (is("small")) {
         if (what == CL_DEVICE_MAX_MEM_ALLOC_SIZE) ANSWER(cl_ulong, SMALL_ALLOCATION);
         if (what == CL_DEVICE_MAX_WORK_GROUP_SIZE) ANSWER(size_t, SMALL_GROUP);

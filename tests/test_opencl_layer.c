@@ -171,6 +171,21 @@ START_TEST(settings_are_taken) {
 }
 END_TEST
 
+// Three buffers with offsets, 16 bytes each, and 20 bytes of numbers.
+START_TEST(arguments_of_some_bytes) {
+    bool fit = _i == 0;
+    if (!become(fit ? "gpu brief" : "gpu terse") || !open_with(0, (device_settings){0})) return;
+    reserve(65536, 64);
+    add_axpb(64, QUEUE_COMPUTE, NULL, 0, 0, -1, 8192, 1, 1);
+    api->load(device, prog, &loaded, &err);
+    if (fit)
+        ASSERT_FINE(err);
+    else
+        ASSERT_FAILS(err, BRIM_UNSUPPORTED,
+                     "its arguments take 68 bytes, a device behind a layer allows 67");
+}
+END_TEST
+
 START_TEST(a_gpu_without_pinned_memory) {
     if (!become("gpu unpinned") || !open_with(0, (device_settings){0})) return;
     reserve(3 << 20, 65536);
@@ -553,6 +568,7 @@ Suite *opencl_layer_suite(void) {
     tcase_add_loop_test(tests, what_a_device_says, 0, 6);
 #endif
     tcase_add_loop_test(tests, settings_are_taken, 0, 11);
+    tcase_add_loop_test(tests, arguments_of_some_bytes, 0, 2);
     tcase_add_test(tests, a_gpu_without_pinned_memory);
     tcase_add_test(tests, small_limits);
     tcase_add_test(tests, products_in_small_pieces);
