@@ -445,15 +445,21 @@ END_TEST
 
 // Temporary files: of a process that is dead, and of one that is alive, which has a lock on it.
 START_TEST(half_written_entries_are_removed) {
-    char path[400], dead[100], alive[100];
+    char path[400], dead[100], alive[100], link[100], elsewhere[100];
     snprintf(dead, sizeof dead, "%s/0123456789abcdef.kernel.77.0", folder);
     snprintf(alive, sizeof alive, "%s/0123456789abcdef.kernel.78.0", folder);
+    snprintf(link, sizeof link, "%s/0123456789abcdef.kernel.79.0", folder);
+    snprintf(elsewhere, sizeof elsewhere, "%s.elsewhere", folder);
     ck_assert_int_eq(close(creat(dead, 0600)), 0);
+    ck_assert_int_eq(close(creat(elsewhere, 0600)), 0);
+    ck_assert_int_eq(symlink(elsewhere, link), 0);
     int file = creat(alive, 0600);
     ck_assert_int_eq(flock(file, LOCK_EX), 0);
     put("key", "", "data");
     ck_assert_int_ne(access(dead, F_OK), 0);
     ck_assert_int_eq(access(alive, F_OK), 0);
+    ck_assert_int_eq(unlink(link), 0); // no link is followed
+    ck_assert_int_eq(unlink(elsewhere), 0);
     close(file);
     kernel_cache_trim(cache, KERNEL_CACHE_BYTES);
     ck_assert_int_eq(list(path), 1);
