@@ -94,7 +94,7 @@ static void *work_on(void *argument) {
 // ---- beginning and ending -----------------------------------------------------------------------
 
 host_queues *host_queues_create(const device_events *events, brim_error *err) {
-    host_queues *h = brim_calloc_array(1, sizeof *h, err);
+    host_queues *h = brim_calloc(sizeof *h, err);
     if (!h) return NULL;
     h->events = *events;
     pthread_mutex_init(&h->lock, NULL);
@@ -146,8 +146,7 @@ static brim_status tell(const host_queues *h, brim_error *err) {
 
 int64_t host_queues_submit(host_queues *h, queue_id queue, const host_order *order,
                            brim_error *err) {
-    host_task *task =
-        brim_calloc_array(1, sizeof *task + (size_t)order->events * sizeof *task->event, err);
+    host_task *task = brim_calloc(sizeof *task + (size_t)order->events * sizeof *task->event, err);
     if (!task) {
         for (int32_t i = 0; i < order->events; i++)
             h->events.release(h->events.device, order->event[i]);

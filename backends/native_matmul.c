@@ -117,7 +117,7 @@ static bool open_library(native_matmul *m, native_library library, brim_error *e
 }
 
 native_matmul *native_matmul_open(native_library library, int threads, brim_error *err) {
-    native_matmul *m = brim_calloc_array(1, sizeof *m, err);
+    native_matmul *m = brim_calloc(sizeof *m, err);
     if (!m) return NULL;
     m->threads = threads > 0 ? threads : 1;
     if (open_library(m, library, err)) m->pool = worker_pool_create(m->threads, err);

@@ -71,7 +71,7 @@ static device_traits traits_of(const brim_rates *r, bool cuda) {
 brim_status paper_open(const brim_rates *rates, bool cuda, const backend **out_backend,
                        backend_device **out, brim_error *err) {
     if (failed(err) || check_rates(rates, err)) return err->status;
-    backend_device *d = brim_calloc_array(1, sizeof *d, err);
+    backend_device *d = brim_calloc(sizeof *d, err);
     if (!d) return err->status;
     d->traits = traits_of(rates, cuda);
     d->cuda = cuda;

@@ -8,8 +8,8 @@
 
 brim_status program_create(program **out, brim_error *err) {
     *out = NULL;
-    program *p = brim_calloc_array(1, sizeof *p, err);
-    if (p) p->memory = brim_calloc_array(1, sizeof *p->memory, err);
+    program *p = brim_calloc(sizeof *p, err);
+    if (p) p->memory = brim_calloc(sizeof *p->memory, err);
     if (failed(err)) {
         free(p);
         return err->status;

@@ -58,8 +58,7 @@ int worker_pool_cores(int most) {
 
 worker_pool *worker_pool_create(int threads, brim_error *err) {
     int workers = threads > 1 ? threads - 1 : 0;
-    worker_pool *pool =
-        brim_calloc_array(1, sizeof(worker_pool) + (size_t)workers * sizeof(pthread_t), err);
+    worker_pool *pool = brim_calloc(sizeof(worker_pool) + (size_t)workers * sizeof(pthread_t), err);
     if (!pool) return NULL;
     pthread_mutex_init(&pool->turn, NULL);
     pthread_mutex_init(&pool->lock, NULL);

@@ -26,8 +26,8 @@ brim_dtype control_slot_dtype(control_slot slot) {
 
 brim_graph *brim_graph_create(brim_error *err) {
     if (!err) return NULL;
-    brim_graph *g = brim_calloc_array(1, sizeof *g, err);
-    arena *memory = brim_calloc_array(1, sizeof *memory, err);
+    brim_graph *g = brim_calloc(sizeof *g, err);
+    arena *memory = brim_calloc(sizeof *memory, err);
     if (!g || !memory) {
         free(g);
         free(memory);

@@ -269,7 +269,7 @@ brim_status not_finite_find(const compiled *c, const compile_target *target,
                             const control_values *control, char *text, size_t size,
                             brim_error *err) {
     *text = '\0';
-    search *s = brim_calloc_array(1, sizeof *s, err);
+    search *s = brim_calloc(sizeof *s, err);
     if (!s) return err->status;
     *s = (search){.c = c, .target = target, .found = -1};
     if (prepare(s, err)) run_again(s, control, err);

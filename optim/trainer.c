@@ -59,7 +59,7 @@ brim_trainer *brim_trainer_create(brim_builder build, void *user,
     double start = clock_seconds();
     brim_trainer_options checked = training_options(options, err);
     if (!build) brim_fail(err, BRIM_ARGUMENT, "the builder is NULL");
-    brim_trainer *t = brim_calloc_array(1, sizeof *t, err);
+    brim_trainer *t = brim_calloc(sizeof *t, err);
     if (!t) return NULL;
     t->options = checked;
     t->build = build;
@@ -112,7 +112,7 @@ brim_program *brim_trainer_program(brim_trainer *t, brim_builder build, void *us
                   "programs must be added before the first step: its memory is reserved then");
         return NULL;
     }
-    brim_program *p = brim_calloc_array(1, sizeof *p, err);
+    brim_program *p = brim_calloc(sizeof *p, err);
     if (!p) return NULL;
     p->trainer = t;
     p->next = t->programs;

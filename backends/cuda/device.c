@@ -200,7 +200,7 @@ static void start_device(backend_device *d, brim_error *err) {
 static brim_status open_device(int index, const device_settings *settings, backend_device **out,
                                brim_error *err) {
     *out = NULL;
-    backend_device *d = brim_calloc_array(1, sizeof *d, err);
+    backend_device *d = brim_calloc(sizeof *d, err);
     if (!d) return err->status;
     if (!cuda_driver_open(&d->cu, err)) {
         free(d);

@@ -224,7 +224,7 @@ brim_status cuda_load(backend_device *d, const program *p, loaded_program **out,
                          (long long)p->file_bytes, (long long)d->memory.device_bytes,
                          (long long)spaces->host_bytes, (long long)spaces->file.bytes);
     CUcontext before;
-    loaded_program *l = brim_calloc_array(1, sizeof *l, err);
+    loaded_program *l = brim_calloc(sizeof *l, err);
     if (!l) return err->status;
     l->device = d;
     l->p = p;

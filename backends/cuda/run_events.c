@@ -18,7 +18,7 @@ void run_events_close(run_events *e, const cuda_driver *cu) {
 }
 
 static run_event *make(const cuda_driver *cu, brim_error *err) {
-    run_event *event = brim_calloc_array(1, sizeof *event, err);
+    run_event *event = brim_calloc(sizeof *event, err);
     if (!event) return NULL;
     // A thread that waits leaves the core to others.
     unsigned flags = CU_EVENT_DISABLE_TIMING | CU_EVENT_BLOCKING_SYNC;

@@ -320,7 +320,7 @@ static void start_device(backend_device *d, const found_device *found, brim_erro
 static brim_status open_device(int index, const device_settings *settings, backend_device **out,
                                brim_error *err) {
     *out = NULL;
-    backend_device *d = brim_calloc_array(1, sizeof *d, err);
+    backend_device *d = brim_calloc(sizeof *d, err);
     if (!d) return err->status;
     found_device found;
     if (!find_device(index, &d->cl, &found, err)) {

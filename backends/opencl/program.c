@@ -230,7 +230,7 @@ brim_status opencl_load(backend_device *d, const program *p, loaded_program **ou
                          (long long)p->device_bytes, (long long)p->host_bytes,
                          (long long)p->file_bytes, (long long)d->memory.device_bytes,
                          (long long)spaces->host_bytes, (long long)spaces->file.bytes);
-    loaded_program *l = brim_calloc_array(1, sizeof *l, err);
+    loaded_program *l = brim_calloc(sizeof *l, err);
     if (!l) return err->status;
     l->device = d;
     l->p = p;
