@@ -53,9 +53,8 @@ rm -rf "$here"; mkdir -p "$here"/{cache,results,draws,passes}
 # Kernels that were compiled for this user before need not be compiled again.
 kernels=${XDG_CACHE_HOME:-$HOME/.cache}/brim/kernels
 [ ! -d "$kernels" ] || { mkdir -p "$here/cache/brim"; cp -a "$kernels" "$here/cache/brim/"; }
-for tool in mutate cage; do
-    cc -std=c11 -D_GNU_SOURCE -O1 "tests/mutate/$tool.c" -o "$here/$tool" || { echo "0 passed, 1 failed, 0 skipped"; exit 1; }
-done
+cc -std=c11 -D_GNU_SOURCE -O1 tests/mutate/mutate.c tests/mutate/tokens.c -o "$here/mutate" &&
+    cc -std=c11 -D_GNU_SOURCE -O1 tests/mutate/cage.c -o "$here/cage" || { echo "0 passed, 1 failed, 0 skipped"; exit 1; }
 mkdir -p "$here/try/tmp"
 if ! "$here/cage" 10 "$here/try" "$here/try/none" true 2>"$here/try/said"; then
     skip "mutants" "$(cat "$here/try/said"): they would not be kept from other files"
