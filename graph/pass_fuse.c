@@ -173,6 +173,7 @@ static void join(fuser *f, node_id earlier, node_id later) {
         f->unit[f->moved[k]].position = at++;
     }
     while (at <= end) f->order[at++] = -1;
+    while (f->units && f->order[f->units - 1] < 0) f->units--; // nobody need walk over them again
     shape both;
     if (shape_broadcast(unit_shape(f, earlier), unit_shape(f, later), &both) &&
         shape_equal(&both, unit_shape(f, later)))

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "core/alloc.h"
+#include "core/checksum.h"
 #include "graph/passes.h"
 #include "graph/rewrite.h"
 
@@ -27,12 +28,19 @@ static bool *find_live(const brim_graph *g, brim_error *err) {
 
 // Equal nodes -------------------------------------------------------------------------------------
 
-// New nodes by their first input, which equal nodes share, in the order in which they were made.
-// -1: none.
+// New nodes by what equal ones share, each list in the order in which they were made. -1: none.
 typedef struct node_lists {
-    node_id *first; // by value id + 1, [0]: those without inputs (nobody reads the last value)
+    node_id *first; // of each list
     node_id *next;  // by node id
+    size_t lists;
 } node_lists;
+
+static node_id *list_of(const node_lists *l, const graph_node *node, const value_id *inputs) {
+    checksum key = checksum_start();
+    checksum_add(&key, &node->attr, sizeof node->attr);
+    checksum_add(&key, inputs, (size_t)node->inputs * sizeof *inputs);
+    return &l->first[checksum_value(&key) % l->lists];
+}
 
 // Would the new graph's node `there` compute what `node` of the old one computes from `inputs`?
 static bool same_node(const rewrite *r, const graph_node *node, const value_id *inputs,
@@ -59,7 +67,7 @@ static void merge_or_copy(rewrite *r, node_lists *lists, node_id n, const value_
         rewrite_copy(r, n, inputs);
         return;
     }
-    node_id *at = &lists->first[node->inputs ? inputs[0] + 1 : 0];
+    node_id *at = list_of(lists, node, inputs);
     for (; *at >= 0; at = &lists->next[*at]) {
         const graph_node *there = &r->to->node[*at];
         if (!same_node(r, node, inputs, there)) continue;
@@ -98,7 +106,9 @@ static brim_graph *prune(const brim_graph *g, const char *pass, bool merge, brim
     if (!rewrite_begin(&r, g, err)) return NULL;
     bool *live = find_live(g, err);
     value_id *inputs = brim_calloc_array((size_t)rewrite_most_inputs(g), sizeof *inputs, err);
-    if (merge) lists = (node_lists){make_empty(g->values, err), make_empty(g->nodes, err)};
+    if (merge)
+        lists =
+            (node_lists){make_empty(g->values, err), make_empty(g->nodes, err), (size_t)g->values};
     for (value_id v = 0; v < g->values && !failed(err); v++) {
         node_id n = g->value[v].producer;
         if (n < 0) {

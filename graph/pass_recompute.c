@@ -165,6 +165,7 @@ static void copy_forward_node(recomputer *c, node_id n) {
         graph_value *again = &c->r.to->value[first + j];
         c->copy[node.first_output + j] = first + j;
         again->original = c->r.map[node.first_output + j];
+        again->name = NULL; // a name belongs to one value
     }
 }
 

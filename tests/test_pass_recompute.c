@@ -110,6 +110,23 @@ START_TEST(views_follow_and_all_outputs_come_again) {
 }
 END_TEST
 
+// A result that is made again for its other outputs stays the one of its name.
+START_TEST(a_name_belongs_to_one_value) {
+    MAKE_GRAPH;
+    brim_value x = brim_input(g, "x", BRIM_F32, 4, 8), y = brim_layer_norm(brim_gelu(x), "ln", 0);
+    brim_output(y, "y");
+    g->phase = PHASE_BACKWARD;
+    brim_output(brim_exp(graph_output(y, 1)), "e");
+    TAKE(recompute_listed(g, (value_id[]){y.id + 1, y.id + 2}, 2, &err));
+    ck_assert_int_eq(count_ops(g, OP_LAYER_NORM), 2);
+    int named = 0;
+    for (value_id v = 0; v < g->values; v++)
+        named += g->value[v].name && strcmp(g->value[v].name, "y") == 0;
+    ck_assert_int_eq(named, 1);
+    FREE_GRAPH;
+}
+END_TEST
+
 // What may not run twice, or need not, is kept whatever the decision.
 START_TEST(what_cannot_is_kept) {
     MAKE_GRAPH;
@@ -355,6 +372,7 @@ Suite *pass_recompute_suite(void) {
     tcase_add_test(small, costs_of_ops);
     tcase_add_test(small, copies_stand_before_their_readers);
     tcase_add_test(small, views_follow_and_all_outputs_come_again);
+    tcase_add_test(small, a_name_belongs_to_one_value);
     tcase_add_test(small, what_cannot_is_kept);
     tcase_add_test(small, the_first_value_counts);
     tcase_add_test(small, marks_become_decisions);
