@@ -199,7 +199,9 @@ START_TEST(outputs_take_over_dying_inputs) {
     brim_value f = brim_matmul(e, w), row = brim_softmax(brim_input(g, "row", BRIM_F32, 6), -1);
     brim_value h = brim_add(f, row);
     brim_output(brim_sum(h, NULL, 0, false), "h");
-    value_id ids[] = {a.id, b.id, c.id, d.id, e.id, f.id, h.id};
+    brim_value k = brim_matmul(x, w), i = brim_add(x, k); // takes the second
+    brim_output(brim_sum(i, NULL, 0, false), "i");
+    value_id ids[] = {a.id, b.id, c.id, d.id, e.id, f.id, h.id, k.id, i.id};
     // In the graph as built: no pass renumbers.
     graph_schedule schedule;
     graph_layout layout;
@@ -211,6 +213,7 @@ START_TEST(outputs_take_over_dying_inputs) {
     ck_assert_int_eq(layout.of[ids[3]].storage, ids[2]);
     ck_assert_int_eq(layout.of[ids[4]].storage, ids[4]);
     ck_assert_int_eq(layout.of[ids[6]].storage, ids[5]);
+    ck_assert_int_eq(layout.of[ids[8]].storage, ids[7]);
     graph_layout_free(&layout);
     ck_assert(!layout.of);
     graph_schedule_free(&schedule);

@@ -257,6 +257,24 @@ START_TEST(parts_of_a_concat_are_copied_unless_they_are_there) {
 }
 END_TEST
 
+// An output that is not what the chain makes is a mistake of whoever made the chain.
+START_TEST(outputs_of_a_chain_are_checked) {
+    program_create(&low.program, &err);
+    lowering l = {.traits = &device.traits, .program = low.program, .node_index = -1, .err = &err};
+    operand x = {.dtype = BRIM_F32, .shape = {2, {2, 3}}, .stride = {3, 1}}, y[2] = {x, x};
+    chain_step step[2] = {{.op = OP_NEG, .dtype = BRIM_F32, .operand = {~0}},
+                          {.op = OP_CAST, .dtype = BRIM_F16, .operand = {0}}};
+    chain c = {2, 2, step, (const int16_t[]){0, 1}};
+    lower_chain(&l, &c, &x, 1, y);
+    ASSERT_FAILS(err, BRIM_GRAPH, "output 1 of a chain is f32 [2, 3], not f16 [2, 3]");
+    y[1].dtype = BRIM_F16;
+    y[1].shape.dim[0] = 4;
+    lower_chain(&l, &c, &x, 1, y);
+    ASSERT_FAILS(err, BRIM_GRAPH, "output 1 of a chain is f16 [4, 3], not f16 [2, 3]");
+    ck_assert_int_eq(low.program->records, 0);
+}
+END_TEST
+
 // Copies of the plan's have lanes of their own, one for each way.
 START_TEST(each_way_has_its_queue) {
     static const struct way {
@@ -320,6 +338,7 @@ Suite *lower_suite(void) {
     tcase_add_test(staging, a_single_micro_batch_begins_the_sum);
     tcase_add_test(staging, control_values_are_one_copy);
     tcase_add_loop_test(staging, control_values_that_are_used, 0, 2);
+    tcase_add_test(staging, outputs_of_a_chain_are_checked);
     tcase_add_test(staging, each_way_has_its_queue);
     tcase_add_test(matmul, a_batch_times_one_matrix_is_one_product);
     tcase_add_test(matmul, single_rows_in_a_batch_are_rows);
