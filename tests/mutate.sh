@@ -249,7 +249,7 @@ draw_one() {
     local area=${areas[$(((index - 1) % ${#areas[@]}))]}
     mapfile -t files <"$here/results/files.$area"
     for attempt in $(seq 30); do
-        description=$("$here/mutate" draw "$seed $index $attempt" "$slot/mutant" "${files[@]}") || return
+        description=$("$here/mutate" draw "$seed $index $attempt" "$slot/mutant" "${files[@]}" 2>"$slot/said") || continue # a table, say
         path=${description%%:*}
         # One that was drawn already is not drawn again.
         mkdir "$here/draws/$(md5sum <<<"${description#*:}$path" | cut -c 1-16)" 2>/dev/null || continue
