@@ -338,6 +338,61 @@ START_TEST(a_value_with_strides_is_named) {
 }
 END_TEST
 
+enum { DEEP = 4, LONG = 4100 }; // longer than one piece
+
+static brim_loss build_solid(brim_graph *g, int64_t batch, int64_t length, void *user) {
+    (void)length, (void)user;
+    brim_value grown = brim_exp(brim_input(g, "x", BRIM_F32, batch, DEEP, LONG));
+    brim_value other = brim_softmax(brim_input(g, "mask", BRIM_F32, LONG, 2, DEEP), -1);
+    brim_value parts[] = {other, brim_permute(grown, 2, 0, 1)};
+    brim_value both = brim_permute(brim_concat(parts, 2, 1), 1, 0, 2);
+    brim_value rows = brim_reshape(brim_slice(both, 0, 2, batch), batch, LONG * DEEP);
+    return brim_cross_entropy(brim_linear(rows, "few", OUT),
+                              brim_input(g, "label", BRIM_I32, batch), -100);
+}
+
+// Three axes, each with a stride of its own, in the place of a concatenation.
+START_TEST(a_value_of_three_axes_is_named) {
+    typedef struct element {
+        int row, depth, at;
+    } element;
+    static const struct {
+        element bad[3];
+        int count;
+        const char *said;
+    } rows[] = {
+        {{{0, 0, 0}}, 1, "1 of 49200 elements, the first inf at [0, 0, 0], in micro-batch 1 of 2"},
+        {{{0, 3, 1}}, 1, "1 of 49200 elements, the first inf at [0, 3, 1], in micro-batch 1 of 2"},
+        {{{4, 0, 2}}, 1, "1 of 49200 elements, the first inf at [1, 0, 2], in micro-batch 2 of 2"},
+        {{{5, 3, 4099}, {4, 1, 4096}, {4, 2, 7}},
+         3,
+         "3 of 49200 elements, the first inf at [1, 1, 4096], in micro-batch 2 of 2"},
+    };
+    if (!any_device_under_test()) return;
+    static float x[ROWS][DEEP][LONG], mask[2 * LONG][2][DEEP];
+    brim_trainer_options o = options_of(BRIM_NAN_SKIP);
+    err = (brim_error){0};
+    brim_trainer *t = brim_trainer_create(build_solid, NULL, &o, &err);
+    sample s = good_sample(0);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        memset(x, 0, sizeof x);
+        for (int k = 0; k < rows[i].count; k++)
+            x[rows[i].bad[k].row][rows[i].bad[k].depth][rows[i].bad[k].at] = 1000;
+        brim_trainer_feed(t, "x", x, sizeof x, &err);
+        brim_trainer_feed(t, "mask", mask, sizeof mask, &err);
+        brim_trainer_feed(t, "label", s.label, sizeof s.label, &err);
+        brim_step_result r;
+        brim_trainer_step(t, &r, &err);
+        ASSERT_FINE(err);
+        char said[200];
+        snprintf(said, sizeof said, "the output of exp, f32 [3, 4, 4100]: %s", rows[i].said);
+        ck_assert(r.skipped);
+        ck_assert_str_eq(r.not_finite, said);
+    }
+    brim_trainer_free(t);
+}
+END_TEST
+
 // Masks are as they should be, also where they are the only thing that is not finite.
 START_TEST(masks_are_no_mistake) {
     if (!any_device_under_test()) return;
@@ -411,6 +466,7 @@ Suite *not_finite_suite(void) {
     tcase_add_test(tests, the_place_in_an_input_is_named);
     tcase_add_test(tests, a_broad_input_is_named);
     tcase_add_test(tests, a_value_with_strides_is_named);
+    tcase_add_test(tests, a_value_of_three_axes_is_named);
     tcase_add_test(tests, masks_are_no_mistake);
     tcase_add_test(tests, loss_scaling_is_no_mistake);
     tcase_add_test(tests, a_streaming_step_tells_its_waits);

@@ -65,8 +65,21 @@ static const brim_rates cards[] = {
      .link_both = 8e9,
      .host = 20e9,
      .launch = 2e-6},
+    {.name = "one way",
+     .memory_bytes = 8ll << 30,
+     .overhead_bytes = OVERHEAD,
+     .memory = 60e9,
+     .matmul_16 = 8e11,
+     .matmul_32 = 8e11,
+     .link_in = 8e9,
+     .link_out = 5e8,
+     .link_both = 8.4e9,
+     .host = 12e9,
+     .disk_read = 4e8,
+     .disk_write = 6e9,
+     .launch = 0},
 };
-enum { BALANCED, SLOW_LINK, SLOW_HOST, LITTLE_MEMORY };
+enum { BALANCED, SLOW_LINK, SLOW_HOST, LITTLE_MEMORY, ONE_WAY };
 
 // Budgets are in thousandths of what everything on the device takes; where that is too little, the
 // nearest one that works. vram and ram 0: what is there; disk 0: none.
@@ -77,7 +90,10 @@ typedef struct plan_case {
     brim_precision precision;
     brim_states states;
     int64_t batch, accumulate, step_batch, vram, ram, disk;
-    bool wide; // one layer of width 256, where states take most of the memory
+    bool wide;              // one layer of width 256, where states take most of the memory
+    int64_t layers, length; // 0: 3, 24
+    const char *frozen;     // a pattern of parameters' names
+    bool sgd;
 } plan_case;
 
 static const plan_case cases[] = {
@@ -103,6 +119,26 @@ static const plan_case cases[] = {
     {SLOW_LINK, "opencl", MODEL_LLAMA, BRIM_PRECISION_F32, BRIM_STATES_F32, 0, 0, 8, 350, 0, 0},
     {LITTLE_MEMORY, "opencl", MODEL_GPT2, BRIM_PRECISION_F32, BRIM_STATES_F32, 8, 1, 0, 0, 0, 0},
     {LITTLE_MEMORY, "opencl", MODEL_LLAMA, BRIM_PRECISION_BF16, BRIM_STATES_F32, 0, 0, 16, 0, 0, 0},
+    {ONE_WAY, "opencl", MODEL_GPT2, BRIM_PRECISION_BF16, BRIM_STATES_F32, 4, 2, 0, 450, 250, 3000},
+    {ONE_WAY, "opencl", MODEL_LLAMA, BRIM_PRECISION_F16, BRIM_STATES_F32, 2, 3, 0, 500, 250, 3000,
+     .wide = true},
+    {SLOW_HOST, "opencl", MODEL_GPT2, BRIM_PRECISION_F32, BRIM_STATES_F32, 2, 2, 0, 400, 200, 3000,
+     .wide = true, .length = 8},
+    {BALANCED, "opencl", MODEL_LLAMA, BRIM_PRECISION_BF16, BRIM_STATES_Q8, 4, 2, 0, 300, 200, 3000,
+     .wide = true},
+    {ONE_WAY, "opencl", MODEL_LLAMA, BRIM_PRECISION_F32, BRIM_STATES_F32, 4, 1, 0, 500, 0, 0,
+     .frozen = "model.layers.0.*"},
+    {SLOW_LINK, "opencl", MODEL_LLAMA, BRIM_PRECISION_BF16, BRIM_STATES_F32, 2, 2, 0, 300, 0, 0,
+     .wide = true, .frozen = "*mlp*", .sgd = true},
+    {SLOW_LINK, "opencl", MODEL_GPT2, BRIM_PRECISION_F32, BRIM_STATES_F32, 6, 1, 0, 200, 0, 0,
+     .layers = 8, .length = 20},
+    {BALANCED, "opencl", MODEL_LLAMA, BRIM_PRECISION_BF16, BRIM_STATES_F32, 16, 1, 0, 250, 0, 0,
+     .layers = 6},
+    {ONE_WAY, "opencl", MODEL_GPT2, BRIM_PRECISION_BF16, BRIM_STATES_F32, 1, 2, 0, 0, 0, 0,
+     .sgd = true},
+    {SLOW_HOST, "cuda", MODEL_LLAMA, BRIM_PRECISION_F16, BRIM_STATES_F32, 3, 2, 0, 996, 0, 0,
+     .layers = 1, .length = 5},
+    {ONE_WAY, "opencl", MODEL_LLAMA, BRIM_PRECISION_F32, BRIM_STATES_F32, 0, 0, 6, 300, 300, 2500},
 };
 enum { CASES = sizeof cases / sizeof *cases };
 
@@ -113,21 +149,29 @@ static brim_trainer *make(const plan_case *c, int64_t vram, int64_t ram, int64_t
     static model_config model;
     model = (model_config){.architecture = c->architecture,
                            .vocabulary = 90,
-                           .positions = 24,
+                           .positions = c->length ? c->length : 24,
                            .width = c->wide ? 256 : 32,
-                           .layers = c->wide ? 1 : 3,
+                           .layers = c->layers ? c->layers
+                                     : c->wide ? 1
+                                               : 3,
                            .heads = 4,
                            .kv_heads = c->architecture == MODEL_LLAMA ? 2 : 0,
                            .ffn = 80,
                            .rotary_base = 10000,
                            .norm_eps = 1e-5};
+    brim_parameter_group group = {.pattern = c->frozen, .frozen = true};
     brim_trainer_options o = {.batch = c->batch,
                               .accumulate = c->accumulate,
                               .step_batch = c->step_batch,
-                              .length = 24,
+                              .length = model.positions,
                               .device = c->device,
                               .precision = c->precision,
-                              .optimizer = {.states = c->states, .clip = 1},
+                              .optimizer = {.kind = c->sgd ? BRIM_SGD : BRIM_ADAMW,
+                                            .momentum = c->sgd ? 0.9f : 0,
+                                            .states = c->states,
+                                            .clip = c->sgd ? 0 : 1},
+                              .groups = &group,
+                              .group_count = c->frozen != NULL,
                               .paper = &cards[c->card],
                               .shortfall = &lacks,
                               .vram_bytes = vram,
@@ -164,8 +208,11 @@ static void describe(int index, const brim_trainer *t, char line[LINE_BYTES]) {
     used += snprintf(line + used, LINE_BYTES - (size_t)used, "%.5g s, busy", s->seconds);
     for (int q = 0; q < QUEUE_COUNT; q++)
         used += snprintf(line + used, LINE_BYTES - (size_t)used, " %.5g", s->busy[q]);
+    brim_trainer_info info = brim_trainer_describe(t);
     snprintf(line + used, LINE_BYTES - (size_t)used,
-             ", bytes %lld %lld %lld, %d stays, %d transfers, %016" PRIx64,
+             ", trained %lld of %lld, recomputed %d, bytes %lld %lld %lld, %d stays, %d transfers, "
+             "%016" PRIx64,
+             (long long)info.trained, (long long)info.parameters, info.recomputed,
              (long long)c->plan.peak_bytes[0], (long long)c->plan.peak_bytes[1],
              (long long)c->plan.peak_bytes[2], c->plan.stays, c->plan.transfers, sum_of_text(t));
 }
