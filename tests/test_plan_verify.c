@@ -3,7 +3,7 @@
 #include "core/alloc.h"
 #include "sandbox.h"
 #include "test_graph.h"
-#include "tests/planned.h"
+#include "tests/random_homes.h"
 
 static bool layout_fails(const planned *p) {
     brim_error err = {0};
@@ -296,6 +296,69 @@ START_TEST(corrupted_plans_are_caught) {
 }
 END_TEST
 
+// Those that are taken exactly as long as they are used. Some are kept longer, all of the step, for
+// what still runs when the next one has begun.
+static int32_t places_of(planned *p, storage_place **place) {
+    int32_t count = 0, end = p->schedule.count - 1;
+    for (value_id v = 0; v < p->g->values; v++) {
+        storage_place *home = &p->plan.storage[v];
+        const graph_value *value = &p->g->value[v];
+        bool variable = value->producer < 0 && value->role != ROLE_INPUT;
+        if (home->offset >= 0 && (variable || home->first > 0 || home->last < end))
+            place[count++] = home;
+    }
+    for (int32_t i = 0; i < p->plan.stays; i++) {
+        storage_place *stay = &p->plan.stay[i].place;
+        if (stay->first > 0 || stay->last < end) place[count++] = stay;
+    }
+    return count;
+}
+
+// The same with homes everywhere: what a copy comes from, and where it goes, is taken while it
+// runs. Any two places that are taken at the same time are laid onto each other, apart from all the
+// rest.
+START_TEST(corrupted_streams_are_caught) {
+    enum { APART = 1 << 20 };
+    int together = 0, moments = 0;
+    for (uint64_t seed = 0; seed < 24; seed++) {
+        brim_error err = {0};
+        planned p;
+        int micro_batches = 1 + (int)seed % 3;
+        planned_make(&p, sandbox_graph(seed, 12, micro_batches, &err), micro_batches, true, &err);
+        random_homes h;
+        random_homes_make(&h, &p, seed);
+        p.request.times = NULL; // which keep places for longer
+        planned_place(&p, &err);
+        ASSERT_FINE(err);
+        storage_place *place[200];
+        ck_assert_int_le(p.g->values + p.plan.stays, 200);
+        int32_t count = places_of(&p, place);
+        for (int space = 0; space < SPACES; space++) p.plan.peak_bytes[space] = 3 * APART;
+        for (int32_t i = 0; i < count; i++) {
+            for (int32_t j = 0; j < count; j++) {
+                storage_place *x = place[i], *y = place[j], good[] = {*x, *y};
+                if (i == j || x->space != y->space || x->last < y->first || y->last < x->first ||
+                    !x->bytes || !y->bytes)
+                    continue;
+                together++;
+                moments += x->last == y->first;
+                x->offset = y->offset = APART;
+                ck_assert_msg(plan_fails(&p), "seed %d: %d..%d on %d..%d in space %d", (int)seed,
+                              x->first, x->last, y->first, y->last, x->space);
+                y->offset = 2 * APART;
+                ck_assert(!plan_fails(&p));
+                *x = good[0];
+                *y = good[1];
+            }
+        }
+        random_homes_free(&h);
+        planned_free(&p);
+    }
+    ck_assert_int_gt(together, 2000);
+    ck_assert_int_gt(moments, 200);
+}
+END_TEST
+
 START_TEST(corrupted_workspaces_are_caught) {
     MAKE_GRAPH;
     brim_value x = brim_input(g, "x", BRIM_F32, 8, 8);
@@ -333,6 +396,7 @@ Suite *plan_verify_suite(void) {
     tcase_add_test(verify, forbidden_takeovers_are_caught);
     tcase_add_test(verify, wrong_takeovers_are_caught);
     tcase_add_test(verify, corrupted_plans_are_caught);
+    tcase_add_test(verify, corrupted_streams_are_caught);
     tcase_add_test(verify, corrupted_workspaces_are_caught);
     suite_add_tcase(s, verify);
     return s;
