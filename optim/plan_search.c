@@ -273,7 +273,7 @@ static int64_t usual_ahead(const search *s, const variant *v) {
     for (int32_t i = 0; i < v->homes.units; i++)
         if (v->homes.unit[i].bytes > largest) largest = v->homes.unit[i].bytes;
     int64_t eighth = s->limit[SPACE_DEVICE] / 8;
-    return largest < eighth ? largest : eighth > 0 ? eighth : 1;
+    return largest < eighth ? largest : eighth;
 }
 
 static double device_seconds(const search *s, const variant *v) {

@@ -139,6 +139,15 @@ static const plan_case cases[] = {
     {SLOW_HOST, "cuda", MODEL_LLAMA, BRIM_PRECISION_F16, BRIM_STATES_F32, 3, 2, 0, 996, 0, 0,
      .layers = 1, .length = 5},
     {ONE_WAY, "opencl", MODEL_LLAMA, BRIM_PRECISION_F32, BRIM_STATES_F32, 0, 0, 6, 300, 300, 2500},
+    // The least that works: of the device's memory, of main memory, of both and the disk.
+    {BALANCED, "opencl", MODEL_GPT2, BRIM_PRECISION_F32, BRIM_STATES_F32, 4, 1, 0, 1, 0, 0},
+    {SLOW_LINK, "opencl", MODEL_LLAMA, BRIM_PRECISION_BF16, BRIM_STATES_F32, 4, 2, 0, 1, 0, 3000},
+    {ONE_WAY, "opencl", MODEL_LLAMA, BRIM_PRECISION_F32, BRIM_STATES_F32, 2, 3, 0, 500, 1, 3000},
+    {SLOW_HOST, "opencl", MODEL_GPT2, BRIM_PRECISION_BF16, BRIM_STATES_F32, 2, 1, 0, 1, 1, 1},
+    {BALANCED, "opencl", MODEL_LLAMA, BRIM_PRECISION_BF16, BRIM_STATES_F32, 4, 1, 0, 400, 300, 400,
+     .layers = 5, .length = 16},
+    {BALANCED, "opencl", MODEL_LLAMA, BRIM_PRECISION_BF16, BRIM_STATES_F32, 4, 2, 0, 500, 0, 0,
+     .layers = 10, .length = 8},
 };
 enum { CASES = sizeof cases / sizeof *cases };
 
@@ -245,7 +254,8 @@ static void plan_one(int index, char line[LINE_BYTES]) {
     t = make(c, vram, ram, disk);
     if (!t && err.status == BRIM_MEMORY && lacks.vram_bytes)
         t = make(c, lacks.vram_missing ? lacks.vram_bytes : vram,
-                 lacks.ram_missing ? lacks.ram_bytes : ram, disk);
+                 lacks.ram_missing ? lacks.ram_bytes : ram,
+                 lacks.disk_missing ? lacks.disk_bytes : disk);
     ck_assert_msg(t, "case %d: %s", index, err.text);
     describe(index, t, line);
     if (index % 6 == 3) add_comparison(t, line);
