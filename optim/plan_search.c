@@ -276,16 +276,6 @@ static int64_t usual_ahead(const search *s, const variant *v) {
     return largest < eighth ? largest : eighth;
 }
 
-static double device_seconds(const search *s, const variant *v) {
-    double seconds = 0;
-    for (node_id n = 0; n < v->graph->nodes; n++) {
-        const graph_node *node = &v->graph->node[n];
-        if (op_table[node->op].family != FAMILY_UPDATE)
-            seconds += runs(s, node->sections) * node_seconds(v->graph, node, s->target->rates);
-    }
-    return seconds;
-}
-
 static void try_orders(search *s, int32_t level, bool ahead, bool device_updates) {
     int64_t bytes = ahead ? usual_ahead(s, variant_at(s, level)) : 0;
     bool any = false;
@@ -298,15 +288,6 @@ static bool host_is_exact(const search *s) {
     return s->target->backend->traits(s->target->device)->exact_f32;
 }
 
-static void try_level(search *s, int32_t level, bool ahead) {
-    variant *v = variant_at(s, level);
-    // What recomputes so much that its kernels alone take longer than a whole step does otherwise.
-    if (failed(s->err) || (s->bests == MOST_CANDIDATES &&
-                           device_seconds(s, v) > s->best[MOST_CANDIDATES - 1].seconds))
-        return;
-    try_orders(s, level, ahead, !host_is_exact(s));
-}
-
 // Nothing recomputed, what is cheap, everything, and some between. Where the host can update, the
 // level of the best of that is tried with updates on the device, too.
 static void try_levels(search *s, bool ahead) {
@@ -315,7 +296,7 @@ static void try_levels(search *s, bool ahead) {
         int32_t level = i < 2 ? i : 1 + (last - 1) * (i - 1) / (MOST_LEVELS - 2);
         if (level == tried || level > last) continue;
         tried = level;
-        try_level(s, level, ahead);
+        try_orders(s, level, ahead, !host_is_exact(s));
     }
     if (host_is_exact(s) && !failed(s->err))
         try_orders(s, s->bests ? s->best[0].level : last, ahead, true);
