@@ -158,11 +158,33 @@ START_TEST(eighty_blocks_are_planned) {
 }
 END_TEST
 
+// What could not be made holds nothing, whatever lay there before.
+START_TEST(a_variant_that_fails_is_empty) {
+    model_config model = cases[0].model;
+    bench b = make_bench(&model, cases[0].precision, cases[0].batch, cases[0].micro_batches);
+    variant v;
+    memset(&v, 0x5a, sizeof v);
+    brim_error before = {.status = BRIM_MEMORY};
+    ck_assert_int_eq(variant_make(&v, b.graph, NULL, &b.target, &before), BRIM_MEMORY);
+    const variant none = {0};
+    ck_assert_mem_eq(&v, &none, sizeof v);
+    b.target.rates = NULL; // nothing is timed then
+    memset(&v, 0x5a, sizeof v);
+    variant_make(&v, b.graph, NULL, &b.target, &err);
+    ASSERT_FINE(err);
+    ck_assert(v.graph && !v.start);
+    variant_free(&v);
+    ck_assert_mem_eq(&v, &none, sizeof v);
+    free_bench(&b);
+}
+END_TEST
+
 Suite *plan_search_suite(void) {
     Suite *suite = suite_create("plan_search");
     TCase *tests = tcase_create("plan_search");
     tcase_set_timeout(tests, 300);
     tcase_add_loop_test(tests, what_brute_force_can_fit_is_found, 0, CASES);
+    tcase_add_test(tests, a_variant_that_fails_is_empty);
     tcase_add_test(tests, eighty_blocks_are_planned);
     suite_add_tcase(suite, tests);
     return suite;

@@ -349,6 +349,43 @@ START_TEST(programs_compute_beside) {
 }
 END_TEST
 
+static brim_loss build_dropped(brim_graph *g, int64_t batch, int64_t length, void *user) {
+    (void)length, (void)user;
+    brim_value x = brim_dropout(brim_input(g, "x", BRIM_F32, batch, 64), 0.5);
+    brim_value scale = brim_parameter(g, "scale", ((brim_init){.kind = BRIM_ONES}), 64);
+    return brim_mse(brim_mul(x, scale), brim_input(g, "t", BRIM_F32, batch, 64));
+}
+
+// Both halves of a seed, and the step, decide what is dropped, and so the loss.
+START_TEST(both_halves_of_a_seed_count) {
+    static const uint64_t seeds[] = {5, 5 | 1ull << 32, 5 | 1ull << 63, 5 | 1ull << 30, 7};
+    enum { SEEDS = sizeof seeds / sizeof *seeds, EACH = 2 };
+    if (!any_device_under_test()) return;
+    double loss[SEEDS * EACH];
+    for (int i = 0; i < SEEDS; i++) {
+        brim_trainer_options o = {.batch = 1,
+                                  .device = any_device_under_test(),
+                                  .seed = seeds[i],
+                                  .optimizer = {.kind = BRIM_SGD, .lr = 1e-30f}};
+        err = (brim_error){0};
+        brim_trainer *t = brim_trainer_create(build_dropped, NULL, &o, &err);
+        for (int step = 0; step < EACH; step++) {
+            float x[64], target[64] = {0};
+            brim_step_result r = {0};
+            for (int k = 0; k < 64; k++) x[k] = ldexpf(1, k / 6);
+            brim_trainer_feed(t, "x", x, sizeof x, &err);
+            brim_trainer_feed(t, "t", target, sizeof target, &err);
+            brim_trainer_step(t, &r, &err);
+            ASSERT_FINE(err);
+            loss[i * EACH + step] = r.loss;
+        }
+        brim_trainer_free(t);
+    }
+    for (int i = 0; i < SEEDS * EACH; i++)
+        for (int k = 0; k < i; k++) ck_assert_msg(loss[i] != loss[k], "%d and %d", k, i);
+}
+END_TEST
+
 Suite *training_steps_suite(void) {
     Suite *s = suite_create("training_steps");
     TCase *tests = tcase_create("training_steps");
@@ -359,6 +396,7 @@ Suite *training_steps_suite(void) {
     tcase_add_test(tests, trainers_describe_themselves);
     tcase_add_test(tests, frozen_parameters_are_not_trained);
     tcase_add_test(tests, programs_compute_beside);
+    tcase_add_test(tests, both_halves_of_a_seed_count);
     suite_add_tcase(s, tests);
     return s;
 }
