@@ -150,10 +150,9 @@ brim_status compiled_run(compiled *c, const compile_target *target, const contro
 }
 
 brim_status compiled_step_through(const compiled *c, const compile_target *target,
-                                  const control_values *control, int64_t micro_batch,
-                                  const record_watcher *watcher, brim_error *err) {
+                                  int64_t micro_batch, const record_watcher *watcher,
+                                  brim_error *err) {
     if (failed(err)) return err->status;
-    if (micro_batch == 0) stage(c, target, control);
     target->backend->step_through(c->loaded, section_of(micro_batch, c->micro_batches),
                                   (int32_t)micro_batch, watcher, err);
     return device_named(target->backend, target->device, err);

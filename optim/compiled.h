@@ -32,8 +32,8 @@ typedef struct compiled {
     bool *fed;       // by input
 } compiled;
 
-// Takes the graph over (also on error), runs the passes, and plans memory within the target's budget.
-// out must be zero.
+// Takes the graph over (also on error), runs the passes, and plans memory within the target's
+// budget. out must be zero.
 brim_status compiled_plan(compiled *out, brim_graph *graph, int64_t micro_batches,
                           const compile_target *target, brim_error *err);
 // Lowers the plan, if that has not happened yet.
@@ -56,11 +56,11 @@ typedef struct control_values {
 brim_status compiled_run(compiled *c, const compile_target *target, const control_values *control,
                          brim_error *err);
 
-// Runs one micro-batch of the last step once more, with the inputs fed then: see
+// Runs one micro-batch of the last step once more, with its inputs and control values: see
 // backend.step_through.
 brim_status compiled_step_through(const compiled *c, const compile_target *target,
-                                  const control_values *control, int64_t micro_batch,
-                                  const record_watcher *watcher, brim_error *err);
+                                  int64_t micro_batch, const record_watcher *watcher,
+                                  brim_error *err);
 
 // What runs waited for since the last call, which is the first one's way to begin: see
 // backend.stalls. Zeros where the backend does not measure.

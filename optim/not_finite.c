@@ -244,7 +244,7 @@ static bool prepare(search *s, brim_error *err) {
 
 // The whole step is run, also when something has been found: only between steps is everything where
 // the next one expects it.
-static void run_again(search *s, const control_values *control, brim_error *err) {
+static void run_again(search *s, brim_error *err) {
     const record_watcher watcher = {look_after_record, s};
     for (int64_t m = 0; m < s->c->micro_batches && !failed(err); m++) {
         if (s->found < 0) {
@@ -254,7 +254,7 @@ static void run_again(search *s, const control_values *control, brim_error *err)
             look_at_variables(s, err);
             look_at_inputs(s);
         }
-        compiled_step_through(s->c, s->target, control, m, &watcher, err);
+        compiled_step_through(s->c, s->target, m, &watcher, err);
         if (s->found >= 0 || failed(err)) continue;
         spread(s);
         find_first(s);
@@ -265,14 +265,13 @@ const char *not_finite_word(double x) {
     return isnan(x) ? "nan" : x > 0 ? "inf" : "-inf";
 }
 
-brim_status not_finite_find(const compiled *c, const compile_target *target,
-                            const control_values *control, char *text, size_t size,
-                            brim_error *err) {
+brim_status not_finite_find(const compiled *c, const compile_target *target, char *text,
+                            size_t size, brim_error *err) {
     *text = '\0';
     search *s = brim_calloc(sizeof *s, err);
     if (!s) return err->status;
     *s = (search){.c = c, .target = target, .found = -1};
-    if (prepare(s, err)) run_again(s, control, err);
+    if (prepare(s, err)) run_again(s, err);
     strbuf line = {.err = err};
     if (!failed(err)) describe(s, &line);
     if (!failed(err)) snprintf(text, size, "%s", strbuf_text(&line));

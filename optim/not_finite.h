@@ -20,9 +20,8 @@
 //   nan at [0, 0, 1, 5], in micro-batch 2 of 4
 //
 // An error where the step cannot be run.
-brim_status not_finite_find(const compiled *c, const compile_target *target,
-                            const control_values *control, char *text, size_t size,
-                            brim_error *err);
+brim_status not_finite_find(const compiled *c, const compile_target *target, char *text,
+                            size_t size, brim_error *err);
 
 // "nan", which has no sign, "inf" or "-inf".
 const char *not_finite_word(double x);

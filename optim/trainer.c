@@ -251,13 +251,10 @@ static brim_step_result result_of(const brim_trainer *t, const control_values *c
 }
 
 // Finds out why a step changed nothing. Where the script wants to stop, that is an error.
-static void explain_skip(brim_trainer *t, const control_values *control, brim_step_result *r,
-                         brim_error *err) {
+static void explain_skip(brim_trainer *t, brim_step_result *r, brim_error *err) {
     bool scaled = t->options.precision == BRIM_PRECISION_F16;
     if (scaled && isfinite(r->loss) && loss_scale_can_fall(t->progress.scale)) return;
-    if (not_finite_find(&t->training, &t->target, control, t->not_finite, sizeof t->not_finite,
-                        err))
-        return;
+    if (not_finite_find(&t->training, &t->target, t->not_finite, sizeof t->not_finite, err)) return;
     r->not_finite = t->not_finite;
     if (t->options.on_nan == BRIM_NAN_SKIP) return;
     bool loss = !isfinite(r->loss);
@@ -276,7 +273,7 @@ brim_status brim_trainer_step(brim_trainer *t, brim_step_result *result, brim_er
         compiled_stalls(&t->training, &t->target, &t->measured, err))
         return err->status;
     brim_step_result r = result_of(t, &control);
-    if (r.skipped) explain_skip(t, &control, &r, err);
+    if (r.skipped) explain_skip(t, &r, err);
     if (failed(err)) return err->status;
     t->progress.steps++;
     t->progress.updates += !r.skipped;
