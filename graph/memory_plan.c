@@ -19,11 +19,10 @@ typedef struct planner {
     brim_error *err;
 } planner;
 
+// Leaves have names.
 static const char *storage_name(const brim_graph *g, value_id v) {
     const graph_value *value = &g->value[v];
-    return value->name           ? value->name
-           : value->producer < 0 ? "leaf"
-                                 : op_table[g->node[value->producer].op].name;
+    return value->name ? value->name : op_table[g->node[value->producer].op].name;
 }
 
 static int64_t storage_bytes(const graph_value *v) {
@@ -261,12 +260,8 @@ transfer_ends memory_plan_ends(const memory_plan *plan, const transfer *t) {
 
 // Leaves have the class of their role; the rest is transient.
 static const char *const class_names[] = {
-    [ROLE_RESULT] = "values",
-    [ROLE_INPUT] = "inputs",
-    [ROLE_PARAMETER] = "parameters",
-    [ROLE_STATE] = "states",
-    [ROLE_COPY] = "copies",
-    [ROLE_ACCUMULATOR] = "accumulators",
+    [ROLE_RESULT] = "values",   [ROLE_INPUT] = "inputs", [ROLE_PARAMETER] = "parameters",
+    [ROLE_STATE] = "states",    [ROLE_COPY] = "copies",  [ROLE_ACCUMULATOR] = "accumulators",
     [ROLE_CONTROL] = "control",
 };
 enum { CLASSES = sizeof class_names / sizeof *class_names };

@@ -37,10 +37,7 @@ static void describe(const plan_checker *c, const live_block *b, char *text, siz
     node_id n = b->kind == BLOCK_WORKSPACE ? b->id : g->value[b->id].producer;
     const char *name = b->kind == BLOCK_WORKSPACE ? NULL : g->value[b->id].name;
     snprintf(text, size, "%s %d (%s) at %" PRId64 "..%" PRId64, kinds[b->kind], b->id,
-             name    ? name
-             : n < 0 ? "leaf"
-                     : op_table[g->node[n].op].name,
-             b->offset, b->end);
+             name ? name : op_table[g->node[n].op].name, b->offset, b->end);
 }
 
 static void refuse(plan_checker *c, const live_block *b, const char *why) {
