@@ -10,17 +10,17 @@
 #include "tests/test_core.h"
 
 enum { OVERHEAD = 1 << 20 };
-static const brim_rates card = {.name = "some card",
-                                .memory_bytes = 8ll << 30,
-                                .overhead_bytes = OVERHEAD,
-                                .memory = 500e9,
-                                .matmul_16 = 2e12,
-                                .matmul_32 = 1e12,
-                                .link_in = 2e9,
-                                .link_out = 1.5e9,
-                                .link_both = 2.5e9,
-                                .host = 40e9,
-                                .launch = 1e-6};
+static brim_rates card = {.name = "some card",
+                          .memory_bytes = 8ll << 30,
+                          .overhead_bytes = OVERHEAD,
+                          .memory = 500e9,
+                          .matmul_16 = 2e12,
+                          .matmul_32 = 1e12,
+                          .link_in = 2e9,
+                          .link_out = 1.5e9,
+                          .link_both = 2.5e9,
+                          .host = 40e9,
+                          .launch = 1e-6};
 
 static model_config model = {MODEL_GPT2,  .vocabulary = 50, .positions = 16, .width = 16,
                              .layers = 1, .heads = 2,       .norm_eps = 1e-5};
@@ -218,6 +218,22 @@ START_TEST(comparisons_are_of_such_trainers) {
 }
 END_TEST
 
+// A device that needs a minute for each sequence.
+START_TEST(slow_devices_are_compared) {
+    const brim_rates kept = card;
+    double *const rates[] = {&card.memory,   &card.matmul_16, &card.matmul_32, &card.link_in,
+                             &card.link_out, &card.link_both, &card.host};
+    for (size_t i = 0; i < sizeof rates / sizeof *rates; i++) *rates[i] /= 1e9;
+    int64_t all = arena_of_all((cut){4, 1, 0});
+    brim_trainer *t = make(model_build, (cut){4, 1, 0}, OVERHEAD + all / 2, 4 * all, &lacks);
+    ASSERT_FINE(err);
+    ck_assert_double_gt(seconds_of(t), 60 * 4);
+    expect_comparison(t, (cut){4, 1, 0}, (cut){4, 2, 0});
+    brim_trainer_free(t);
+    card = kept;
+}
+END_TEST
+
 // What options point to may change or die when the trainer is made.
 START_TEST(options_are_copied) {
     char pattern[2][8] = {"h.0*", "*.bias"}, name[8] = "opencl";
@@ -289,6 +305,7 @@ Suite *compare_suite(void) {
     tcase_add_test(tests, sizes_that_cannot_be_built_are_errors);
     tcase_add_test(tests, memory_that_runs_out_is_no_budget);
     tcase_add_test(tests, comparisons_are_of_such_trainers);
+    tcase_add_test(tests, slow_devices_are_compared);
     tcase_add_test(tests, options_are_copied);
     tcase_add_test(tests, what_would_not_fit_is_left_out);
     tcase_add_test(tests, what_cannot_be_built_is_not_known);

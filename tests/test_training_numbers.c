@@ -16,6 +16,7 @@ START_TEST(schedules) {
     ck_assert_double_eq_tol(brim_schedule_lr(&s, 1, 60), 0.55, 1e-7);
     ck_assert_double_eq_tol(brim_schedule_lr(&s, 1, 110), 0.1, 1e-7);
     ck_assert_double_eq_tol(brim_schedule_lr(&s, 1, 5000), 0.1, 1e-7);
+    ck_assert_double_eq(brim_schedule_lr(&s, 1e-9, 10), 1e-9); // all of it, however small
     s.kind = BRIM_LINEAR;
     ck_assert_double_eq_tol(brim_schedule_lr(&s, 1, 35), 0.775, 1e-7);
     s.steps = s.warmup; // nothing is left to fall in
