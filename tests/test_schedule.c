@@ -1,5 +1,6 @@
 // The order of execution and the lists of readers, against the definitions of both.
 #include "graph/layout.h"
+#include "graph/passes.h"
 #include "graph/uses.h"
 #include "sandbox.h"
 #include "test_graph.h"
@@ -78,6 +79,12 @@ static node_id next_by_definition(const brim_graph *g, const bool *ran) {
 // Marks that passes make, at random: what a node is for, and whether it is run again.
 static brim_graph *marked_graph(uint64_t seed, int nodes, brim_error *err) {
     brim_graph *g = sandbox_graph(seed, nodes, 1 + (int)(seed % 2), err);
+    if (seed % 3 == 0) { // chains have several outputs
+        brim_graph *plain = g;
+        pass_sections(g, 1, err);
+        g = pass_fuse(plain, true, 8, err);
+        brim_graph_free(plain);
+    }
     ASSERT_FINE(*err);
     uint64_t random = seed;
     for (node_id n = 0; n < g->nodes; n++) {
@@ -88,6 +95,7 @@ static brim_graph *marked_graph(uint64_t seed, int nodes, brim_error *err) {
 }
 
 START_TEST(orders_are_those_of_the_definition) {
+    int several = 0;
     for (uint64_t seed = 0; seed < 60; seed++) {
         brim_error err = {0};
         brim_graph *g = marked_graph(seed, 5 + (int)(seed % 30), &err);
@@ -96,6 +104,7 @@ START_TEST(orders_are_those_of_the_definition) {
         ASSERT_FINE(err);
         bool *ran = calloc((size_t)g->nodes, sizeof *ran);
         ck_assert_int_eq(schedule.count, g->nodes);
+        for (node_id n = 0; n < g->nodes; n++) several += g->node[n].outputs > 1;
         for (int32_t i = 0; i < schedule.count; i++) {
             node_id next = next_by_definition(g, ran);
             ck_assert_msg(schedule.order[i] == next, "seed %d: at %d node %d, expected %d",
@@ -107,6 +116,28 @@ START_TEST(orders_are_those_of_the_definition) {
         ck_assert(!schedule.order && !schedule.count);
         brim_graph_free(g);
     }
+    ck_assert_int_gt(several, 5);
+}
+END_TEST
+
+// Of several outputs each is counted with its own size: what frees twice the larger one, and makes
+// it and a small one, gains memory.
+START_TEST(outputs_count_by_their_sizes) {
+    MAKE_GRAPH;
+    brim_value x = brim_input(g, "x", BRIM_F32, 2, 5, 2, 8);
+    brim_value q = brim_relu(x), k = brim_neg(x), other = brim_exp(x);
+    brim_value y = brim_attention(q, k, x, NULL);
+    ASSERT_FINE(err);
+    const graph_node *attention = &g->node[g->value[y.id].producer];
+    ck_assert_int_gt(attention->outputs, 1);
+    ck_assert_int_gt(g->value[other.id].producer, g->value[k.id].producer);
+    graph_schedule schedule;
+    graph_schedule_make(g, &schedule, &err);
+    ASSERT_FINE(err);
+    ck_assert_int_eq(schedule.order[2], g->value[y.id].producer);
+    ck_assert_int_eq(schedule.order[3], g->value[other.id].producer);
+    graph_schedule_free(&schedule);
+    brim_graph_free(g);
 }
 END_TEST
 
@@ -198,6 +229,7 @@ Suite *schedule_suite(void) {
     Suite *s = suite_create("schedule");
     TCase *tests = tcase_create("schedule");
     tcase_add_test(tests, orders_are_those_of_the_definition);
+    tcase_add_test(tests, outputs_count_by_their_sizes);
     tcase_add_test(tests, many_ready_nodes_are_sorted);
     tcase_add_test(tests, a_variable_is_updated_once);
     tcase_add_test(tests, a_cycle_is_refused);
