@@ -296,6 +296,61 @@ START_TEST(corrupted_plans_are_caught) {
 }
 END_TEST
 
+// Two matrices of 256 bytes that live together, moved by hand behind all others: what just
+// fits, and what just does not.
+START_TEST(each_rule_of_plans_is_checked) {
+    enum { BASE = 8192, BYTES = 256 };
+    static const struct {
+        int64_t offset[2], bytes, peak, guard, chunk;
+        const char *why; // NULL: nothing is wrong
+    } rows[] = {
+        {{0, 256}, 256, 512, 0, 0, NULL},
+        {{256, 0}, 256, 512, 0, 0, NULL},
+        {{0, 256}, 256, 512, 0, 256, NULL},
+        {{64, 384}, 256, 704, 64, 0, NULL},
+        {{384, 64}, 256, 704, 64, 0, NULL},
+        {{0, -1 - BASE}, 256, 512, 0, 0, "has no place"},
+        {{0, 256}, 255, 512, 0, 0, "is too small"},
+        {{0, 288}, 256, 1024, 0, 0, "is not aligned"},
+        {{0, 256}, 256, 511, 0, 0, "ends above the peak"},
+        {{64, 384}, 256, 703, 64, 0, "ends above the peak"},
+        {{0, INT64_MAX / 64 * 64 - BASE}, 256, INT64_MAX - BASE, 0, 0, "is too small"},
+        {{-BASE, 384}, 256, 704, 64, 0, "has no guard before it"},
+        {{0, 320}, 256, 1024, 0, 512, "straddles two chunks"},
+        {{0, 192}, 256, 512, 0, 0, "live at the same time"},
+        {{192, 0}, 256, 512, 0, 0, "live at the same time"},
+        {{64, 320}, 256, 1024, 64, 0, "live at the same time and have no guard between them"},
+    };
+    MAKE_GRAPH;
+    brim_value a = brim_softmax(brim_input(g, "a", BRIM_F32, 8, 8), -1);
+    brim_value b = brim_softmax(brim_input(g, "b", BRIM_F32, 8, 8), -1);
+    brim_output(brim_matmul(a, b), "y");
+    planned p;
+    planned_make(&p, g, 1, true, &err);
+    planned_place(&p, &err);
+    ASSERT_FINE(err);
+    storage_place *place[] = {&p.plan.storage[planned_node(&p, OP_SOFTMAX, 0)->first_output],
+                              &p.plan.storage[planned_node(&p, OP_SOFTMAX, 1)->first_output]};
+    // Others lie far before, each alone, and are right under all these rules.
+    for (value_id v = 0; v < p.g->values; v++)
+        if (p.plan.storage[v].offset >= 0) p.plan.storage[v].offset = BASE / 8 * (1 + v);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        for (int k = 0; k < 2; k++) {
+            place[k]->offset = BASE + rows[i].offset[k];
+            place[k]->bytes = k ? rows[i].bytes : BYTES;
+        }
+        p.plan.peak_bytes[SPACE_DEVICE] = BASE + rows[i].peak;
+        p.request.guard_bytes = rows[i].guard;
+        p.request.chunk_bytes = rows[i].chunk;
+        brim_error found = {0};
+        memory_plan_verify(p.g, &p.layout, &p.schedule, &p.request, &p.plan, &found);
+        ck_assert_msg(rows[i].why ? strstr(found.text, rows[i].why) != NULL : !found.status,
+                      "row %d: %s", (int)i, found.text);
+    }
+    planned_free(&p);
+}
+END_TEST
+
 // Those that are taken exactly as long as they are used. Some are kept longer, all of the step, for
 // what still runs when the next one has begun.
 static int32_t places_of(planned *p, storage_place **place) {
@@ -396,6 +451,7 @@ Suite *plan_verify_suite(void) {
     tcase_add_test(verify, forbidden_takeovers_are_caught);
     tcase_add_test(verify, wrong_takeovers_are_caught);
     tcase_add_test(verify, corrupted_plans_are_caught);
+    tcase_add_test(verify, each_rule_of_plans_is_checked);
     tcase_add_test(verify, corrupted_streams_are_caught);
     tcase_add_test(verify, corrupted_workspaces_are_caught);
     suite_add_tcase(s, verify);
