@@ -351,8 +351,8 @@ END_TEST
 
 static brim_loss build_dropped(brim_graph *g, int64_t batch, int64_t length, void *user) {
     (void)length, (void)user;
-    brim_value x = brim_dropout(brim_input(g, "x", BRIM_F32, batch, 64), 0.5);
     brim_value scale = brim_parameter(g, "scale", ((brim_init){.kind = BRIM_ONES}), 64);
+    brim_value x = brim_dropout(brim_input(g, "x", BRIM_F32, batch, 64), 0.5);
     return brim_mse(brim_mul(x, scale), brim_input(g, "t", BRIM_F32, batch, 64));
 }
 
@@ -379,6 +379,10 @@ START_TEST(both_halves_of_a_seed_count) {
             ASSERT_FINE(err);
             loss[i * EACH + step] = r.loss;
         }
+        float scale[64] = {0}; // the first of all values
+        brim_trainer_read(t, "scale", scale, 64, &err);
+        ASSERT_FINE(err);
+        ck_assert(scale[0] == 1 && scale[63] == 1);
         brim_trainer_free(t);
     }
     for (int i = 0; i < SEEDS * EACH; i++)
