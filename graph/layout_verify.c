@@ -17,9 +17,7 @@ static void refuse(checker *c, value_id v, const char *why) {
     const graph_value *value = &c->g->value[v];
     const graph_node *node = value->producer < 0 ? NULL : &c->g->node[value->producer];
     brim_fail(c->err, BRIM_GRAPH, "layout: value %d (%s in scope \"%s\"): %s", v,
-              value->name ? value->name
-              : node      ? op_table[node->op].name
-                          : "leaf",
+              value->name ? value->name : op_table[node->op].name,
               node && node->scope ? node->scope : "", why);
 }
 

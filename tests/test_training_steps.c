@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <brim/brim.h>
+#include "optim/budget.h"
 #include "optim/initialize.h"
 #include "optim/trainer.h"
 #include "tests/devices.h"
@@ -241,6 +242,10 @@ START_TEST(trainers_describe_themselves) {
     ck_assert(info.device_bytes > info.persistent_bytes && info.persistent_bytes > 0);
     ck_assert(info.file_bytes == 0 && info.recomputed == 0);
     ck_assert(info.device && info.backend && strlen(info.device) > 0);
+    // Nothing depends on how fast the device is, so it is not measured.
+    brim_rates usual = budget_usual_rates(t->target.backend->traits(t->target.device));
+    ck_assert(t->rates.memory == usual.memory && t->rates.matmul_32 == usual.matmul_32 &&
+              t->rates.link_in == usual.link_in && t->rates.host == usual.host);
     double before = info.build_seconds;
     int64_t small = info.device_bytes;
     brim_trainer_program(t, build, NULL, 4096, 0, &err);
