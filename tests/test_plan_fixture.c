@@ -90,9 +90,9 @@ typedef struct plan_case {
     brim_precision precision;
     brim_states states;
     int64_t batch, accumulate, step_batch, vram, ram, disk;
-    bool wide;              // one layer of width 256, where states take most of the memory
-    int64_t layers, length; // 0: 3, 24
-    const char *frozen;     // a pattern of parameters' names
+    bool wide;                     // one layer of width 256, where states take most of the memory
+    int64_t layers, length, width; // 0: 3, 24, 32
+    const char *frozen;            // a pattern of parameters' names
     bool sgd;
 } plan_case;
 
@@ -148,6 +148,13 @@ static const plan_case cases[] = {
      .layers = 5, .length = 16},
     {BALANCED, "opencl", MODEL_LLAMA, BRIM_PRECISION_BF16, BRIM_STATES_F32, 4, 2, 0, 500, 0, 0,
      .layers = 10, .length = 8},
+    // Matrices and activations of exactly 64 KiB, which is not small.
+    {BALANCED, "opencl", MODEL_GPT2, BRIM_PRECISION_F32, BRIM_STATES_F32, 4, 1, 0, 700, 0, 0,
+     .layers = 2, .length = 32, .width = 128},
+    {LITTLE_MEMORY, "opencl", MODEL_LLAMA, BRIM_PRECISION_F32, BRIM_STATES_F32, 4, 1, 0, 300, 0, 0,
+     .layers = 2, .length = 32, .width = 128},
+    {BALANCED, "opencl", MODEL_LLAMA, BRIM_PRECISION_F32, BRIM_STATES_F32, 4, 2, 0, 250, 0, 0,
+     .layers = 2, .length = 32, .width = 128, .sgd = true},
 };
 enum { CASES = sizeof cases / sizeof *cases };
 
@@ -159,7 +166,9 @@ static brim_trainer *make(const plan_case *c, int64_t vram, int64_t ram, int64_t
     model = (model_config){.architecture = c->architecture,
                            .vocabulary = 90,
                            .positions = c->length ? c->length : 24,
-                           .width = c->wide ? 256 : 32,
+                           .width = c->width  ? c->width
+                                    : c->wide ? 256
+                                              : 32,
                            .layers = c->layers ? c->layers
                                      : c->wide ? 1
                                                : 3,
