@@ -98,6 +98,8 @@ value_layout layout_dense(value_id storage, const shape *s) {
 
 bool layout_reshape(const shape *from, const int64_t *stride, const shape *to, int64_t *out) {
     // Runs of axes that one stride traverses; the new axes must cut each run without remainder.
+    // Where there is one, too much is left for the other runs, since there are as many elements as
+    // before.
     int64_t extent[BRIM_MAX_DIMS], step[BRIM_MAX_DIMS];
     int32_t runs = 0;
     for (int32_t i = 0; i < from->rank; i++) {
@@ -117,7 +119,6 @@ bool layout_reshape(const shape *from, const int64_t *stride, const shape *to, i
             next = step[runs];
         }
         out[i] = next;
-        if (left % to->dim[i] != 0) return false;
         left /= to->dim[i];
         next *= to->dim[i];
     }

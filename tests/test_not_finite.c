@@ -109,6 +109,7 @@ static void bad_exponent(brim_trainer *t, sample *s) {
 static void bad_slope(brim_trainer *t, sample *s) {
     (void)t;
     s->root[5][0] = 0;
+    s->mask[4][2] = -INFINITY; // is no mistake, though it comes first
 }
 static void bad_parameter(brim_trainer *t, sample *s) {
     (void)s;
