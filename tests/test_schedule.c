@@ -4,6 +4,7 @@
 #include "graph/uses.h"
 #include "sandbox.h"
 #include "test_graph.h"
+#include "tests/allocations.h"
 
 static value_id root_of(const brim_graph *g, value_id v) {
     while (g->value[v].producer >= 0 && op_is_view(g->node[g->value[v].producer].op))
@@ -225,6 +226,26 @@ START_TEST(uses_are_all_that_read) {
 }
 END_TEST
 
+// Without memory for one of its lists nothing is kept of the others.
+START_TEST(uses_that_find_no_memory_are_none) {
+    MAKE_GRAPH;
+    brim_value x = brim_input(g, "x", BRIM_F32, 4);
+    brim_output(brim_add(brim_relu(x), x), "y");
+    for (int fail_at = 1; fail_at <= 3; fail_at++) {
+        brim_error none = {0};
+        allocations taken;
+        graph_uses uses;
+        allocations_begin(fail_at);
+        graph_uses_make(g, &uses, &none);
+        allocations_end(&taken);
+        ck_assert_int_eq(none.status, BRIM_MEMORY);
+        ck_assert_int_eq(taken.kept, 1); // the one that failed counts as taken
+        ck_assert(!uses.start && !uses.use);
+    }
+    FREE_GRAPH;
+}
+END_TEST
+
 Suite *schedule_suite(void) {
     Suite *s = suite_create("schedule");
     TCase *tests = tcase_create("schedule");
@@ -234,6 +255,7 @@ Suite *schedule_suite(void) {
     tcase_add_test(tests, a_variable_is_updated_once);
     tcase_add_test(tests, a_cycle_is_refused);
     tcase_add_test(tests, uses_are_all_that_read);
+    tcase_add_test(tests, uses_that_find_no_memory_are_none);
     suite_add_tcase(s, tests);
     return s;
 }
