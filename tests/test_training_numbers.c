@@ -15,6 +15,7 @@ START_TEST(schedules) {
     ck_assert_double_eq_tol(brim_schedule_lr(&s, 1, 10), 1, 1e-12);
     ck_assert_double_eq_tol(brim_schedule_lr(&s, 1, 60), 0.55, 1e-7);
     ck_assert_double_eq_tol(brim_schedule_lr(&s, 1, 110), 0.1, 1e-7);
+    ck_assert_double_eq_tol(brim_schedule_lr(&s, 1, 150), 0.1, 1e-7);
     ck_assert_double_eq_tol(brim_schedule_lr(&s, 1, 5000), 0.1, 1e-7);
     ck_assert_double_eq(brim_schedule_lr(&s, 1e-9, 10), 1e-9); // all of it, however small
     s.kind = BRIM_LINEAR;
