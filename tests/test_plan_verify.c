@@ -363,8 +363,8 @@ static int32_t places_of(planned *p, storage_place **place) {
             place[count++] = home;
     }
     for (int32_t i = 0; i < p->plan.stays; i++) {
-        storage_place *stay = &p->plan.stay[i].place;
-        if (stay->first > 0 || stay->last < end) place[count++] = stay;
+        storage_place *away = &p->plan.stay[i].place;
+        if (away->first > 0 || away->last < end) place[count++] = away;
     }
     return count;
 }
