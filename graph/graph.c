@@ -7,9 +7,8 @@
 #include "graph/shape.h"
 
 const char *const role_names[] = {
-    [ROLE_RESULT] = "result",           [ROLE_INPUT] = "input",
-    [ROLE_PARAMETER] = "parameter",     [ROLE_STATE] = "state",
-    [ROLE_COPY] = "copy",               [ROLE_ACCUMULATOR] = "accumulator",
+    [ROLE_RESULT] = "result",   [ROLE_INPUT] = "input", [ROLE_PARAMETER] = "parameter",
+    [ROLE_STATE] = "state",     [ROLE_COPY] = "copy",   [ROLE_ACCUMULATOR] = "accumulator",
     [ROLE_CONTROL] = "control",
 };
 
