@@ -270,9 +270,9 @@ static void product_item(void *context, int item) {
     // is a user's.
     const gemm_library *call = &p->library->call;
     int threads = call->omp_get_max_threads ? call->omp_get_max_threads() : 1;
-    if (call->omp_set_num_threads && threads != 1) call->omp_set_num_threads(1);
+    if (call->omp_set_num_threads) call->omp_set_num_threads(1);
     sgemm(p, extent_m, extent_n, a, b, c);
-    if (call->omp_set_num_threads && threads != 1) call->omp_set_num_threads(threads);
+    if (call->omp_set_num_threads) call->omp_set_num_threads(threads);
 }
 
 // Two slices for each thread even out what else the cores do; a slice worth less than waking a

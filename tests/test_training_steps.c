@@ -303,6 +303,13 @@ static brim_loss build_without_loss(brim_graph *g, int64_t batch, int64_t length
     return (brim_loss){0};
 }
 
+// A loss that is the graph's first value.
+static brim_loss build_constant(brim_graph *g, int64_t batch, int64_t length, void *user) {
+    (void)batch, (void)length, (void)user;
+    brim_value sum = brim_constant(g, 6);
+    return (brim_loss){sum, brim_constant(g, 2)};
+}
+
 START_TEST(programs_compute_beside) {
     if (!any_device_under_test()) return;
     brim_trainer *t = make((brim_trainer_options){.accumulate = 2, .optimizer = {.clip = 1}});
@@ -318,6 +325,7 @@ START_TEST(programs_compute_beside) {
     t = make((brim_trainer_options){.accumulate = 2, .optimizer = {.clip = 1}});
     whole = brim_trainer_program(t, build, NULL, 2, 0, &err);
     half = brim_trainer_program(t, build_without_loss, NULL, 2, 0, &err);
+    brim_program *constant = brim_trainer_program(t, build_constant, NULL, 2, 0, &err);
     sample s = sample_of(1);
     float now[ALL], y[2][OUT], z[2][OUT];
     read_all(t, "", now);
@@ -341,6 +349,9 @@ START_TEST(programs_compute_beside) {
     ck_assert_double_eq_tol(sum, expected, 1e-4);
     ck_assert(count == 2 * OUT);
 
+    brim_program_run(constant, &sum, &count, &err);
+    ASSERT_FINE(err);
+    ck_assert(sum == 6 && count == 2);
     brim_program_feed(half, "x", s.x, 2 * sizeof s.x[0], &err);
     brim_program_run(half, &sum, NULL, &err);
     ASSERT_FAILS(err, BRIM_ARGUMENT, "the program's builder returned no loss");
