@@ -2,6 +2,7 @@
 // says so, and nothing is lost or touched that is not there. (What runs on a device has tests of
 // its own.)
 #include <check.h>
+#include <stdio.h>
 #include <brim/brim.h>
 #include "examples/model.h"
 #include "tests/allocations.h"
@@ -67,6 +68,27 @@ static void fail_one_after_another(int64_t vram, long tries) {
     ck_assert_int_gt(failures, tries * 9 / 10);
 }
 
+// A trainer that was planned, lowered twice and compared keeps nothing once it is freed.
+START_TEST(everything_is_given_back) {
+    brim_error err;
+    allocations taken;
+    brim_shortfall lacks = {0};
+    int64_t vram = _i && !make(1, &lacks, &err) ? lacks.vram_bytes : 0;
+    FILE *out = fopen("/dev/null", "w");
+    allocations_begin(0);
+    brim_trainer *t = make(vram, NULL, &err);
+    brim_trainer_print(t, out);
+    brim_trainer_print(t, out);
+    brim_trainer_compare(t, out);
+    brim_trainer_free(t);
+    allocations_end(&taken);
+    ASSERT_FINE(err);
+    ck_assert_int_gt(taken.calls, 100);
+    ck_assert_int_eq(taken.kept, 0);
+    fclose(out);
+}
+END_TEST
+
 START_TEST(everything_on_the_device) {
     fail_one_after_another(0, 0);
 }
@@ -86,6 +108,7 @@ Suite *failing_memory_suite(void) {
     Suite *suite = suite_create("failing_memory");
     TCase *tests = tcase_create("failing_memory");
     tcase_set_timeout(tests, 300);
+    tcase_add_loop_test(tests, everything_is_given_back, 0, 2);
     tcase_add_test(tests, everything_on_the_device);
     tcase_add_test(tests, a_small_budget);
     suite_add_tcase(suite, tests);
