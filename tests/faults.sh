@@ -79,6 +79,8 @@ if [ -n "$long" ]; then
         each "as a GPU does, and on" "" "--each --most 300" --kinds driver --lasting $on -- $text --device opencl:0 $saves $streams
     fi
     if [ -e "$build/cuda_on_cpu/libcuda.so.1" ]; then
+        # There the driver and our modules take their share of the budget (optim/budget.c): 352 MiB.
+        streams="--vram $(((352 << 20) + 178176)) --ram 400K --disk .:1G"
         with=("$root/scripts/with-cuda-on-cpu.sh" --build "$build" check=0 order=submitted seed=1)
         each "CUDA" "" "--depth 3 $cached" --kinds memory,map,thread,file $results -- $text --device cuda:0 $saves $streams
         each "CUDA, and on" "" "--depth 3 $cached" --kinds file $on -- $text --device cuda:0 $saves $streams
