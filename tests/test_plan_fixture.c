@@ -78,8 +78,21 @@ static const brim_rates cards[] = {
      .disk_read = 4e8,
      .disk_write = 6e9,
      .launch = 0},
+    {.name = "slow disk",
+     .memory_bytes = 8ll << 30,
+     .overhead_bytes = OVERHEAD,
+     .memory = 100e9,
+     .matmul_16 = 1e12,
+     .matmul_32 = 1e12,
+     .link_in = 8e9,
+     .link_out = 8e9,
+     .link_both = 12e9,
+     .host = 12e9,
+     .disk_read = 6e6,
+     .disk_write = 2e6,
+     .launch = 1e-6},
 };
-enum { BALANCED, SLOW_LINK, SLOW_HOST, LITTLE_MEMORY, ONE_WAY };
+enum { BALANCED, SLOW_LINK, SLOW_HOST, LITTLE_MEMORY, ONE_WAY, SLOW_DISK };
 
 // Budgets are in thousandths of what everything on the device takes; where that is too little, the
 // nearest one that works. vram and ram 0: what is there; disk 0: none.
@@ -143,6 +156,10 @@ static const plan_case cases[] = {
     {BALANCED, "opencl", MODEL_GPT2, BRIM_PRECISION_F32, BRIM_STATES_F32, 4, 1, 0, 1, 0, 0},
     {SLOW_LINK, "opencl", MODEL_LLAMA, BRIM_PRECISION_BF16, BRIM_STATES_F32, 4, 2, 0, 1, 0, 3000},
     {ONE_WAY, "opencl", MODEL_LLAMA, BRIM_PRECISION_F32, BRIM_STATES_F32, 2, 3, 0, 500, 1, 3000},
+    {SLOW_DISK, "opencl", MODEL_LLAMA, BRIM_PRECISION_F32, BRIM_STATES_F32, 4, 2, 0, 450, 300,
+     3000},
+    {SLOW_DISK, "opencl", MODEL_GPT2, BRIM_PRECISION_BF16, BRIM_STATES_F32, 8, 1, 0, 400, 250,
+     3000},
     {SLOW_HOST, "opencl", MODEL_GPT2, BRIM_PRECISION_BF16, BRIM_STATES_F32, 2, 1, 0, 1, 1, 1},
     {BALANCED, "opencl", MODEL_LLAMA, BRIM_PRECISION_BF16, BRIM_STATES_F32, 4, 1, 0, 400, 300, 400,
      .layers = 5, .length = 16},

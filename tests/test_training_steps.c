@@ -8,6 +8,7 @@
 #include "optim/budget.h"
 #include "optim/initialize.h"
 #include "optim/trainer.h"
+#include "tests/allocations.h"
 #include "tests/devices.h"
 #include "tests/test_core.h"
 
@@ -303,6 +304,24 @@ static brim_loss build_without_loss(brim_graph *g, int64_t batch, int64_t length
     return (brim_loss){0};
 }
 
+// A trainer with a program beside it gives back all that it took, once what all share is there.
+START_TEST(trainers_keep_nothing) {
+    if (!any_device_under_test()) return;
+    for (int i = 0; i < 2; i++) {
+        allocations taken;
+        brim_step_result r;
+        allocations_begin(0);
+        brim_trainer *t = make((brim_trainer_options){.accumulate = 2});
+        brim_trainer_program(t, build, NULL, 2, 0, &err);
+        step_on(t, 1, &r);
+        brim_trainer_free(t);
+        allocations_end(&taken);
+        ASSERT_FINE(err);
+        if (i) ck_assert_int_le(taken.kept, 0); // the C library gave pieces that were freed, too
+    }
+}
+END_TEST
+
 // A loss that is the graph's first value.
 static brim_loss build_constant(brim_graph *g, int64_t batch, int64_t length, void *user) {
     (void)batch, (void)length, (void)user;
@@ -415,6 +434,7 @@ Suite *training_steps_suite(void) {
     tcase_add_test(tests, tensors_that_are_not_there_are_named);
     tcase_add_test(tests, trainers_describe_themselves);
     tcase_add_test(tests, frozen_parameters_are_not_trained);
+    tcase_add_test(tests, trainers_keep_nothing);
     tcase_add_test(tests, programs_compute_beside);
     tcase_add_test(tests, both_halves_of_a_seed_count);
     suite_add_tcase(s, tests);
