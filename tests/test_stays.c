@@ -117,6 +117,31 @@ START_TEST(a_parameter_is_fetched_twice) {
 }
 END_TEST
 
+// What a step has written is at home when it ends.
+START_TEST(a_missing_store_is_named) {
+    brim_error err = {0};
+    planned p;
+    planned_small_step(&p, 1, &err);
+    memory_space home[200] = {0};
+    value_id m1 = planned_storage(&p, "m1");
+    home[m1] = SPACE_HOST;
+    p.request.home = home;
+    planned_place(&p, &err);
+    ASSERT_FINE(err);
+    int stores = 0;
+    for (int32_t i = 0; i < p.plan.transfers; i++) {
+        transfer *t = &p.plan.transfer[i];
+        if (!t->store || p.plan.stay[t->stay].storage != m1) continue;
+        t->sections = 0;
+        stores++;
+    }
+    ck_assert_int_eq(stores, 1);
+    memory_plan_verify(p.g, &p.layout, &p.schedule, &p.request, &p.plan, &err);
+    ASSERT_FAILS(err, BRIM_MEMORY, "memory plan: \"m1\" is not up to date after a step");
+    planned_free(&p);
+}
+END_TEST
+
 START_TEST(homes_that_make_no_sense_are_refused) {
     brim_error err = {0};
     planned p;
@@ -392,6 +417,7 @@ Suite *stays_suite(void) {
     tcase_add_loop_test(tests, homes_change_no_bit, 0, 4);
     tcase_add_test(tests, a_missing_copy_is_found);
     tcase_add_test(tests, a_parameter_is_fetched_twice);
+    tcase_add_test(tests, a_missing_store_is_named);
     tcase_add_test(tests, homes_that_make_no_sense_are_refused);
     tcase_add_test(tests, proofs_refuse_what_computes_something_else);
     tcase_add_test(tests, copies_begin_as_late_as_is_in_time);
