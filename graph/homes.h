@@ -1,9 +1,7 @@
 // What leaves device memory, and how far, as a few numbers that a planner can turn.
 //
-// 1. homes h;  homes_make(g, &layout, &h, err)        what there is to move, in the order in which
-// it
-//                                                     leaves
-// 2. homes_choose(&h, &choice)                        h.home, h.on_host, h.whole for plan_request
+// 1. homes h;  homes_make(g, &layout, &h, err)    what there is to move, in the order it leaves in
+// 2. homes_choose(&h, &choice)                    h.home, h.on_host, h.whole for plan_request
 // 3. homes_free(&h)
 //
 // A parameter and what belongs to it (optimizer states, compute copy, gradient) are one unit. Large

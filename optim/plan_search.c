@@ -460,7 +460,9 @@ static void take_forced(search *s, compiled *out) {
     const forced_plan *f = s->target->forced;
     int32_t last = s->levels.count - 1, level = f->level < last ? f->level : last;
     if (failed(s->err) || !variant_at(s, level)->graph) return;
-    candidate c = {level, settled(s, &f->homes), usual_ahead(s, variant_at(s, level)), 0};
+    candidate c = {.level = level,
+                   .choice = settled(s, &f->homes),
+                   .ahead = usual_ahead(s, variant_at(s, level))};
     if (complete(s, &c, out) || failed(s->err)) return;
     brim_fail(s->err, BRIM_MEMORY,
               "the forced plan needs %" PRId64 " bytes on the device and %" PRId64

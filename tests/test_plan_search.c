@@ -1,5 +1,6 @@
 // The planner against brute force: a budget that some plan keeps to is never refused. And: it plans
 // models of 80 blocks.
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <brim/brim.h>
@@ -179,12 +180,67 @@ START_TEST(a_variant_that_fails_is_empty) {
 }
 END_TEST
 
+// Sums of where copies in begin and of where the bytes of copies back are given up, by the space
+// that is nearer to the device.
+typedef struct copy_places {
+    int64_t in[SPACES], back[SPACES];
+} copy_places;
+
+static copy_places places_at(const bench *b, variant *v, const brim_rates *rates) {
+    compile_target target = b->target;
+    target.rates = rates;
+    memory_plan plan;
+    homes_choice all = {.hosted = v->homes.units,
+                        .streamed = v->homes.units,
+                        .filed = v->homes.units,
+                        .device_updates = true};
+    variant_plan(v, &target, &all, 1 << 30, true, &plan, &err);
+    ASSERT_FINE(err);
+    copy_places sum = {0};
+    for (int32_t i = 0; i < plan.stays; i++) {
+        const stay *s = &plan.stay[i];
+        if (s->fetch) sum.in[s->place.space] += s->fetch_at;
+        if (s->store) sum.back[s->place.space] += s->place.last;
+    }
+    memory_plan_free(&plan);
+    return sum;
+}
+
+// A copy begins the earlier, and holds its bytes the longer, the slower its own way is.
+START_TEST(copies_take_the_time_of_their_way) {
+    model_config model = cases[1].model;
+    bench b = make_bench(&model, cases[1].precision, cases[1].batch, cases[1].micro_batches);
+    variant v;
+    variant_make(&v, b.graph, NULL, &b.target, &err);
+    ASSERT_FINE(err);
+    brim_rates quick = card;
+    quick.link_in = quick.link_out = quick.disk_read = quick.disk_write = 1e15;
+    copy_places at_once = places_at(&b, &v, &quick);
+    for (int way = 0; way < 4; way++) {
+        brim_rates slow = quick;
+        double *rate[] = {&slow.link_in, &slow.link_out, &slow.disk_read, &slow.disk_write};
+        *rate[way] = 1e6;
+        copy_places p = places_at(&b, &v, &slow);
+        int64_t moved[] = {at_once.in[SPACE_DEVICE] - p.in[SPACE_DEVICE],
+                           p.back[SPACE_DEVICE] - at_once.back[SPACE_DEVICE],
+                           at_once.in[SPACE_HOST] - p.in[SPACE_HOST],
+                           p.back[SPACE_HOST] - at_once.back[SPACE_HOST]};
+        ck_assert_msg(moved[way] > 0, "way %d: by %" PRId64 " positions", way, moved[way]);
+        // A slow disk is no reason to move what comes and goes over the link.
+        ck_assert(way < 2 || (!moved[0] && !moved[1]));
+    }
+    free_bench(&b);
+    variant_free(&v);
+}
+END_TEST
+
 Suite *plan_search_suite(void) {
     Suite *suite = suite_create("plan_search");
     TCase *tests = tcase_create("plan_search");
     tcase_set_timeout(tests, 300);
     tcase_add_loop_test(tests, what_brute_force_can_fit_is_found, 0, CASES);
     tcase_add_test(tests, a_variant_that_fails_is_empty);
+    tcase_add_test(tests, copies_take_the_time_of_their_way);
     tcase_add_test(tests, eighty_blocks_are_planned);
     suite_add_tcase(suite, tests);
     return suite;

@@ -117,6 +117,47 @@ START_TEST(a_parameter_is_fetched_twice) {
 }
 END_TEST
 
+static void update_with(brim_graph *g, const char *parameter, const char *state,
+                        brim_value gradient) {
+    brim_value w = brim_parameter(g, parameter, ((brim_init){BRIM_NORMAL, 1}), 4, 4);
+    value_id m = graph_leaf(g, ROLE_STATE, BRIM_F32, &g->value[w.id].shape, state);
+    brim_value lr = graph_control(g, CONTROL_LR), bias = graph_control(g, CONTROL_BIAS1);
+    graph_op(g, OP_SGD, (brim_value[]){w, graph_value_of(g, m), gradient, lr, lr, bias}, 6,
+             &(brim_attr){.optimizer = {.beta1 = 0.9f}});
+}
+
+// Two updates on the host read parts of one storage, of which the device writes the second after
+// the first was read: that is another copy.
+START_TEST(a_part_written_later_is_copied_again) {
+    brim_error err = {0};
+    planned p;
+    brim_graph *g = brim_graph_create(&err);
+    brim_value x = brim_input(g, "x", BRIM_F32, 4, 4), part[2];
+    g->phase = PHASE_UPDATE;
+    part[0] = brim_matmul(x, x);
+    update_with(g, "w0", "m0", part[0]);
+    part[1] = brim_matmul(part[0], x);
+    update_with(g, "w1", "m1", part[1]);
+    brim_output(brim_concat(part, 2, 0), "both");
+    planned_make(&p, g, 1, false, &err);
+    ck_assert_int_eq(planned_parts(&p), 3);
+    memory_space home[50] = {0};
+    bool on_host[50] = {0};
+    ck_assert(p.g->values <= 50 && p.g->nodes <= 50);
+    for (value_id v = 0; v < p.g->values; v++)
+        if (p.g->value[v].role == ROLE_PARAMETER || p.g->value[v].role == ROLE_STATE)
+            home[v] = SPACE_HOST;
+    for (node_id n = 0; n < p.g->nodes; n++) on_host[n] = p.g->node[n].op == OP_SGD;
+    p.request.home = home;
+    p.request.on_host = on_host;
+    planned_place(&p, &err);
+    ASSERT_FINE(err);
+    value_id both = planned_storage(&p, "both");
+    ck_assert_int_eq(p.plan.first_stay[both + 1] - p.plan.first_stay[both], 2);
+    planned_free(&p);
+}
+END_TEST
+
 // What a step has written is at home when it ends.
 START_TEST(a_missing_store_is_named) {
     brim_error err = {0};
@@ -417,6 +458,7 @@ Suite *stays_suite(void) {
     tcase_add_loop_test(tests, homes_change_no_bit, 0, 4);
     tcase_add_test(tests, a_missing_copy_is_found);
     tcase_add_test(tests, a_parameter_is_fetched_twice);
+    tcase_add_test(tests, a_part_written_later_is_copied_again);
     tcase_add_test(tests, a_missing_store_is_named);
     tcase_add_test(tests, homes_that_make_no_sense_are_refused);
     tcase_add_test(tests, proofs_refuse_what_computes_something_else);
