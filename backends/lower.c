@@ -61,7 +61,7 @@ operand lower_part(const operand *x, const int64_t *start, const shape *s) {
 }
 
 byte_range lower_workspace(const lowering *l) {
-    byte_range none = {SPACE_DEVICE, 0, 0};
+    byte_range none = {.space = SPACE_DEVICE};
     if (!l->plan) return none;
     const storage_place *place = &l->plan->workspace[l->node_index];
     return place->bytes > 0 ? (byte_range){SPACE_DEVICE, place->offset, place->bytes} : none;

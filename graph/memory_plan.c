@@ -256,6 +256,12 @@ transfer_ends memory_plan_ends(const memory_plan *plan, const transfer *t) {
     return t->store ? (transfer_ends){&s->place, there} : (transfer_ends){there, &s->place};
 }
 
+bool memory_plan_is_within(const memory_plan *plan, const int64_t budget[SPACES]) {
+    for (int space = 0; space < SPACES; space++)
+        if (budget[space] > 0 && plan->peak_bytes[space] > budget[space]) return false;
+    return true;
+}
+
 // Text --------------------------------------------------------------------------------------------
 
 // Leaves have the class of their role; the rest is transient.

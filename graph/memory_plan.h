@@ -58,8 +58,7 @@ typedef struct transfer {
 typedef struct stream_times {
     const double *start; // by position, and one more: when a node starts, if none waits for a copy
     double bytes_per_second[SPACES][SPACES]; // [from][to], of neighbours
-    int64_t
-        ahead[SPACES]; // bytes that may lie fetched and not yet used, or stored and not yet gone
+    int64_t ahead[SPACES]; // most bytes fetched and not yet used, or stored and not yet gone
 } stream_times;
 
 typedef struct plan_request {
@@ -75,14 +74,14 @@ typedef struct plan_request {
     void *user;
     int64_t guard_bytes; // unused bytes kept before, between and after places (tests poison them)
 
-    const memory_space *home;  // by value id, of storages; NULL: all on the device. Inputs, control
-                               // values and named results must be there
-    const bool *on_host;       // by node id: runs on the host; NULL: none. Only UPDATE nodes may
-    const bool *whole; // by value id: where its home is not on the device, it has one stay there that
-                       // lasts for the whole step and is filled once; NULL: none
+    const memory_space *home; // by value id, of storages; NULL: all on the device. Inputs, control
+                              // values and named results must be there
+    const bool *on_host;      // by node id: runs on the host; NULL: none. Only UPDATE nodes may
+    const bool *whole; // by value id: where its home is not on the device, it has one stay there
+                       // that lasts for the whole step and is filled once; NULL: none
     const stream_times *times; // NULL: stays are as short as can be
     int64_t enough[SPACES]; // a packing that ends there need not be improved; 0: as good as can be
-    bool estimate; // only lifetimes and bounds: peak_bytes are lower bounds, and nothing has a place
+    bool estimate; // lifetimes and bounds alone: peak_bytes are lower bounds, nothing has a place
 } plan_request;
 
 typedef struct memory_plan {
@@ -106,6 +105,9 @@ void memory_plan_free(memory_plan *plan);
 // Where a storage is for the node at that position: at home, or the stay which covers it.
 const storage_place *memory_plan_place(const memory_plan *plan, value_id storage,
                                        memory_space space, int32_t position);
+
+// Whether no space takes more than that many bytes; 0: no limit.
+bool memory_plan_is_within(const memory_plan *plan, const int64_t budget[SPACES]);
 
 // The two ends of a transfer.
 typedef struct transfer_ends {

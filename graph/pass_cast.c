@@ -91,7 +91,7 @@ static bool choose(caster *c, node_id n) {
     const brim_graph *g = c->r.to;
     const graph_node *node = &c->r.from->node[n];
     brim_dtype *wanted = c->wanted;
-    bool constant = false;
+    bool constant = false, constant_input;
     brim_dtype first = c->output[0].dtype;
     switch (op_table[node->op].cast) {
     case CAST_LOW:
@@ -104,8 +104,7 @@ static bool choose(caster *c, node_id n) {
         for (int32_t i = 0; i < node->inputs; i++) wanted[i] = first;
         break;
     case CAST_NORM:
-        first = followed(c, node, 1, &constant);
-        constant = false;
+        first = followed(c, node, 1, &constant_input);
         for (int32_t i = 0; i < node->inputs; i++) wanted[i] = i == 0 ? first : BRIM_F32;
         break;
     case CAST_WIDE:

@@ -30,9 +30,9 @@ static void plan_shared(compiled *out, const brim_graph *g, const compile_target
     enum { AHEAD_SHARE = 8 };
     variant v;
     if (variant_make(&v, g, NULL, target, err)) return;
-    int64_t budget = target->budget[SPACE_DEVICE];
-    variant_plan(&v, target, NULL, budget / AHEAD_SHARE, false, &out->plan, err);
-    if (!failed(err) && budget > 0 && out->plan.peak_bytes[SPACE_DEVICE] > budget) {
+    int64_t ahead = target->budget[SPACE_DEVICE] / AHEAD_SHARE;
+    variant_plan(&v, target, NULL, ahead, false, &out->plan, err);
+    if (!failed(err) && !memory_plan_is_within(&out->plan, target->budget)) {
         memory_plan_free(&out->plan);
         variant_plan(&v, target, NULL, 0, false, &out->plan, err);
     }

@@ -262,7 +262,7 @@ static void run_again(search *s, brim_error *err) {
 }
 
 const char *not_finite_word(double x) {
-    return isnan(x) ? "nan" : x > 0 ? "inf" : "-inf";
+    return isnan(x) ? "nan" : signbit(x) ? "-inf" : "inf";
 }
 
 brim_status not_finite_find(const compiled *c, const compile_target *target, char *text,

@@ -293,7 +293,7 @@ static bool host_is_exact(const search *s) {
 static void try_levels(search *s, bool ahead) {
     int32_t last = s->levels.count - 1, tried = -1;
     for (int i = 0; i < MOST_LEVELS && !failed(s->err); i++) {
-        int32_t level = i < 2 ? i : 1 + (last - 1) * (i - 1) / (MOST_LEVELS - 2);
+        int32_t level = i ? 1 + (last - 1) * (i - 1) / (MOST_LEVELS - 2) : 0;
         if (level == tried || level > last) continue;
         tried = level;
         try_orders(s, level, ahead, !host_is_exact(s));
@@ -303,14 +303,6 @@ static void try_levels(search *s, bool ahead) {
 }
 
 // ---- full plans ---------------------------------------------------------------------------------
-
-static bool within_budget(const search *s, const memory_plan *plan) {
-    for (int space = 0; space < SPACES; space++) {
-        int64_t budget = s->target->budget[space];
-        if (budget > 0 && plan->peak_bytes[space] > budget) return false;
-    }
-    return true;
-}
 
 static void expect(search *s, const variant *v, compiled *out) {
     const compile_target *t = s->target;
@@ -329,7 +321,7 @@ static bool complete(search *s, const candidate *c, compiled *out) {
     const compile_target *t = s->target;
     variant *v = variant_at(s, c->level);
     if (variant_plan(v, t, &c->choice, c->ahead, false, &out->plan, s->err) ||
-        !within_budget(s, &out->plan))
+        !memory_plan_is_within(&out->plan, s->target->budget))
         return false;
     if (lower_graph(v->graph, &v->layout, &v->schedule, &out->plan, (int32_t)s->micro_batches,
                     t->backend, t->device, &out->lowered, s->err))

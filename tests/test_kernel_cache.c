@@ -444,6 +444,24 @@ START_TEST(only_entries_are_removed) {
 END_TEST
 
 // Temporary files: of a process that is dead, and of one that is alive, which has a lock on it.
+// Files of others in the way: nothing is kept, and theirs stay.
+START_TEST(without_a_free_name_nothing_is_kept) {
+    enum { NAMES = 100 };
+    char path[400], name[450];
+    put("a", "b", "before");
+    ck_assert_int_eq(list(path), 1);
+    ck_assert_int_eq(unlink(path), 0);
+    for (int i = 0; i < NAMES; i++) {
+        snprintf(name, sizeof name, "%s.%ld.%d", path, (long)getpid(), i);
+        ck_assert_int_ge(close(open(name, O_WRONLY | O_CREAT | O_EXCL, 0600)), 0);
+    }
+    put("a", "b", "after");
+    ck_assert(!holds("a", "b", ""));
+    ck_assert_int_ne(access(path, F_OK), 0);
+    ck_assert_int_eq(list(name), NAMES);
+}
+END_TEST
+
 START_TEST(half_written_entries_are_removed) {
     char path[400], dead[100], alive[100], link[100], elsewhere[100];
     snprintf(dead, sizeof dead, "%s/0123456789abcdef.kernel.77.0", folder);
@@ -532,6 +550,7 @@ Suite *kernel_cache_suite(void) {
     tcase_add_test(tests, the_older_of_one_second_goes_first);
     tcase_add_test(tests, putting_keeps_within_the_bound);
     tcase_add_test(tests, only_entries_are_removed);
+    tcase_add_test(tests, without_a_free_name_nothing_is_kept);
     tcase_add_test(tests, half_written_entries_are_removed);
     tcase_add_test(tests, clearing_up_disturbs_nobody);
     tcase_add_test(tests, entries_of_others_are_not_used);

@@ -22,6 +22,7 @@
 #include "test_core.h"
 #include "tests/devices.h"
 #include "tests/op_check.h"
+#include "tests/shared_modules.h"
 #include "tests/skips.h"
 
 // A device as it is, and as other devices are: the specialisations that GPUs use run on a CPU
@@ -146,6 +147,33 @@ static void run_job(job *j, harness *h, op_id op, const setup *s) {
     atomic_store(&j->state, JOB_DONE);
 }
 
+// A compiler mostly reads the dialect: generated kernels of a program are compiled together.
+typedef struct sharing_backend {
+    backend shown;
+    const backend *real;
+} sharing_backend;
+static sharing_backend sharing; // of this process
+
+static brim_status load_sharing(backend_device *device, const program *p, loaded_program **out,
+                                brim_error *err) {
+    shared_modules_expect(p);
+    return sharing.real->load(device, p, out, err);
+}
+
+static void open_sharing(harness *h, const setup *s, brim_error *err) {
+    if (harness_open(h, s->device, &s->settings, err)) return;
+    sharing.real = h->backend;
+    sharing.shown = *h->backend;
+    sharing.shown.load = load_sharing;
+    h->backend = &sharing.shown;
+    shared_modules_begin(false);
+}
+
+static void close_sharing(harness *h) {
+    shared_modules_end();
+    harness_close(h);
+}
+
 // Takes jobs until there are none. Those of one setup come together, so that its device is opened
 // once.
 static void work(void) {
@@ -160,9 +188,9 @@ static void work(void) {
         }
         brim_error err = {0};
         if (opened != s) {
-            harness_close(&h);
+            close_sharing(&h);
             opened = s;
-            if (present(s)) harness_open(&h, s->device, &s->settings, &err);
+            if (present(s)) open_sharing(&h, s, &err);
         }
         if (failed(&err)) snprintf(j->report.text, sizeof j->report.text, "%s", err.text);
         j->report.failures += failed(&err);
@@ -172,7 +200,7 @@ static void work(void) {
             atomic_store(&j->state, failed(&err) ? JOB_DONE : JOB_NO_DEVICE);
         if (is_enough(j)) atomic_store(&jobs->next, JOBS);
     }
-    harness_close(&h);
+    close_sharing(&h);
 }
 
 static pid_t start_worker(void) {

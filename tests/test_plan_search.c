@@ -139,6 +139,30 @@ START_TEST(what_brute_force_can_fit_is_found) {
 }
 END_TEST
 
+// The error of a budget that nothing keeps to says what is missing, and a budget that works.
+START_TEST(what_is_missing_is_said) {
+    model_config model = cases[1].model;
+    bench b = make_bench(&model, cases[1].precision, cases[1].batch, cases[1].micro_batches);
+    brim_shortfall lacks;
+    b.target.shortfall = &lacks;
+    b.target.budget[SPACE_DEVICE] = 5000;
+    for (int space = SPACE_DEVICE; space <= SPACE_HOST; space++) {
+        compiled out = {.micro_batches = b.micro_batches};
+        ck_assert_int_eq(plan_search(&out, b.graph, &b.target, &err), BRIM_MEMORY);
+        int64_t missing = space ? lacks.ram_missing : lacks.vram_missing;
+        ck_assert_int_eq(missing + b.target.budget[space],
+                         space ? lacks.ram_bytes : lacks.vram_bytes);
+        char said[100];
+        snprintf(said, sizeof said, "%" PRId64 " bytes of %s memory are missing", missing,
+                 space ? "main" : "device");
+        ASSERT_FAILS(err, BRIM_MEMORY, said);
+        b.target.budget[space] = lacks.vram_bytes;
+        b.target.budget[SPACE_HOST] = 3000;
+    }
+    free_bench(&b);
+}
+END_TEST
+
 // Sizes of Llama 3.1 70B, whose 80 blocks no card holds.
 START_TEST(eighty_blocks_are_planned) {
     model_config model = {MODEL_LLAMA,      .vocabulary = 128256, .positions = 2048, .width = 8192,
@@ -240,6 +264,7 @@ Suite *plan_search_suite(void) {
     tcase_set_timeout(tests, 300);
     tcase_add_loop_test(tests, what_brute_force_can_fit_is_found, 0, CASES);
     tcase_add_test(tests, a_variant_that_fails_is_empty);
+    tcase_add_test(tests, what_is_missing_is_said);
     tcase_add_test(tests, copies_take_the_time_of_their_way);
     tcase_add_test(tests, eighty_blocks_are_planned);
     suite_add_tcase(suite, tests);

@@ -349,6 +349,7 @@ START_TEST(vectors_do_not_decay) {
     brim_trainer *t = make_trainer(&o, NULL);
     read_weights(t, before);
     step_on(t, &s, &r);
+    ck_assert(r.targets == 0 && r.loss == 0);
     read_weights(t, after);
     brim_trainer_read(t, "norm.weight", gain, WIDE, &err);
     ASSERT_FINE(err);
