@@ -48,6 +48,11 @@ static void use_blocks(trial *t) {
     t->model.width = t->model.heads * 24;
 }
 
+static bool on_cuda(void) {
+    const char *device = any_device_under_test();
+    return device && strncmp(device, "cuda", 4) == 0;
+}
+
 static trial random_trial(uint64_t seed) {
     trial t = {.seed = seed};
     int64_t heads = draw(&t, 0, 1, 4), size = 8 * draw(&t, 1, 1, 3);
@@ -62,9 +67,9 @@ static trial random_trial(uint64_t seed) {
                              .ffn = 8 * draw(&t, 6, 2, 12),
                              .rotary_base = 10000,
                              .tied = draw(&t, 7, 0, 1)};
-    t.length = draw(&t, 8, 5, 40);
+    t.length = draw(&t, 8, 5, on_cuda() ? 20 : 40); // on the CPU, CUDA is slow
     t.model.positions = t.length;
-    t.batch = draw(&t, 9, 1, 4);
+    t.batch = draw(&t, 9, 1, on_cuda() ? 2 : 4);
     t.accumulate = draw(&t, 10, 1, 4);
     t.precision = (brim_precision)draw(&t, 11, 0, 2);
     t.optimizer = (brim_optimizer){.kind = draw(&t, 12, 0, 3) ? BRIM_ADAMW : BRIM_SGD,
@@ -264,7 +269,7 @@ static void try_trial(trial *t, int budgets) {
 // NVIDIA's driver keeps 2 MiB of a process's first training (seen on an H200), which is more than
 // the budgets here are apart: that one comes before what is measured.
 static void train_once(void) {
-    if (strncmp(any_device_under_test(), "cuda", 4) != 0) return;
+    if (!on_cuda()) return;
     trial t = random_trial(3);
     t.batch = t.accumulate = 1;
     outcome first = train(&t, &(budget){0});
@@ -279,15 +284,15 @@ typedef struct amount {
     int parts, seeds, budgets;
 } amount;
 
-static amount amount_of(const char *device) {
-    if (!device) return (amount){0};
-    bool cuda = strncmp(device, "cuda", 4) == 0;
-    if (getenv("BRIM_TEST_LONG")) return cuda ? (amount){PARTS, 6, 12} : (amount){PARTS, 20, 3};
-    return cuda ? (amount){2, 1, 10} : (amount){PARTS, 2, 3};
+static amount amount_to_try(void) {
+    if (!any_device_under_test()) return (amount){0};
+    if (getenv("BRIM_TEST_LONG"))
+        return on_cuda() ? (amount){PARTS, 6, 12} : (amount){PARTS, 20, 3};
+    return on_cuda() ? (amount){2, 1, 10} : (amount){PARTS, 2, 3};
 }
 
 START_TEST(every_plan_gives_the_same_bits) {
-    amount a = amount_of(any_device_under_test());
+    amount a = amount_to_try();
     if (_i < PARTS - a.parts) return;
     train_once();
     for (int i = 0; i < a.seeds; i++) {
@@ -301,11 +306,10 @@ END_TEST
 
 // Beside 8-bit states, and with a single micro-batch, gradients are bf16 on their way.
 START_TEST(nor_do_plans_change_halved_gradients) {
-    const char *device = any_device_under_test();
-    if (!device) return;
+    if (!any_device_under_test()) return;
     train_once();
-    bool is_long = getenv("BRIM_TEST_LONG"), cuda = strncmp(device, "cuda", 4) == 0;
-    int seeds = is_long ? cuda ? 3 : 20 : cuda ? 1 : 2;
+    bool is_long = getenv("BRIM_TEST_LONG");
+    int seeds = is_long ? on_cuda() ? 3 : 20 : on_cuda() ? 1 : 2;
     for (int i = 0; i < seeds; i++) {
         trial t = random_trial((uint64_t)(700 + i));
         use_blocks(&t);

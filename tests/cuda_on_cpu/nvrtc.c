@@ -297,7 +297,7 @@ static bool add_table(const work_folder *f, const char *log) {
 static bool translate(const work_folder *f, const option_list *given) {
     const char *argument[MOST_OPTIONS + 32] = {CUDA_ON_CPU_COMPILER,
                                                "-std=c++17",
-                                               "-O1",
+                                               "-Og",
                                                "-fPIC",
                                                "-shared",
                                                "-w",
