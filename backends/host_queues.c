@@ -41,7 +41,7 @@ static void release_events(const host_queues *h, const host_task *task) {
 
 // With the lock held.
 static void wait_for_tickets(host_queues *h, const int64_t after[QUEUE_COUNT]) {
-    for (int q = DEVICE_QUEUES; q < QUEUE_COUNT; q++)
+    for (int q = 0; q < QUEUE_COUNT; q++)
         while (h->lane[q].done < after[q]) pthread_cond_wait(&h->changed, &h->lock);
 }
 

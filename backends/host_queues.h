@@ -41,7 +41,7 @@ struct host_work {
 typedef struct host_order {
     const host_work *work; // stays where it is until the task is done
     int32_t micro_batch;
-    int64_t after[QUEUE_COUNT]; // from DEVICE_QUEUES on; 0: nothing of that queue
+    int64_t after[QUEUE_COUNT]; // 0: nothing of that queue
     void *const *event;         // copied; released when the task is done or dropped
     int32_t events;
 } host_order;

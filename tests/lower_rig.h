@@ -11,28 +11,8 @@
 #include "backends/lower_rules.h"
 #include "backends/lower_split.h"
 #include "graph/passes.h"
+#include "tests/stub_device.h"
 #include "tests/test_core.h"
-
-struct backend_device {
-    device_traits traits;
-    bool native;
-    int64_t workspace;
-};
-
-static const device_traits *traits_of(const backend_device *d) {
-    return &d->traits;
-}
-static bool serves(backend_device *d, const matmul_shape *s) {
-    return (void)s, d->native;
-}
-static brim_status workspace_of(backend_device *d, const matmul_shape *s, int64_t *bytes,
-                                brim_error *e) {
-    (void)s;
-    *bytes = d->workspace;
-    return e->status;
-}
-static const backend api = {
-    .name = "none", .traits = traits_of, .matmul_native = serves, .matmul_workspace = workspace_of};
 
 static backend_device device;
 static brim_error err;
@@ -44,15 +24,14 @@ static lowered low;
 
 static inline void start(void) {
     err = (brim_error){0};
-    device = (backend_device){{.cpu = true,
-                               .vec = 16,
-                               .group = 1,
-                               .max_group = 64,
-                               .alignment = 64,
-                               .compute_units = 2,
-                               .local_bytes = 1 << 15},
-                              true,
-                              0};
+    device = (backend_device){.traits = {.cpu = true,
+                                         .vec = 16,
+                                         .group = 1,
+                                         .max_group = 64,
+                                         .alignment = 64,
+                                         .compute_units = 2,
+                                         .local_bytes = 1 << 15},
+                              .native = true};
     g = brim_graph_create(&err);
     schedule = (graph_schedule){0};
     layout = (graph_layout){0};
@@ -82,12 +61,12 @@ static inline void try_to_lower(int micro_batches) {
     replace(pass_fuse(g, true, 24, &err));
     graph_schedule_make(g, &schedule, &err);
     graph_layout_make(g, &schedule, &layout, &err);
-    workspace_request workspace = {&layout, &api, &device, &err};
+    workspace_request workspace = {&layout, &stub_backend, &device, &err};
     plan_request request = {
         .alignment = 64, .workspace = lower_workspace_bytes, .user = &workspace};
     memory_plan_make(g, &layout, &schedule, &request, &plan, &err);
     ASSERT_FINE(err);
-    lower_graph(g, &layout, &schedule, &plan, micro_batches, &api, &device, &low, &err);
+    lower_graph(g, &layout, &schedule, &plan, micro_batches, &stub_backend, &device, &low, &err);
 }
 
 static inline void lower(int micro_batches) {

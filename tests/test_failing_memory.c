@@ -6,20 +6,10 @@
 #include <brim/brim.h>
 #include "examples/model.h"
 #include "tests/allocations.h"
+#include "tests/some_rates.h"
 #include "tests/test_core.h"
 
 // ---- trainers -----------------------------------------------------------------------------------
-
-static const brim_rates card = {.name = "some card",
-                                .memory_bytes = 8ll << 30,
-                                .memory = 300e9,
-                                .matmul_16 = 30e12,
-                                .matmul_32 = 10e12,
-                                .link_in = 12e9,
-                                .link_out = 12e9,
-                                .link_both = 20e9,
-                                .host = 30e9,
-                                .launch = 4e-6};
 
 static model_config model = {MODEL_LLAMA,      .vocabulary = 20,    .positions = 8, .width = 16,
                              .layers = 2,      .heads = 2,          .kv_heads = 1,  .ffn = 24,
@@ -29,7 +19,7 @@ static brim_trainer *make(int64_t vram, brim_shortfall *lacks, brim_error *err) 
     brim_trainer_options o = {.batch = 2,
                               .length = 8,
                               .accumulate = 3,
-                              .paper = &card,
+                              .paper = &some_card,
                               .precision = BRIM_PRECISION_BF16,
                               .vram_bytes = vram,
                               .shortfall = lacks,

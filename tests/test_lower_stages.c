@@ -354,19 +354,19 @@ START_TEST(steps_that_cannot_be) {
     try_to_lower(1);
     ASSERT_FINE(err);
     lowered_free(&low);
-    lower_graph(g, &layout, &schedule, &plan, 0, &api, &device, &low, &err);
+    lower_graph(g, &layout, &schedule, &plan, 0, &stub_backend, &device, &low, &err);
     ck_assert_ptr_null(low.program);
     ASSERT_FAILS(err, BRIM_ARGUMENT, "a step has 0 micro-batches; at least 1 is needed");
-    lower_graph(g, &layout, &schedule, &plan, INT32_MAX, &api, &device, &low, &err);
+    lower_graph(g, &layout, &schedule, &plan, INT32_MAX, &stub_backend, &device, &low, &err);
     ck_assert_ptr_null(low.program);
     ASSERT_FAILS(err, BRIM_MEMORY,
                  "the inputs of 2147483647 micro-batches do not fit into 64-bit sizes");
     plan.peak_bytes[SPACE_HOST] = (int64_t)1 << 62;
-    lower_graph(g, &layout, &schedule, &plan, 1 << 27, &api, &device, &low, &err);
+    lower_graph(g, &layout, &schedule, &plan, 1 << 27, &stub_backend, &device, &low, &err);
     ASSERT_FAILS(err, BRIM_MEMORY, "the host space does not fit into 64-bit sizes");
     plan.peak_bytes[SPACE_HOST] = 0;
     brim_fail(&err, BRIM_IO, "before");
-    lower_graph(g, &layout, &schedule, &plan, 1, &api, &device, &low, &err);
+    lower_graph(g, &layout, &schedule, &plan, 1, &stub_backend, &device, &low, &err);
     ck_assert_ptr_null(low.program);
     ASSERT_FAILS(err, BRIM_IO, "before");
 }

@@ -11,20 +11,10 @@
 #include "optim/plan_search.h"
 #include "optim/training_graph.h"
 #include "optim/variant.h"
+#include "tests/some_rates.h"
 #include "tests/test_core.h"
 
 static brim_error err;
-
-static const brim_rates card = {.name = "some card",
-                                .memory_bytes = 8ll << 30,
-                                .memory = 300e9,
-                                .matmul_16 = 30e12,
-                                .matmul_32 = 10e12,
-                                .link_in = 12e9,
-                                .link_out = 12e9,
-                                .link_both = 20e9,
-                                .host = 30e9,
-                                .launch = 4e-6};
 
 typedef struct bench {
     compile_target target;
@@ -54,8 +44,8 @@ static bench make_bench(model_config *model, brim_precision precision, int64_t b
     g = replace(g, pass_densify(g, &err));
     pass_sections(g, micro_batches, &err);
     b.graph = g;
-    paper_open(&card, true, &b.target.backend, &b.target.device, &err);
-    b.target.rates = &card;
+    paper_open(&some_card, true, &b.target.backend, &b.target.device, &err);
+    b.target.rates = &some_card;
     ASSERT_FINE(err);
     return b;
 }
@@ -237,7 +227,7 @@ START_TEST(copies_take_the_time_of_their_way) {
     variant v;
     variant_make(&v, b.graph, NULL, &b.target, &err);
     ASSERT_FINE(err);
-    brim_rates quick = card;
+    brim_rates quick = some_card;
     quick.link_in = quick.link_out = quick.disk_read = quick.disk_write = 1e15;
     copy_places at_once = places_at(&b, &v, &quick);
     for (int way = 0; way < 4; way++) {

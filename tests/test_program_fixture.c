@@ -21,56 +21,39 @@
 #include "tests/lines_as_they_were.h"
 #include "tests/op_cases.h"
 #include "tests/random_graph.h"
+#include "tests/stub_device.h"
 #include "tests/test_core.h"
 
 // ---- devices ------------------------------------------------------------------------------------
 
-struct backend_device {
-    device_traits traits;
-    bool native; // a library multiplies what it can
-};
-
-static const device_traits *traits_of(const backend_device *d) {
-    return &d->traits;
-}
-static bool serves(backend_device *d, const matmul_shape *s) {
-    return (void)s, d->native;
-}
-static brim_status workspace_of(backend_device *d, const matmul_shape *s, int64_t *bytes,
-                                brim_error *e) {
-    *bytes = d->traits.cpu ? 0 : s->m * s->n;
-    return e->status;
-}
-static const backend api = {
-    .name = "none", .traits = traits_of, .matmul_native = serves, .matmul_workspace = workspace_of};
-
 enum { DEVICES = 3 };
 static backend_device devices[DEVICES] = {
-    {{.name = "cpu",
-      .cpu = true,
-      .vec = 16,
-      .group = 1,
-      .max_group = 64,
-      .alignment = 64,
-      .compute_units = 6,
-      .local_bytes = 1 << 15},
-     true},
-    {{.name = "gpu",
-      .vec = 4,
-      .group = 256,
-      .max_group = 1024,
-      .alignment = 256,
-      .compute_units = 28,
-      .local_bytes = 48 << 10},
-     true},
-    {{.name = "small",
-      .vec = 1,
-      .group = 64,
-      .max_group = 64,
-      .alignment = 16,
-      .compute_units = 3,
-      .local_bytes = 1 << 14},
-     false},
+    {.traits = {.name = "cpu",
+                .cpu = true,
+                .vec = 16,
+                .group = 1,
+                .max_group = 64,
+                .alignment = 64,
+                .compute_units = 6,
+                .local_bytes = 1 << 15},
+     .native = true},
+    {.traits = {.name = "gpu",
+                .vec = 4,
+                .group = 256,
+                .max_group = 1024,
+                .alignment = 256,
+                .compute_units = 28,
+                .local_bytes = 48 << 10},
+     .native = true,
+     .workspace_for_1 = 1},
+    {.traits = {.name = "small",
+                .vec = 1,
+                .group = 64,
+                .max_group = 64,
+                .alignment = 16,
+                .compute_units = 3,
+                .local_bytes = 1 << 14},
+     .workspace_for_1 = 1},
 };
 
 // ---- texts --------------------------------------------------------------------------------------
@@ -126,13 +109,13 @@ static void lower_for(int i, const brim_graph *g, const graph_layout *layout,
                       const graph_schedule *schedule, int micro_batches, texts *t) {
     backend_device *d = &devices[i];
     FILE *out = t->out[1 + i];
-    workspace_request workspace = {layout, &api, d, &err};
+    workspace_request workspace = {layout, &stub_backend, d, &err};
     plan_request request = {
         .alignment = d->traits.alignment, .workspace = lower_workspace_bytes, .user = &workspace};
     memory_plan plan = {0};
     lowered low = {0};
     memory_plan_make(g, layout, schedule, &request, &plan, &err);
-    lower_graph(g, layout, schedule, &plan, micro_batches, &api, d, &low, &err);
+    lower_graph(g, layout, schedule, &plan, micro_batches, &stub_backend, d, &low, &err);
     if (failed(&err)) { // more than a grid can have, say
         fprintf(out, "%s\n", err.text);
         err = (brim_error){0};
