@@ -51,8 +51,9 @@ if [ -n "$long" ]; then
         states_q8 model_fixture opencl_queues budgets budget_exact)
 else
     address=(core_error core_dtype core_memory core_units core_files core_dataset core_loader core_safetensors core_statefile
-        core_report core_sync graph graph_build nn program program_order lower chain autograd_model passes pass_densify pass_fuse pass_cast pass_recompute
-        pack layout plan plan_verify stays backend model kernel_cache micro_batches compute_copies training_numbers trainer checkpoint plan_fixture)
+        core_report core_sync graph graph_build nn program program_order lower lower_launches lower_stages program_fixture chain autograd_model
+        passes pass_densify pass_fuse pass_cast pass_recompute recompute_levels pack layout schedule homes plan plan_verify stays budget backend
+        host_records opencl_calls model kernel_cache micro_batches compute_copies training_numbers trainer checkpoint plan_fixture)
     thread=(core_loader host_queues stalls micro_batches trainer)
 fi
 

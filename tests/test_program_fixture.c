@@ -194,10 +194,10 @@ START_TEST(programs_are_what_they_were) {
     for (op_id op = 0; op < OP_COUNT; op++)
         for (brim_dtype dtype = 0; dtype < (brim_dtype)BRIM_DTYPE_COUNT; dtype++) {
             texts t;
-            texts_open(&t);
             int cases = 0;
             for (int i = 0; i < op_case_count; i++) {
                 if (op_cases[i].op != op || !(op_cases[i].dtypes >> dtype & 1)) continue;
+                if (!cases) texts_open(&t);
                 describe_case(&op_cases[i], dtype, cases++ % 2 ? 3 : 1, &t);
             }
             char title[80];
