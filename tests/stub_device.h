@@ -1,5 +1,5 @@
-// A device that is not there, for what asks it only what it is: lowering and planning. Its traits are
-// the test's.
+// A device that is not there, for what asks a device only what it is: lowering and planning. Its
+// traits are the test's.
 #ifndef BRIM_TESTS_STUB_DEVICE_H
 #define BRIM_TESTS_STUB_DEVICE_H
 
@@ -7,8 +7,8 @@
 
 struct backend_device {
     device_traits traits;
-    bool native;                        // a library multiplies what it can
-    int64_t workspace, workspace_for_1; // its bytes: of a product, and of each of its elements
+    bool native;                          // a library multiplies what it can
+    int64_t workspace, element_workspace; // bytes that it wants: for a product, for each element
 };
 
 static const device_traits *stub_traits(const backend_device *d) {
@@ -21,7 +21,7 @@ static bool stub_serves(backend_device *d, const matmul_shape *s) {
 
 static brim_status stub_workspace(backend_device *d, const matmul_shape *s, int64_t *bytes,
                                   brim_error *err) {
-    *bytes = d->workspace + d->workspace_for_1 * s->m * s->n;
+    *bytes = d->workspace + d->element_workspace * s->m * s->n;
     return err->status;
 }
 

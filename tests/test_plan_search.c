@@ -1,5 +1,5 @@
-// The planner against brute force: a budget that some plan keeps to is never refused. And: it plans
-// models of 80 blocks.
+// The planner against brute force: a budget that some plan keeps to is never refused. And: what its
+// errors name, when copies are planned, and that it plans models of 80 blocks.
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -146,7 +146,7 @@ START_TEST(what_is_missing_is_said) {
         snprintf(said, sizeof said, "%" PRId64 " bytes of %s memory are missing", missing,
                  space ? "main" : "device");
         ASSERT_FAILS(err, BRIM_MEMORY, said);
-        b.target.budget[space] = lacks.vram_bytes;
+        b.target.budget[SPACE_DEVICE] = lacks.vram_bytes;
         b.target.budget[SPACE_HOST] = 3000;
     }
     free_bench(&b);

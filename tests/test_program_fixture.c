@@ -45,7 +45,7 @@ static backend_device devices[DEVICES] = {
                 .compute_units = 28,
                 .local_bytes = 48 << 10},
      .native = true,
-     .workspace_for_1 = 1},
+     .element_workspace = 1},
     {.traits = {.name = "small",
                 .vec = 1,
                 .group = 64,
@@ -53,7 +53,7 @@ static backend_device devices[DEVICES] = {
                 .alignment = 16,
                 .compute_units = 3,
                 .local_bytes = 1 << 14},
-     .workspace_for_1 = 1},
+     .element_workspace = 1},
 };
 
 // ---- texts --------------------------------------------------------------------------------------
